@@ -1,0 +1,42 @@
+#pragma once
+// The local provider: real QEMU processes that outlive us.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <infrastructure_sdk/environment.hpp>
+#include <infrastructure_sdk/vm/vm_provider.hpp>
+
+namespace infrastructure_sdk {
+
+enum class AcceleratorChoice { automatic, kvm, tcg };
+
+struct QemuOptions {
+    std::string state_directory;  ///< VMs live in <state_directory>/vms/<uuid>; the directory itself is 0711
+    std::string qemu_binary = "qemu-system-x86_64";   ///< looked up in PATH
+    std::string qemu_img_binary = "qemu-img";
+    AcceleratorChoice accelerator = AcceleratorChoice::automatic;
+    /// A tiny image that is booted once under KVM to see that it works; empty = KVM is not tried.
+    std::string probe_image_directory;
+    int translation_cache_mib = 64;
+    /// When root, each VM runs under a uid of its own from [uid_base, uid_base + uid_count).
+    unsigned uid_base = 610000;
+    unsigned uid_count = 10000;
+};
+
+/// Finds QEMU, chooses the accelerator (cached per boot id and QEMU version in the state directory).
+/// @throws Error(provider) when QEMU is missing, with what to install.
+Task<std::shared_ptr<VmProvider>> make_qemu_provider(Environment environment, QemuOptions options, Call call);
+
+struct DoctorLine {
+    std::string name;    ///< "qemu", "accelerator", "images", "state-directory", ...
+    std::string status;  ///< "ok", "warning", "error"
+    std::string detail;  ///< what was found
+    std::string meaning; ///< what it means for the user
+    std::string advice;  ///< what to do; empty when ok
+};
+/// Looks at the host; changes nothing but the cached verdict on KVM.
+Task<std::vector<DoctorLine>> qemu_doctor(Environment environment, QemuOptions options, Call call);
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,58 @@
+#pragma once
+// The facade: configuration + provider + store -> engines.
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <infrastructure_sdk/config/config.hpp>
+#include <infrastructure_sdk/environment.hpp>
+#include <infrastructure_sdk/isolation/isolation_engine.hpp>
+#include <infrastructure_sdk/providers/qemu.hpp>
+#include <infrastructure_sdk/session/session_engine.hpp>
+
+namespace infrastructure_sdk {
+
+/// One installation: owns the state directory, the provider, the store and the engines.
+///
+///     auto runtime = Runtime(make_stream_sink(LogFormat::text));
+///     auto sdk = run(runtime, InfrastructureSDK::open(runtime.environment(), Config()));
+///
+/// VMs go on running after `close()` and after the process; the next owner adopts them.
+class InfrastructureSDK {
+public:
+    /// Takes the state directory, opens the store, recovers.
+    /// @throws Error(conflict) naming the live owner, Error(provider) without QEMU, Error(store), ConfigError.
+    static Task<std::shared_ptr<InfrastructureSDK>> open(Environment environment, Config config, Call call = {});
+    ~InfrastructureSDK();
+
+    SessionEngine& sessions();
+    const Capabilities& capabilities() const;
+    const Config& config() const;
+    const std::map<std::string, Template>& templates() const;
+    /// One session against all other running ones.
+    Task<IsolationReport> validate_isolation(std::string session_id, std::vector<Layer> layers, Call call);
+    Task<std::vector<VmStatus>> list_vms(Call call);
+    /// Lets go; touches no VM.
+    Task<void> close();
+
+private:
+    InfrastructureSDK() = default;
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+/// Where state and images live when the configuration does not say: for root /var/lib/infrastructure-sdk, else
+/// $XDG_STATE_HOME/infrastructure-sdk (images: $XDG_DATA_HOME/infrastructure-sdk/images).
+std::string default_state_directory();
+std::string default_image_directory();
+/// What `open` would use, without opening.
+QemuOptions qemu_options(const Config& config);
+
+/// Runs one task on the runtime from an ordinary thread and blocks for its result.
+template <class T>
+T run(Runtime& runtime, Task<T> task);
+
+}  // namespace infrastructure_sdk
+
+#include <infrastructure_sdk/detail/run.hpp>

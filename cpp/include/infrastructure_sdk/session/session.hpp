@@ -1,0 +1,105 @@
+#pragma once
+// The words of the session engine.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <infrastructure_sdk/clock.hpp>
+#include <infrastructure_sdk/quantity.hpp>
+#include <infrastructure_sdk/vm/vm.hpp>
+
+namespace infrastructure_sdk {
+
+enum class SessionState {
+    pending,       ///< admitted, waiting for capacity
+    provisioning,  ///< VM being made and booted
+    active,        ///< every advertised channel answers
+    suspending,
+    suspended,
+    resuming,
+    terminating,
+    terminated,
+    failed,  ///< cause and disk are kept
+};
+const char* name_of(SessionState state) noexcept;
+/// @throws Error(validation)
+SessionState parse_session_state(const std::string& name);
+
+enum class TerminationReason {
+    request, ttl, idle, disconnect, retention, quota, budget, policy, preempted, isolation_failed, provider_lost, orphaned,
+    admin, startup_failed,
+};
+const char* name_of(TerminationReason reason) noexcept;
+
+struct ResourceSpec {
+    std::optional<Quantity> cpu;
+    std::optional<Quantity> memory;
+    std::optional<Quantity> disk_size;
+};
+
+struct SessionRequest {
+    std::string user_id;           ///< 1..128 printable characters
+    std::string template_name = "linux-tiny";
+    std::string session_type = "desktop";
+    ResourceSpec resources;        ///< what is absent comes from the template
+    std::optional<Duration> ttl;   ///< none = the configuration's default
+    std::map<std::string, std::string> tags;
+};
+
+struct Condition {
+    std::string type;    ///< "Ready", "IsolationChecked"
+    std::string status;  ///< "True", "False", "Unknown"
+    std::string reason;  ///< stable CamelCase
+    std::string message;
+    WallTime since;
+};
+
+/// A snapshot, as of `observed_at`.
+struct Session {
+    std::string id;
+    std::string user_id;
+    std::string template_name;
+    std::string session_type;
+    SessionState state = SessionState::pending;
+    std::string desired = "active";  ///< "active", "suspended", "terminated"
+    std::uint64_t generation = 1;
+    std::uint64_t observed_generation = 0;
+    std::optional<std::string> suspend_mode;  ///< "memory" or "disk" while suspended
+    VmId vm_id;
+    std::string execution_id;  ///< changes at every start or resume
+    Quantity cpu;
+    Quantity memory;
+    Quantity disk_size;
+    std::string provider;
+    std::string accelerator;
+    std::string mac_address;
+    WallTime created_at;
+    WallTime updated_at;
+    WallTime observed_at;
+    std::optional<WallTime> expires_at;  ///< creation + ttl, as extended
+    std::optional<WallTime> last_activity_at;
+    std::optional<TerminationReason> termination_reason;
+    std::string failure_reason;   ///< stable word when failed
+    std::string failure_message;
+    std::map<std::string, std::string> tags;
+    std::vector<Condition> conditions;
+    std::uint64_t version = 0;  ///< of the stored record
+};
+
+struct SessionFilter {
+    std::optional<std::string> user_id;
+    std::vector<SessionState> states;  ///< empty = all but terminated
+    std::map<std::string, std::string> tags;
+    std::string after;  ///< page token: the last id of the page before
+    std::size_t limit = 100;  ///< 1..1000
+};
+
+struct SessionPage {
+    std::vector<Session> sessions;
+    std::string next;  ///< empty on the last page
+};
+
+}  // namespace infrastructure_sdk

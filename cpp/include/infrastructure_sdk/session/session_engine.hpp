@@ -1,0 +1,75 @@
+#pragma once
+// The session engine: a thin shell around pure decisions (session_fsm), a Store and a VmProvider.
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <infrastructure_sdk/environment.hpp>
+#include <infrastructure_sdk/session/session.hpp>
+#include <infrastructure_sdk/store/store.hpp>
+#include <infrastructure_sdk/vm/template.hpp>
+#include <infrastructure_sdk/vm/vm_provider.hpp>
+
+namespace infrastructure_sdk {
+
+struct SessionEngineOptions {
+    std::string image_directory;
+    Duration default_ttl = std::chrono::hours(8);
+    Duration maximum_ttl = std::chrono::hours(24 * 30);
+    /// Budgets of transient states, as for KVM; scaled by the provider's `timeout_scale`.
+    Duration suspend_timeout = std::chrono::seconds(60);
+    Duration resume_timeout = std::chrono::seconds(60);
+    Duration terminate_timeout = std::chrono::seconds(30);
+    std::map<std::string, Template> templates = builtin_templates();
+    /// Asked when a template demands isolation, before the session becomes active. False refuses it.
+    std::function<Task<bool>(VmId, Call)> isolation_gate;
+};
+
+/// Every method must be awaited on the Environment's executor (any number at once). A call that is cancelled or runs out
+/// of time leaves the session as it is recorded: background work goes on and `wait` may be called again.
+/// Errors common to all: Error(not_found) for an unknown session, Error(store), Error(cancelled), Error(timeout).
+class SessionEngine {
+public:
+    SessionEngine(Environment environment, std::shared_ptr<Store> store, std::shared_ptr<VmProvider> provider,
+                  SessionEngineOptions options);
+    ~SessionEngine();
+
+    /// Reads the store, asks the provider what exists, adopts running VMs and carries on with what was begun.
+    Task<void> recover(Call call);
+
+    /// Completes when the session is recorded (`pending`); boots in the background. @throws Error(validation)
+    Task<Session> create(SessionRequest request, Call call);
+    Task<Session> get(std::string id);
+    Task<SessionPage> list(SessionFilter filter);
+    /// Completes when the session is in `target`. A terminal or failed state ends the wait at once:
+    /// Error(not_ready, channel) if a channel did not answer, Error(session_creation), Error(invalid_transition).
+    Task<Session> wait(std::string id, SessionState target, Call call);
+    /// These complete when the transition is recorded; await `wait` for the outcome. Asked again while under way they
+    /// are idempotent. @throws Error(invalid_transition), Error(unsupported)
+    Task<Session> suspend(std::string id, Call call);
+    Task<Session> resume(std::string id, Call call);
+    /// Legal from every state that is not terminated (there it does nothing).
+    Task<Session> terminate(std::string id, TerminationReason reason, Call call);
+    /// Moves `last_activity_at` to now.
+    Task<Session> touch(std::string id, Call call);
+    /// Adds to `expires_at`. @throws Error(validation) above the maximum.
+    Task<Session> extend(std::string id, Duration by, Call call);
+    Task<std::vector<Event>> events(EventQuery query);
+
+    /// @throws Error(invalid_transition) unless active.
+    Task<ExecResult> exec(std::string id, ExecRequest request, Call call);
+    Task<std::string> read_file(std::string id, std::string path, std::size_t limit_bytes, Call call);
+    Task<void> write_file(std::string id, std::string path, std::string bytes, Call call);
+    Task<std::string> screenshot(std::string id, Call call);
+    Task<VmStatus> inspect_vm(std::string id, Call call);
+
+    /// Stops background work without touching a VM. Completes when no child coroutine is left.
+    Task<void> close();
+
+private:
+    struct Impl;
+    std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,39 @@
+#pragma once
+// A Template says what VM.
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include <infrastructure_sdk/quantity.hpp>
+#include <infrastructure_sdk/vm/vm.hpp>
+
+namespace infrastructure_sdk {
+
+enum class IsolationGate { report, isolated };
+
+struct Template {
+    std::string name;
+    std::string description;
+    std::string os = "linux";
+    std::string image;
+    std::string machine = "pc-q35-7.2";
+    Quantity cpu = Quantity::from_milli(1000);
+    Quantity memory;
+    Quantity disk_size;  ///< 0 = the image's
+    bool display = true;
+    NetworkMode network = NetworkMode::isolated;
+    std::vector<std::string> channels{"agent"};
+    Duration boot_timeout = std::chrono::seconds(60);
+    IsolationGate isolation = IsolationGate::report;
+};
+
+/// Reads one YAML document. Unknown keys, duplicate keys and wrong values are errors, all reported at once.
+/// @param source named in errors. @throws Error(validation)
+Template parse_template(const std::string& yaml, const std::string& source);
+/// The templates that ship with the library, by name.
+const std::map<std::string, Template>& builtin_templates();
+/// JSON Schema 2020-12 of a template document.
+std::string template_json_schema();
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,105 @@
+#pragma once
+// The words of the VM layer: states, specification, status, capabilities.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <infrastructure_sdk/clock.hpp>
+
+namespace infrastructure_sdk {
+
+enum class VmState {
+    creating,
+    starting,
+    running,
+    paused,  ///< vCPUs stopped, RAM held
+    suspending,
+    suspended,  ///< process gone, memory in a file
+    stopping,
+    stopped,
+    deleting,
+    deleted,
+    failed,
+    unknown,  ///< could not look: never treated as dead
+};
+const char* name_of(VmState state) noexcept;
+/// @throws Error(validation)
+VmState parse_vm_state(const std::string& name);
+
+/// Chosen by the engine before any side effect: an RFC 4122 UUID, lower case.
+struct VmId {
+    std::string value;
+    friend auto operator<=>(const VmId&, const VmId&) = default;
+};
+
+enum class NetworkMode { none, isolated };
+const char* name_of(NetworkMode mode) noexcept;
+
+/// The boot files and disk of an image, as absolute host paths. Empty = absent.
+struct ImageFiles {
+    std::string name;
+    std::string version;
+    std::string kernel;
+    std::string initrd;
+    std::string kernel_arguments;
+    std::string disk;         ///< read-only base of the VM's own overlay
+    std::string disk_format;  ///< "qcow2" or "raw"; always explicit, never probed
+    std::uint64_t disk_size_bytes = 0;  ///< virtual
+};
+
+struct VmSpec {
+    VmId id;
+    std::string name;  ///< for people; also the guest's hostname
+    std::string owner_session;
+    ImageFiles image;
+    std::string machine = "pc-q35-7.2";
+    int cpu_count = 1;
+    std::uint64_t memory_bytes = 128ull << 20;
+    std::uint64_t disk_size_bytes = 0;  ///< 0 = the image's
+    bool display = true;
+    NetworkMode network = NetworkMode::isolated;
+    std::string mac_address;
+    std::vector<std::string> channels;  ///< "agent", "display": what must answer before the VM is ready
+    Duration boot_timeout = std::chrono::seconds(60);  ///< as for KVM; the provider scales it by its accelerator
+};
+
+/// Who a VM process is. Two identities are the same only if all fields are.
+struct ProcessIdentity {
+    std::string boot_id;
+    std::int64_t pid = 0;
+    std::uint64_t start_time_ticks = 0;  ///< field 22 of /proc/PID/stat
+    std::string vm_uuid;                 ///< as asked over QMP
+    friend bool operator==(const ProcessIdentity&, const ProcessIdentity&) = default;
+};
+
+struct VmStatus {
+    VmId id;
+    VmState state = VmState::unknown;
+    std::string reason;   ///< stable CamelCase word, e.g. "GuestShutdown", "ProcessKilled", "MemoryFileCorrupted"
+    std::string message;  ///< for people
+    std::string accelerator;  ///< "kvm", "tcg" or empty
+    std::optional<ProcessIdentity> process;
+    std::string owner_session;
+    std::string execution_id;
+    WallTime observed_at;
+};
+
+/// What a provider can do. A verb outside these is refused at once with Error(unsupported).
+struct Capabilities {
+    std::string provider;
+    std::string accelerator;         ///< "kvm" or "tcg"
+    std::string accelerator_reason;  ///< why this one
+    double timeout_scale = 1.0;      ///< multiply KVM timeouts by this
+    std::vector<std::string> suspend_modes;  ///< "memory", "disk"
+    bool pause = false;
+    bool snapshot = false;
+    bool live_migration = false;
+    bool console = false;
+    bool screenshot = false;
+    bool guest_exec = false;
+};
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,66 @@
+#pragma once
+// The seam between the engines and whatever makes VMs.
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <infrastructure_sdk/deadline.hpp>
+#include <infrastructure_sdk/vm/display.hpp>
+#include <infrastructure_sdk/vm/evidence_source.hpp>
+#include <infrastructure_sdk/vm/guest_agent.hpp>
+#include <infrastructure_sdk/vm/vm.hpp>
+
+namespace infrastructure_sdk {
+
+struct VmEvent {
+    VmId id;
+    VmState state = VmState::unknown;  ///< the state after it
+    std::string reason;                ///< "GuestShutdown", "ProcessKilled", "GuestPanicked", ...
+    std::string message;
+};
+
+/// All verbs are idempotent: asked again after they took effect they complete at once. Each is keyed by a VmId that the
+/// caller chose before. When a verb completes the effect was observed. On error nothing half-made is left by `create`.
+/// All calls come from the Environment's executor.
+class VmProvider {
+public:
+    virtual ~VmProvider() = default;
+    virtual const Capabilities& capabilities() const = 0;
+
+    /// Makes disk, directory and records; starts nothing.
+    virtual Task<void> create(VmSpec spec, Call call) = 0;
+    /// Starts the process; completes when it answers its control channel. The guest is not booted yet.
+    virtual Task<void> start(VmId id, std::string execution_id, Call call) = 0;
+    /// Completes when every channel of the spec answered. @throws Error(not_ready) naming the first channel that did
+    /// not, Error(vm_provisioning) at once when the VM ends meanwhile.
+    virtual Task<void> wait_ready(VmId id, Call call) = 0;
+    virtual Task<void> pause(VmId id, Call call) = 0;
+    virtual Task<void> unpause(VmId id, Call call) = 0;
+    /// Memory to a file inside the VM's directory, then the process ends.
+    virtual Task<void> suspend(VmId id, Call call) = 0;
+    /// From the memory file; the guest's clock is set. @throws Error(provider, reason=MemoryFileCorrupted)
+    virtual Task<void> resume(VmId id, std::string execution_id, Call call) = 0;
+    /// Asks the guest; completes when the process ended. @throws Error(timeout)
+    virtual Task<void> shutdown(VmId id, Call call) = 0;
+    /// Ends the process at once.
+    virtual Task<void> power_off(VmId id, Call call) = 0;
+    /// Ends the process and removes everything of the VM. Unknown ids are fine.
+    virtual Task<void> destroy(VmId id, Call call) = 0;
+    /// Looks; never guesses. An id that never existed is `deleted`.
+    virtual Task<VmStatus> inspect(VmId id, Call call) = 0;
+    /// Everything of this installation, for adoption.
+    virtual Task<std::vector<VmStatus>> list_owned(Call call) = 0;
+
+    virtual std::shared_ptr<GuestAgent> agent(VmId id) = 0;
+    virtual std::shared_ptr<Display> display(VmId id) = 0;
+    virtual std::shared_ptr<EvidenceSource> evidence(VmId id) = 0;
+
+    /// Called on the executor for changes that nobody asked for (a killed process, a guest's own shutdown).
+    virtual void on_event(std::function<void(VmEvent)> handler) = 0;
+    /// Lets go of every VM without touching it. Completes when no child coroutine is left.
+    virtual Task<void> close() = 0;
+};
+
+}  // namespace infrastructure_sdk
