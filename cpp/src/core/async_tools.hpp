@@ -40,6 +40,29 @@ private:
     std::shared_ptr<State> state_;
 };
 
+/// One at a time, across awaits. Used on the serial executor only.
+class AsyncMutex {
+public:
+    explicit AsyncMutex(Executor executor);
+    class Guard {
+    public:
+        Guard(Guard&& other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)) {}
+        Guard& operator=(Guard&&) = delete;
+        ~Guard();
+
+    private:
+        friend class AsyncMutex;
+        explicit Guard(std::shared_ptr<void> mutex) : mutex_(std::move(mutex)) {}
+        std::shared_ptr<void> mutex_;
+    };
+    /// @throws Error(cancelled) or Error(timeout), naming `doing`, while it waits.
+    Task<Guard> lock(const Clock& clock, Call call, const char* doing);
+
+private:
+    struct State;
+    std::shared_ptr<State> state_;
+};
+
 /// Counts spawned children so that their owner can join them.
 class TaskGroup {
 public:

@@ -27,6 +27,7 @@ struct ConfigField {
     const char* choices;      ///< "a|b|c" for `choice`
     const char* unit;         ///< for people: "seconds", "bytes", ""
     const char* doc;
+    const char* pattern = "";  ///< ECMAScript expression that a `text` must match; "" = none
 };
 const std::vector<ConfigField>& config_fields();
 /// "INFRA_SDK_VM__BOOT_TIMEOUT"
@@ -50,7 +51,9 @@ private:
     std::vector<ConfigProblem> problems_;
 };
 
-/// Immutable value; every field has a value and an origin. Layers given later win.
+/// Immutable value; every field has a value and an origin. Layers given later win. Each layer is checked by itself, the
+/// defaults standing in for what it leaves out, so its cross-section rules must hold before it is overlaid.
+/// Null and, outside `text` and `path`, "" mean "unset". All of `from_*` throw ConfigError with every problem.
 class Config {
 public:
     Config();  ///< defaults
@@ -59,22 +62,28 @@ public:
     static Config from_file(const std::string& path);
     /// A JSON object: {"vm": {"boot_timeout": "30s"}}.
     static Config from_json(const std::string& json, const std::string& origin = "argument");
-    /// INFRA_SDK_SECTION__FIELD; unknown names with that prefix are errors.
+    /// INFRA_SDK_SECTION__FIELD; unknown names with that prefix are errors, those of the test suite (INFRA_SDK_TEST_)
+    /// apart. A list is a JSON array.
     static Config from_environment(const std::map<std::string, std::string>& environment);
+    /// NAME=value, a line each: `export`, comments, 'as it is' and "with \n" are understood, nothing is expanded.
+    /// Names without the prefix are ignored; a name twice is an error.
     static Config from_dotenv(const std::string& path);
     /// This configuration with every field that `over` sets explicitly. Cross-section rules are checked again.
     Config overlaid_with(const Config& over) const;
 
+    /// All getters: @throws Error(validation) when there is no such field, or it is of another type.
     bool boolean(const std::string& path) const;
     std::int64_t integer(const std::string& path) const;
     double number(const std::string& path) const;
     std::string text(const std::string& path) const;  ///< text, path and choice
-    Duration duration(const std::string& path) const;
-    Quantity quantity(const std::string& path) const;
+    Duration duration(const std::string& path) const;  ///< zero when unset
+    Quantity quantity(const std::string& path) const;  ///< zero when unset
+    /// A secret is configured by reference, "env:NAME" or "file:/path" (readable by its owner only); this reads it.
+    /// Empty when unset. @throws Error(configuration)
     Secret secret(const std::string& path) const;
     std::vector<std::string> list(const std::string& path) const;
 
-    bool is_set(const std::string& path) const;  ///< explicitly, not by default
+    bool is_set(const std::string& path) const;  ///< to a value, explicitly, not by default
     std::string origin(const std::string& path) const;
     /// {"section": {"field": value}}; durations and quantities as text, secrets as "***".
     std::string to_json() const;
@@ -86,6 +95,7 @@ private:
         std::string origin = "default";
         bool set = false;
     };
+    const Value& at(const std::string& path) const;
     std::map<std::string, Value> values_;
 };
 

@@ -84,6 +84,7 @@ struct Session {
     std::optional<TerminationReason> termination_reason;
     std::string failure_reason;   ///< stable word when failed
     std::string failure_message;
+    std::string failure_channel;   ///< the channel that did not answer, if that was the cause
     std::map<std::string, std::string> tags;
     std::vector<Condition> conditions;
     std::uint64_t version = 0;  ///< of the stored record

@@ -51,7 +51,7 @@ struct EventQuery {
     std::size_t limit = 1000;
 };
 
-/// Calls may come from any thread; each completes on the executor that awaits it.
+/// Calls come from the Environment's executor and complete there.
 class Store {
 public:
     virtual ~Store() = default;

@@ -1,0 +1,251 @@
+#include <nlohmann/json.hpp>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "json_to_python.hpp"
+#include "runtime_handle.hpp"
+#include "submit.hpp"
+#include <infrastructure_sdk/duration.hpp>
+#include <infrastructure_sdk/json.hpp>
+#include <infrastructure_sdk/sdk.hpp>
+
+namespace infrastructure_sdk::bindings {
+namespace py = pybind11;
+using nlohmann::json;
+namespace {
+
+using SdkPtr = std::shared_ptr<InfrastructureSDK>;
+using RuntimePtr = std::shared_ptr<RuntimeHandle>;
+
+/// An opened SDK and the runtime that it lives on.
+struct SdkHandle {
+    RuntimePtr runtime;
+    SdkPtr sdk;
+};
+
+template <class T>
+py::object as_dict(const T& value) {
+    return to_python(json(value));
+}
+
+json parse(const std::string& text) {
+    auto value = json::parse(text, nullptr, false);
+    if (value.is_discarded()) throw Error(Errc::validation, "the request is not JSON", {{"field", "request"}});
+    return value;
+}
+
+TerminationReason parse_reason(const std::string& name) {
+    for (int i = 0; i <= static_cast<int>(TerminationReason::startup_failed); ++i)
+        if (name == name_of(static_cast<TerminationReason>(i))) return static_cast<TerminationReason>(i);
+    throw Error(Errc::validation, "reason: '" + name + "' is not a termination reason", {{"field", "reason"}, {"value", name}});
+}
+
+std::vector<Layer> parse_layers(const std::vector<std::string>& names) {
+    std::vector<Layer> layers;
+    for (const auto& name : names) {
+        bool found = false;
+        for (auto layer : {Layer::compute, Layer::network, Layer::storage, Layer::runtime, Layer::memory})
+            if (name == name_of(layer)) {
+                layers.push_back(layer);
+                found = true;
+            }
+        if (!found)
+            throw Error(Errc::validation, "layers: '" + name + "' is not allowed; compute, network, storage, runtime, memory",
+                        {{"field", "layers"}, {"value", name}});
+    }
+    return layers;
+}
+
+py::object exec_result(const ExecResult& result) {
+    py::dict dict;
+    dict["exit_code"] = result.exit_code;
+    dict["stdout"] = py::bytes(result.stdout_data);
+    dict["stderr"] = py::bytes(result.stderr_data);
+    dict["stdout_truncated"] = result.stdout_truncated;
+    dict["stderr_truncated"] = result.stderr_truncated;
+    dict["elapsed"] = std::chrono::duration<double>(result.elapsed).count();
+    return dict;
+}
+
+template <class T>
+py::object as_list(const std::vector<T>& values) {
+    py::list list;
+    for (const auto& value : values) list.append(as_dict(value));
+    return list;
+}
+
+/// A method on the SDK: (self, queue, future, timeout_s, correlation_id, arguments...) -> operation id.
+template <class T, class Make, class Convertor>
+std::uint64_t call_sdk(const SdkHandle& self, const QueuePtr& queue, py::object future, double timeout_s,
+                       const std::string& correlation_id, Make make, Convertor convert) {
+    auto sdk = self.sdk;
+    std::function<Task<T>(Call)> task = [sdk, make](Call call) { return make(*sdk, call); };
+    return submit<T>(queue, std::move(future), self.runtime->environment(), {timeout_s, correlation_id}, task, convert);
+}
+
+}  // namespace
+
+void bind_sdk(py::module_& module) {
+    using S = const SdkHandle&;
+    using Q = const QueuePtr&;
+    using F = py::object;
+    using Text = const std::string&;
+    auto session_dict = [](const Session& session) { return as_dict(session); };
+    auto bytes = [](const std::string& value) -> py::object { return py::bytes(value); };
+
+    module.def(
+        "open_sdk",
+        [](const RuntimePtr& runtime, Q queue, F future, double timeout_s, Text correlation_id, const Config& config) {
+            auto environment = runtime->environment();
+            std::function<Task<SdkPtr>(Call)> make = [environment, config](Call call) {
+                return InfrastructureSDK::open(environment, config, call);
+            };
+            return submit<SdkPtr>(queue, std::move(future), environment, {timeout_s, correlation_id}, make,
+                                  [runtime](const SdkPtr& sdk) -> py::object { return py::cast(SdkHandle{runtime, sdk}); });
+        },
+        py::arg("runtime"), py::arg("queue"), py::arg("future"), py::arg("timeout_s"), py::arg("correlation_id"), py::arg("config"));
+    module.def(
+        "doctor",
+        [](const RuntimePtr& runtime, Q queue, F future, double timeout_s, Text correlation_id, const Config& config) {
+            auto environment = runtime->environment();
+            auto options = qemu_options(config);
+            std::function<Task<std::vector<DoctorLine>>(Call)> make = [environment, options](Call call) {
+                return qemu_doctor(environment, options, call);
+            };
+            return submit<std::vector<DoctorLine>>(queue, std::move(future), environment, {timeout_s, correlation_id}, make,
+                                                   [](const std::vector<DoctorLine>& lines) { return as_list(lines); });
+        },
+        py::arg("runtime"), py::arg("queue"), py::arg("future"), py::arg("timeout_s"), py::arg("correlation_id"), py::arg("config"));
+
+    py::class_<SdkHandle>(module, "Sdk", "An opened SDK; every method starts an operation and returns its id.")
+        .def("capabilities", [](S self) { return as_dict(self.sdk->capabilities()); })
+        .def("templates",
+             [](S self) {
+                 py::list list;
+                 for (const auto& entry : self.sdk->templates()) list.append(as_dict(entry.second));
+                 return list;
+             })
+        .def("create",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, Text request) {
+                 auto parsed = session_request_from_json(parse(request));
+                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
+                                          [parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().create(parsed, call); },
+                                          session_dict);
+             })
+        .def("get",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
+                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
+                                          [id](InfrastructureSDK& sdk, Call) { return sdk.sessions().get(id); }, session_dict);
+             })
+        .def("list",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, Text filter) {
+                 auto parsed = session_filter_from_json(parse(filter));
+                 return call_sdk<SessionPage>(self, queue, future, timeout_s, correlation_id,
+                                              [parsed](InfrastructureSDK& sdk, Call) { return sdk.sessions().list(parsed); },
+                                              [](const SessionPage& page) { return as_dict(page); });
+             })
+        .def("wait",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, Text state) {
+                 auto parsed = parse_session_state(state);
+                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
+                                          [id, parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().wait(id, parsed, call); },
+                                          session_dict);
+             })
+        .def("suspend",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
+                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
+                                          [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().suspend(id, call); },
+                                          session_dict);
+             })
+        .def("resume",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
+                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
+                                          [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().resume(id, call); },
+                                          session_dict);
+             })
+        .def("terminate",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, Text reason) {
+                 auto parsed = parse_reason(reason);
+                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
+                                          [id, parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().terminate(id, parsed, call); },
+                                          session_dict);
+             })
+        .def("touch",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
+                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
+                                          [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().touch(id, call); },
+                                          session_dict);
+             })
+        .def("extend",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, Text by) {
+                 auto parsed = parse_duration(by, "by");
+                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
+                                          [id, parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().extend(id, parsed, call); },
+                                          session_dict);
+             })
+        .def("events",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::optional<std::string> subject,
+                 std::uint64_t after, std::size_t limit) {
+                 EventQuery query{after, subject, limit};
+                 return call_sdk<std::vector<Event>>(self, queue, future, timeout_s, correlation_id,
+                                                     [query](InfrastructureSDK& sdk, Call) { return sdk.sessions().events(query); },
+                                                     [](const std::vector<Event>& events) { return as_list(events); });
+             })
+        .def("exec",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id,
+                 const std::vector<std::string>& arguments, const py::bytes& input, const std::map<std::string, std::string>& environment) {
+                 ExecRequest request;
+                 request.arguments = arguments;
+                 request.stdin_data = std::string(input);
+                 request.environment = environment;
+                 return call_sdk<ExecResult>(self, queue, future, timeout_s, correlation_id,
+                                             [id, request](InfrastructureSDK& sdk, Call call) { return sdk.sessions().exec(id, request, call); },
+                                             exec_result);
+             })
+        .def("read_file",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, std::string path, std::size_t limit) {
+                 return call_sdk<std::string>(self, queue, future, timeout_s, correlation_id,
+                                              [id, path, limit](InfrastructureSDK& sdk, Call call) { return sdk.sessions().read_file(id, path, limit, call); },
+                                              bytes);
+             })
+        .def("write_file",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, std::string path, const py::bytes& data) {
+                 std::string content(data);
+                 auto sdk = self.sdk;
+                 return submit_void(queue, future, self.runtime->environment(), {timeout_s, correlation_id}, [sdk, id, path, content](Call call) {
+                     return sdk->sessions().write_file(id, path, content, call);
+                 });
+             })
+        .def("screenshot",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
+                 return call_sdk<std::string>(self, queue, future, timeout_s, correlation_id,
+                                              [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().screenshot(id, call); },
+                                              bytes);
+             })
+        .def("inspect_vm",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
+                 return call_sdk<VmStatus>(self, queue, future, timeout_s, correlation_id,
+                                           [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().inspect_vm(id, call); },
+                                           [](const VmStatus& status) { return as_dict(status); });
+             })
+        .def("list_vms",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id) {
+                 return call_sdk<std::vector<VmStatus>>(self, queue, future, timeout_s, correlation_id,
+                                                        [](InfrastructureSDK& sdk, Call call) { return sdk.list_vms(call); },
+                                                        [](const std::vector<VmStatus>& list) { return as_list(list); });
+             })
+        .def("validate_isolation",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, const std::vector<std::string>& layers) {
+                 auto parsed = parse_layers(layers);
+                 return call_sdk<IsolationReport>(self, queue, future, timeout_s, correlation_id,
+                                                  [id, parsed](InfrastructureSDK& sdk, Call call) { return sdk.validate_isolation(id, parsed, call); },
+                                                  [](const IsolationReport& report) { return as_dict(report); });
+             })
+        .def("close", [=](S self, Q queue, F future, double timeout_s, Text correlation_id) {
+            auto sdk = self.sdk;
+            return submit_void(queue, future, self.runtime->environment(), {timeout_s, correlation_id},
+                               [sdk](Call) { return sdk->close(); });
+        });
+}
+
+}  // namespace infrastructure_sdk::bindings

@@ -1,0 +1,119 @@
+#include "config/fields.hpp"
+
+#include <cctype>
+
+namespace infrastructure_sdk {
+namespace {
+
+using enum ConfigType;
+
+constexpr ConfigSection sections[] = {
+    {"kubernetes", "The cluster, for the kubevirt provider."},
+    {"aws", "The account whose prices and interruptions are watched."},
+    {"vm", "Virtual machines: images, templates, accelerator."},
+    {"isolation", "What a session's isolation verdict decides."},
+    {"cost_optimization", "What may be done to save money."},
+    {"logging", "Where log lines go and how they look."},
+    {"session", "Times of sessions."},
+    {"store", "Where state is kept."},
+    {"providers", "What makes virtual machines."},
+};
+
+// path, type, default, minimum, maximum, choices, unit, doc, pattern
+constexpr ConfigField fields[] = {
+    {"kubernetes.kubeconfig", path, "", "", "", "", "",
+     "The kubeconfig file. Unset: $KUBECONFIG, then ~/.kube/config, then the pod's service account."},
+    {"kubernetes.context", text, "", "", "", "", "", "The context of the kubeconfig. Unset: its current one."},
+    {"kubernetes.namespace", text, "", "", "", "", "", "The namespace of sessions. Unset: the context's.",
+     "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"},
+    {"kubernetes.token", secret, "", "", "", "", "", "A bearer token instead of the kubeconfig's credentials."},
+
+    {"aws.region", text, "", "", "", "", "", "The region. Unset: the environment's.", "[a-z]{2}(-[a-z]+)+-[0-9]"},
+    {"aws.profile", text, "", "", "", "", "", "The profile of the shared credentials. Unset: the environment's."},
+
+    {"vm.image_directory", path, "", "", "", "", "",
+     "Where images are kept. Unset: a folder of the user's data folder; for root, of /var/lib."},
+    {"vm.template_directory", path, "", "", "", "", "",
+     "A folder of template files (*.yaml) that are added to the built-in ones."},
+    {"vm.accelerator", choice, "auto", "", "", "auto|kvm|tcg", "",
+     "auto takes KVM where it works, else TCG. TCG is not a security boundary."},
+    {"vm.translation_cache", quantity, "64Mi", "16Mi", "2Gi", "", "bytes",
+     "QEMU's cache of translated code per VM; with TCG only."},
+    {"vm.boot_timeout", duration, "", "1s", "24h", "", "",
+     "How long a VM may take to boot with KVM; scaled up for TCG. Unset: the template's."},
+
+    {"isolation.gate", choice, "template", "", "", "template|report|isolated", "",
+     "isolated starts a session only when its verdict is isolated; report starts it and shows the verdict; template "
+     "leaves it to the template."},
+
+    {"cost_optimization.allow_spot", boolean, "false", "", "", "", "",
+     "Whether sessions may run on capacity that can be taken away."},
+    {"cost_optimization.budget_per_month", text, "", "", "", "", "US dollars",
+     "What may be spent in a calendar month, as a decimal text such as \"250.00\". Unset: no limit.",
+     "[0-9]{1,12}(\\.[0-9]{1,4})?"},
+
+    {"logging.level", choice, "warning", "", "", "debug|info|warning|error", "", "The lowest level that is written."},
+    {"logging.format", choice, "text", "", "", "text|json", "", "json writes one object a line."},
+    {"logging.file", path, "", "", "", "", "", "The log file. Unset: standard error."},
+
+    {"session.default_ttl", duration, "8h", "1s", "87600h", "", "",
+     "How long a session lives when its request does not say."},
+    {"session.maximum_ttl", duration, "720h", "1s", "87600h", "", "",
+     "How long a session may live, extensions included."},
+    {"session.suspend_timeout", duration, "60s", "1s", "24h", "", "", "How long a suspend may take."},
+    {"session.resume_timeout", duration, "60s", "1s", "24h", "", "", "How long a resume may take."},
+    {"session.terminate_timeout", duration, "30s", "1s", "24h", "", "", "How long a termination may take."},
+    {"session.idle_timeout", duration, "", "1s", "87600h", "", "",
+     "How long a session may go without activity. Unset: for ever."},
+
+    {"store.state_directory", path, "", "", "", "", "",
+     "Where sessions are recorded and VMs live. Unset: a folder of the user's state folder; for root, of /var/lib."},
+    {"store.lock_timeout", duration, "5s", "0s", "24h", "", "",
+     "How long to wait for another process that owns the state directory."},
+
+    {"providers.default", choice, "qemu", "", "", "qemu|kubevirt|simulator", "", "What makes virtual machines."},
+    {"providers.qemu_binary", text, "qemu-system-x86_64", "", "", "", "",
+     "The QEMU program: a name that is looked up in PATH, or a path.", ".+"},
+    {"providers.qemu_img_binary", text, "qemu-img", "", "", "", "", "The qemu-img program, likewise.", ".+"},
+    {"providers.qemu_uid_base", integer, "610000", "1000", "4294000000", "", "",
+     "The first of the user ids under which VMs run, one each, when the SDK runs as root."},
+};
+
+}  // namespace
+
+const std::vector<ConfigField>& config_fields() {
+    static const std::vector<ConfigField> table(std::begin(fields), std::end(fields));
+    return table;
+}
+
+const std::vector<ConfigSection>& config_sections() {
+    static const std::vector<ConfigSection> table(std::begin(sections), std::end(sections));
+    return table;
+}
+
+std::string environment_name(const ConfigField& field) {
+    std::string name = "INFRA_SDK_";
+    for (const char* c = field.path; *c; ++c)
+        name += *c == '.' ? std::string("__") : std::string(1, static_cast<char>(std::toupper(*c)));
+    return name;
+}
+
+std::string section_of(const ConfigField& field) {
+    std::string path = field.path;
+    return path.substr(0, path.find('.'));
+}
+
+std::vector<ConfigField> fields_of(const std::string& section) {
+    std::vector<ConfigField> result;
+    for (const auto& field : config_fields())
+        if (section_of(field) == section) result.push_back(field);
+    return result;
+}
+
+const ConfigField* find_field(const std::string& path) {
+    for (const auto& field : config_fields())
+        if (field.path == path) return &field;
+    return nullptr;
+}
+
+}  // namespace infrastructure_sdk

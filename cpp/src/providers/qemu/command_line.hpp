@@ -1,0 +1,49 @@
+#pragma once
+// QEMU's command line as data, pure. Everything outside the VM's own directory comes as an inherited descriptor with a
+// fixed number, and QEMU's working directory is the VM's: so the line holds no host path, is the same at every start and
+// resume, and the VM's uid needs no access to anything else.
+
+#include <string>
+#include <vector>
+
+#include <infrastructure_sdk/vm/vm.hpp>
+
+namespace infrastructure_sdk::qemu {
+
+/// Descriptor numbers in the QEMU process.
+namespace inherited {
+constexpr int qmp = 10;
+constexpr int agent = 11;
+constexpr int kernel = 12;
+constexpr int initrd = 13;
+constexpr int base_disk = 14;
+constexpr int memory = 15;
+}  // namespace inherited
+
+/// Files inside the VM's directory.
+namespace file_name {
+constexpr const char* record = "vm.json";
+constexpr const char* disk = "disk.qcow2";
+constexpr const char* memory = "memory.state";
+constexpr const char* serial = "serial.log";
+constexpr const char* log = "qemu.log";
+constexpr const char* qmp = "qmp.sock";
+constexpr const char* agent = "agent.sock";
+constexpr const char* screen = "screen.png";
+}  // namespace file_name
+
+struct CommandLineOptions {
+    std::string accelerator = "tcg";  ///< "kvm" or "tcg"
+    int translation_cache_mib = 64;
+};
+
+/// The arguments after the program's name.
+std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptions& options);
+
+/// The same, for a process that waits for a memory stream.
+std::vector<std::string> incoming(std::vector<std::string> arguments);
+
+/// True when a command line is that of this VM.
+bool names_vm(const std::vector<std::string>& arguments, const std::string& uuid);
+
+}  // namespace infrastructure_sdk::qemu

@@ -1,0 +1,321 @@
+#include "providers/qemu/guest_agent.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <deque>
+
+#include <nlohmann/json.hpp>
+
+#include "core/async_tools.hpp"
+#include "core/base64.hpp"
+#include "core/unix_socket.hpp"
+#include "providers/qemu/line_connection.hpp"
+
+namespace infrastructure_sdk::qemu {
+namespace {
+
+using nlohmann::json;
+// guest-exec-status may carry two streams of 16 MiB in base64.
+constexpr std::size_t line_limit = 64u << 20;
+constexpr std::size_t file_chunk = 48u << 10;
+
+Error silent(const std::string& why) { return Error(Errc::not_ready, "the guest agent did not answer: " + why, {{"channel", "agent"}}); }
+
+std::string output_of(const json& status, const char* key, std::size_t limit, bool& truncated) {
+    auto it = status.find(key);
+    if (it == status.end() || !it->is_string()) return {};
+    auto bytes = base64_decode(it->get_ref<const std::string&>());
+    if (!bytes) throw Error(Errc::provider, std::string("the guest agent's ") + key + " is not base64");
+    if (bytes->size() > limit) {
+        bytes->resize(limit);
+        truncated = true;
+    }
+    return std::move(*bytes);
+}
+
+class Agent final : public QemuGuestAgent, public std::enable_shared_from_this<Agent> {
+public:
+    Agent(Environment environment, std::string socket_path)
+        : environment_(std::move(environment)), socket_path_(std::move(socket_path)), one_at_a_time_(environment_.executor),
+          changed_(environment_.executor) {}
+    ~Agent() override { disconnect(); }
+
+    Task<void> ping(Call call) override {
+        auto self = shared_from_this();
+        json none = json::object();
+        co_await request("guest-ping", none, call);
+    }
+
+    Task<ExecResult> exec(ExecRequest wanted, Call call) override {
+        auto self = shared_from_this();
+        if (wanted.arguments.empty() || wanted.arguments.front().empty())
+            throw Error(Errc::validation, "exec: a command is needed", {{"field", "arguments"}, {"allowed", "at least one word"}});
+        auto started = environment_.clock->monotonic_now();
+        json arguments{{"path", wanted.arguments.front()},
+                       {"arg", std::vector<std::string>(wanted.arguments.begin() + 1, wanted.arguments.end())},
+                       {"capture-output", true}};
+        if (!wanted.stdin_data.empty()) arguments["input-data"] = base64_encode(wanted.stdin_data);
+        if (!wanted.environment.empty()) {
+            auto list = json::array();
+            for (const auto& entry : wanted.environment) list.push_back(entry.first + "=" + entry.second);
+            arguments["env"] = std::move(list);
+        }
+        json answer;
+        try {
+            answer = co_await request("guest-exec", arguments, call);
+        } catch (const Error& error) {
+            if (error.errc() == Errc::provider && error.remote_message().find("No such file") != std::string::npos)
+                throw Error(Errc::not_found, "the guest has no command '" + wanted.arguments.front() + "'",
+                            {{"field", "arguments"}, {"value", wanted.arguments.front()}});
+            throw;
+        }
+        if (!answer.is_object() || !answer.contains("pid") || !answer["pid"].is_number_integer())
+            throw Error(Errc::provider, "the guest agent gave no process id");
+        auto pid = answer["pid"].get<std::int64_t>();
+        json status;
+        std::exception_ptr failure;
+        try {
+            status = co_await wait_exit(pid, call);
+        } catch (const Error& error) {
+            if (error.errc() == Errc::provider) throw;
+            failure = std::current_exception();
+        }
+        if (failure) {
+            co_await kill(pid);
+            if (call.stop.stop_requested()) std::rethrow_exception(failure);
+            throw Error(Errc::timeout, "'" + wanted.arguments.front() + "' did not end in time and was killed",
+                        {{"field", "timeout"}, {"command", wanted.arguments.front()}});
+        }
+        ExecResult result;
+        if (auto code = status.find("exitcode"); code != status.end() && code->is_number_integer()) result.exit_code = *code;
+        if (auto signal = status.find("signal"); signal != status.end() && signal->is_number_integer())
+            result.exit_code = 128 + signal->get<int>();
+        result.stdout_truncated = status.value("out-truncated", false);
+        result.stderr_truncated = status.value("err-truncated", false);
+        result.stdout_data = output_of(status, "out-data", wanted.output_limit_bytes, result.stdout_truncated);
+        result.stderr_data = output_of(status, "err-data", wanted.output_limit_bytes, result.stderr_truncated);
+        result.elapsed = environment_.clock->monotonic_now() - started;
+        co_return result;
+    }
+
+    Task<std::string> read_file(std::string path, std::size_t limit_bytes, Call call) override {
+        auto self = shared_from_this();
+        auto handle = co_await open_file(path, "r", call);
+        std::string bytes;
+        std::exception_ptr failure;
+        try {
+            for (bool end = false; !end;) {
+                json arguments{{"handle", handle}, {"count", file_chunk}};
+                auto part = co_await request("guest-file-read", arguments, call);
+                auto chunk = part.is_object() ? base64_decode(part.value("buf-b64", "")) : std::nullopt;
+                if (!chunk) throw Error(Errc::provider, "the guest agent's file data is not base64");
+                bytes += *chunk;
+                end = part.value("eof", false) || chunk->empty();
+                if (bytes.size() > limit_bytes)
+                    throw Error(Errc::validation, path + " is larger than " + std::to_string(limit_bytes) + " bytes",
+                                {{"field", "limit_bytes"}, {"value", path}});
+            }
+        } catch (...) {
+            failure = std::current_exception();
+        }
+        co_await close_file(handle);
+        if (failure) std::rethrow_exception(failure);
+        co_return bytes;
+    }
+
+    Task<void> write_file(std::string path, std::string bytes, Call call) override {
+        auto self = shared_from_this();
+        auto handle = co_await open_file(path, "w", call);
+        std::exception_ptr failure;
+        try {
+            for (std::size_t at = 0; at < bytes.size();) {
+                json arguments{{"handle", handle}, {"buf-b64", base64_encode(std::string_view(bytes).substr(at, file_chunk))}};
+                auto part = co_await request("guest-file-write", arguments, call);
+                auto count = part.is_object() ? part.value("count", std::int64_t{0}) : 0;
+                if (count <= 0) throw Error(Errc::provider, "the guest wrote nothing to " + path + ": its disk may be full");
+                at += static_cast<std::size_t>(count);
+            }
+            json arguments{{"handle", handle}};
+            co_await request("guest-file-flush", arguments, call);
+        } catch (...) {
+            failure = std::current_exception();
+        }
+        co_await close_file(handle);
+        if (failure) std::rethrow_exception(failure);
+    }
+
+    Task<void> set_time(WallTime time, Call call) override {
+        auto self = shared_from_this();
+        json arguments{{"time", time.time_since_epoch().count()}};
+        co_await request("guest-set-time", arguments, call);
+    }
+
+    Task<std::vector<GuestInterface>> interfaces(Call call) override {
+        auto self = shared_from_this();
+        json none = json::object();
+        auto answer = co_await request("guest-network-get-interfaces", none, call);
+        std::vector<GuestInterface> result;
+        for (const auto& item : answer) {
+            GuestInterface found{item.value("name", ""), item.value("hardware-address", ""), {}};
+            for (const auto& address : item.value("ip-addresses", json::array()))
+                found.addresses.push_back(address.value("ip-address", "") + "/" + std::to_string(address.value("prefix", 0)));
+            result.push_back(std::move(found));
+        }
+        co_return result;
+    }
+
+    void disconnect() override {
+        if (connection_) connection_->close();
+        connection_.reset();
+        changed_.notify_all();
+    }
+
+private:
+    Task<json> wait_exit(std::int64_t pid, Call call) {
+        Duration pause = std::chrono::milliseconds(2);
+        for (;;) {
+            json arguments{{"pid", pid}};
+            auto status = co_await request("guest-exec-status", arguments, call);
+            if (status.is_object() && status.value("exited", false)) co_return status;
+            check(call, *environment_.clock, "a command in the guest");
+            auto next = Deadline::after(*environment_.clock, pause).earlier(call.deadline);
+            co_await environment_.clock->sleep_until(next.when(), call.stop);
+            pause = std::min<Duration>(pause * 3 / 2, std::chrono::milliseconds(50));
+        }
+    }
+
+    Call grace() const { return {Deadline::after(*environment_.clock, std::chrono::seconds(5)), {}, {}}; }
+
+    Task<void> kill(std::int64_t pid) {
+        try {
+            json arguments{{"path", "kill"}, {"arg", {"-9", std::to_string(pid)}}};
+            co_await request("guest-exec", arguments, grace());
+        } catch (const Error&) {
+            // The guest does not answer: there is nobody to kill for us.
+        }
+    }
+
+    Task<std::int64_t> open_file(std::string path, std::string mode, Call call) {
+        if (path.empty() || path.front() != '/' || path.find('\0') != std::string::npos)
+            throw Error(Errc::validation, "path: '" + path + "' is not an absolute path in the guest",
+                        {{"field", "path"}, {"value", path}, {"allowed", "an absolute path"}});
+        json arguments{{"path", path}, {"mode", mode}};
+        try {
+            auto answer = co_await request("guest-file-open", arguments, call);
+            if (!answer.is_number_integer()) throw Error(Errc::provider, "the guest agent gave no file handle");
+            co_return answer.get<std::int64_t>();
+        } catch (const Error& error) {
+            if (error.errc() == Errc::provider && error.remote_message().find("No such file") != std::string::npos)
+                throw Error(Errc::not_found, "the guest has no file " + path, {{"field", "path"}, {"value", path}});
+            throw;
+        }
+    }
+
+    Task<void> close_file(std::int64_t handle) {
+        try {
+            json arguments{{"handle", handle}};
+            co_await request("guest-file-close", arguments, grace());
+        } catch (const Error&) {
+            // The handle dies with the agent.
+        }
+    }
+
+    Task<json> request(std::string command, json arguments, Call call) {
+        auto guard = co_await take_turn(call);
+        co_await synchronise(call);
+        json message{{"execute", command}};
+        if (!arguments.empty()) message["arguments"] = std::move(arguments);
+        // Until the answer is here the stream is out of step.
+        in_step_ = false;
+        auto text = message.dump() + "\n";
+        co_await connection_->write(text, call);
+        auto line = co_await next_line(call);
+        auto answer = json::parse(line, nullptr, false);
+        if (!answer.is_object()) {
+            disconnect();
+            throw Error(Errc::provider, "the guest agent sent something that is not JSON");
+        }
+        in_step_ = true;
+        if (auto error = answer.find("error"); error != answer.end())
+            throw Error(Errc::provider, "the guest agent refused " + command, {{"command", command}})
+                .with_remote_message(error->is_object() ? error->value("desc", "") : error->dump());
+        auto value = answer.find("return");
+        if (value == answer.end()) throw Error(Errc::provider, "the guest agent's answer to " + command + " has no return value");
+        co_return *value;
+    }
+
+    Task<AsyncMutex::Guard> take_turn(Call call) {
+        try {
+            co_return co_await one_at_a_time_.lock(*environment_.clock, call, "the guest agent");
+        } catch (const Error& error) {
+            if (error.errc() == Errc::timeout) throw silent("other requests were not answered either");
+            throw;
+        }
+    }
+
+    /// Connected, and the next line will be the answer to the next request.
+    Task<void> synchronise(Call call) {
+        if (!connection_ || !connection_->is_open()) connect();
+        if (in_step_) co_return;
+        auto id = next_id_++;
+        json message{{"execute", "guest-sync-delimited"}, {"arguments", {{"id", id}}}};
+        lines_.clear();
+        auto text = "\xff" + message.dump() + "\n";
+        co_await connection_->write(text, call);
+        for (;;) {
+            auto line = co_await next_line(call);
+            auto answer = json::parse(line, nullptr, false);
+            if (answer.is_object() && answer.contains("return") && answer["return"] == id) break;
+        }
+        in_step_ = true;
+    }
+
+    void connect() {
+        int fd = connect_unix(socket_path_);
+        if (fd < 0) throw silent(std::strerror(errno));
+        in_step_ = false;
+        lines_.clear();
+        connection_ = std::make_shared<LineConnection>(environment_, fd, line_limit);
+        std::weak_ptr<Agent> weak = weak_from_this();
+        LineConnection::Handlers handlers;
+        handlers.on_line = [weak](std::string line) {
+            if (auto self = weak.lock()) {
+                self->lines_.push_back(std::move(line));
+                self->changed_.notify_all();
+            }
+        };
+        handlers.on_close = [weak] {
+            if (auto self = weak.lock()) self->changed_.notify_all();
+        };
+        connection_->start(std::move(handlers));
+    }
+
+    Task<std::string> next_line(Call call) {
+        while (lines_.empty()) {
+            if (!connection_ || !connection_->is_open()) throw silent("the connection ended");
+            if (call.stop.stop_requested()) throw Error(Errc::cancelled, "cancelled: waiting for the guest agent");
+            if (call.deadline.expired(*environment_.clock)) throw silent("out of time");
+            co_await changed_.wait(*environment_.clock, call);
+        }
+        auto line = std::move(lines_.front());
+        lines_.pop_front();
+        co_return line;
+    }
+
+    Environment environment_;
+    std::string socket_path_;
+    AsyncMutex one_at_a_time_;
+    Signal changed_;
+    std::shared_ptr<LineConnection> connection_;
+    std::deque<std::string> lines_;
+    bool in_step_ = false;
+    std::int64_t next_id_ = 1;
+};
+
+}  // namespace
+
+std::shared_ptr<QemuGuestAgent> make_guest_agent(Environment environment, std::string socket_path) {
+    return std::make_shared<Agent>(std::move(environment), std::move(socket_path));
+}
+
+}  // namespace infrastructure_sdk::qemu

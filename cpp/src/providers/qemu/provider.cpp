@@ -1,0 +1,847 @@
+#include "providers/qemu/provider.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/sha256.hpp"
+#include "core/unix_socket.hpp"
+#include "providers/qemu/command_line.hpp"
+#include "providers/qemu/process.hpp"
+
+namespace infrastructure_sdk::qemu {
+namespace fs = std::filesystem;
+using nlohmann::json;
+namespace {
+
+const json no_arguments = json::object();
+
+/// Descriptors that are closed when the block ends.
+class Descriptors {
+public:
+    ~Descriptors() {
+        for (int fd : fds_) ::close(fd);
+    }
+    int add(int fd) {
+        if (fd >= 0) fds_.push_back(fd);
+        return fd;
+    }
+
+private:
+    std::vector<int> fds_;
+};
+
+int open_for_vm(const std::string& path) {
+    int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        throw Error(Errc::vm_provisioning, "an image file cannot be opened: " + path + ": " + std::strerror(errno) +
+                                               "; build or import the image again",
+                    {{"field", "image"}, {"value", path}});
+    return fd;
+}
+
+std::string tail_of(const std::string& path, std::size_t most) {
+    std::ifstream file(path, std::ios::binary);
+    std::string text((std::istreambuf_iterator<char>(file)), {});
+    return text.size() > most ? text.substr(text.size() - most) : text;
+}
+
+}  // namespace
+
+QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::string program, std::string image_tool,
+                           Accelerator accelerator)
+    : environment_(environment), options_(std::move(options)), program_(std::move(program)), image_tool_(std::move(image_tool)),
+      vms_(options_.state_directory + "/vms"), accelerator_(std::move(accelerator)), creating_(environment.executor),
+      tasks_(environment.executor) {
+    capabilities_.provider = "qemu";
+    capabilities_.accelerator = accelerator_.name;
+    capabilities_.accelerator_reason = accelerator_.reason;
+    capabilities_.timeout_scale = accelerator_.timeout_scale();
+    capabilities_.suspend_modes = {"memory"};
+    capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = true;
+    std::error_code error;
+    fs::create_directories(vms_, error);
+    if (error)
+        throw Error(Errc::store, "the folder " + vms_ + " cannot be made: " + error.message(),
+                    {{"field", "store.state_directory"}, {"value", options_.state_directory}});
+    ::chmod(vms_.c_str(), 0711);
+}
+
+std::string QemuProvider::directory_of(const VmId& id) const { return vms_ + "/" + id.value; }
+
+// ---- finding and keeping -------------------------------------------------------------------------------------------
+
+Task<VmPtr> QemuProvider::find(VmId id) {
+    auto self = shared_from_this();
+    if (auto it = known_.find(id); it != known_.end()) co_return it->second;
+    bool uuid = id.value.size() == 36 && id.value.find_first_not_of("0123456789abcdef-") == std::string::npos;
+    if (!uuid) co_return nullptr;
+    auto directory = directory_of(id);
+    auto work = [directory] { return load_record(directory); };
+    auto record = co_await run_blocking(environment_.blocking, work);
+    if (auto it = known_.find(id); it != known_.end()) co_return it->second;
+    if (!record) co_return nullptr;
+    auto vm = std::make_shared<Vm>(std::move(*record), directory, environment_.executor);
+    vm->agent = make_guest_agent(environment_, vm->path(file_name::agent));
+    known_[id] = vm;
+    co_await adopt(vm);
+    co_return vm;
+}
+
+Task<VmPtr> QemuProvider::need(VmId id, Call call) {
+    check(call, *environment_.clock, "a VM verb");
+    auto vm = co_await find(id);
+    if (!vm) throw Error(Errc::not_found, "there is no VM " + id.value, {{"field", "vm"}, {"value", id.value}});
+    co_return vm;
+}
+
+Task<AsyncMutex::Guard> QemuProvider::turn(VmPtr vm, Call call, const char* doing) {
+    co_return co_await vm->mutex.lock(*environment_.clock, call, doing);
+}
+
+Task<void> QemuProvider::save(VmPtr vm) {
+    auto directory = vm->directory;
+    auto record = vm->record;
+    auto work = [directory, record] {
+        save_record(directory, record);
+        return true;
+    };
+    co_await run_blocking(environment_.blocking, work);
+}
+
+/// The process of a record that was just read: found again, watched.
+Task<void> QemuProvider::adopt(VmPtr vm) {
+    auto& record = vm->record;
+    bool maybe = record.phase == VmState::starting || record.phase == VmState::running || record.phase == VmState::paused ||
+                 record.phase == VmState::suspending || record.phase == VmState::stopping;
+    if (!maybe) co_return;
+    if (!record.process || record.process->boot_id != boot_id() || !is_alive(*record.process)) {
+        // A crash between fork and record: the process is found by what it calls itself.
+        auto uuid = record.spec.id.value;
+        auto work = [uuid] { return find_vm_process(uuid); };
+        record.process = co_await run_blocking(environment_.blocking, work);
+    }
+    if (record.process) begin_watch(vm);
+}
+
+void QemuProvider::begin_watch(VmPtr vm) {
+    int pidfd = open_pidfd(vm->record.process->pid);
+    // The pid may have been given to another process between the look and the open.
+    if (pidfd >= 0 && !is_alive(*vm->record.process)) {
+        ::close(pidfd);
+        pidfd = -1;
+    }
+    if (pidfd < 0) return;
+    vm->alive = true;
+    vm->expected = false;
+    vm->last_event.clear();
+    tasks_.spawn(environment_.logger, "watch VM " + vm->record.spec.id.value, watch(vm, pidfd));
+}
+
+/// Until the process dies or the provider lets go.
+Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
+    auto self = shared_from_this();
+    asio::posix::stream_descriptor descriptor(environment_.executor, pidfd);
+    std::stop_callback stop(tasks_.stop_source().get_token(), [&] {
+        asio::post(environment_.executor, [&descriptor] { descriptor.cancel(); });
+    });
+    boost::system::error_code error;
+    co_await descriptor.async_wait(asio::posix::stream_descriptor::wait_read, asio::redirect_error(asio::use_awaitable, error));
+    if (error || closing_) co_return;
+    // Ours if we started it; otherwise init reaps it.
+    ::waitpid(static_cast<pid_t>(vm->record.process->pid), nullptr, WNOHANG);
+    vm->alive = false;
+    if (vm->qmp) vm->qmp->close();
+    vm->qmp.reset();
+    vm->agent->disconnect();
+    vm->changed.notify_all();
+    if (vm->expected) co_return;
+    auto state = settle(vm->record, false, "");
+    vm->record.phase = state;
+    vm->record.reason = vm->last_event.empty() ? "ProcessKilled" : vm->last_event;
+    vm->record.message = vm->last_event == "GuestShutdown" ? "the guest shut itself down"
+                                                           : "the VM's process ended without being asked";
+    vm->record.process.reset();
+    co_await save(vm);
+    if (handler_) handler_({vm->record.spec.id, state, vm->record.reason, vm->record.message});
+}
+
+Task<std::shared_ptr<QmpClient>> QemuProvider::qmp(VmPtr vm, Call call) {
+    if (!vm->alive) throw Error(Errc::not_ready, "the VM does not run", {{"channel", "qmp"}});
+    if (vm->qmp && vm->qmp->connected()) co_return vm->qmp;
+    auto client = co_await QmpClient::connect(environment_, vm->path(file_name::qmp), call);
+    std::weak_ptr<Vm> weak = vm;
+    client->on_event([weak](const json& event) {
+        auto target = weak.lock();
+        if (!target || !event["event"].is_string()) return;
+        auto name = event["event"].get<std::string>();
+        if (name == "GUEST_PANICKED") target->last_event = "GuestPanicked";
+        if (name == "SHUTDOWN" && event.contains("data") && event["data"].value("guest", false) && target->last_event.empty())
+            target->last_event = "GuestShutdown";
+    });
+    auto answer = co_await client->execute("query-uuid", no_arguments, call);
+    auto uuid = answer.is_object() ? answer.value("UUID", "") : std::string();
+    if (uuid != vm->record.spec.id.value) {
+        client->close();
+        throw Error(Errc::provider, "another VM (" + uuid + ") answers on the socket of VM " + vm->record.spec.id.value,
+                    {{"reason", "IdentityMismatch"}});
+    }
+    vm->qmp = client;
+    co_return client;
+}
+
+Task<std::string> QemuProvider::query_status(VmPtr vm, Call call) {
+    auto client = co_await qmp(vm, call);
+    auto answer = co_await client->execute("query-status", no_arguments, call);
+    co_return answer.is_object() ? answer.value("status", "") : std::string();
+}
+
+VmStatus QemuProvider::status_of(const VmPtr& vm, VmState state) const {
+    VmStatus status;
+    status.id = vm->record.spec.id;
+    status.state = state;
+    status.reason = vm->record.reason;
+    status.message = vm->record.message;
+    status.accelerator = vm->record.accelerator;
+    if (vm->alive) status.process = vm->record.process;
+    status.owner_session = vm->record.spec.owner_session;
+    status.execution_id = vm->record.execution_id;
+    status.observed_at = environment_.clock->wall_now();
+    return status;
+}
+
+Task<VmStatus> QemuProvider::inspect(VmId id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await find(id);
+    if (!vm) {
+        VmStatus gone;
+        gone.id = id;
+        gone.state = VmState::deleted;
+        gone.observed_at = environment_.clock->wall_now();
+        co_return gone;
+    }
+    std::string status;
+    if (vm->alive) {
+        auto soon = call.within(Deadline::after(*environment_.clock, std::chrono::seconds(5)));
+        try {
+            status = co_await query_status(vm, soon);
+        } catch (const Error& error) {
+            if (call.stop.stop_requested()) throw;
+            environment_.logger->log(LogLevel::warning, "vm.qemu", "a VM could not be looked at",
+                                     {{"vm", id.value}, {"detail", error.message()}});
+        }
+    }
+    co_return status_of(vm, settle(vm->record, vm->alive, status));
+}
+
+Task<std::vector<VmStatus>> QemuProvider::list_owned(Call call) {
+    auto self = shared_from_this();
+    auto folder = vms_;
+    auto work = [folder] {
+        std::vector<VmId> ids;
+        std::error_code error;
+        for (const auto& entry : fs::directory_iterator(folder, error)) {
+            auto name = entry.path().filename().string();
+            // What a crash left of a creation: nothing refers to it yet.
+            if (name.starts_with(".new-")) fs::remove_all(entry.path(), error);
+            else ids.push_back({name});
+        }
+        std::sort(ids.begin(), ids.end());
+        return ids;
+    };
+    auto ids = co_await run_blocking(environment_.blocking, work);
+    std::vector<VmStatus> statuses;
+    for (const auto& id : ids) {
+        auto status = co_await inspect(id, call);
+        if (status.state != VmState::deleted) statuses.push_back(std::move(status));
+    }
+    co_return statuses;
+}
+
+// ---- create, start -------------------------------------------------------------------------------------------------
+
+Task<unsigned> QemuProvider::free_uid() {
+    Call none;
+    auto owned = co_await list_owned(none);
+    std::set<unsigned> used;
+    for (const auto& status : owned)
+        if (auto it = known_.find(status.id); it != known_.end() && it->second->record.uid) used.insert(*it->second->record.uid);
+    for (unsigned uid = options_.uid_base; uid < options_.uid_base + options_.uid_count; ++uid)
+        if (!used.contains(uid)) co_return uid;
+    throw Error(Errc::capacity, "all " + std::to_string(options_.uid_count) + " uids for VMs are in use",
+                {{"field", "providers.qemu_uid_base"}});
+}
+
+Task<void> QemuProvider::create(VmSpec spec, Call call) {
+    auto self = shared_from_this();
+    auto guard = co_await creating_.lock(*environment_.clock, call, "creating a VM");
+    auto existing = co_await find(spec.id);
+    if (existing) co_return;
+    VmRecord record;
+    record.spec = spec;
+    record.accelerator = accelerator_.name;
+    record.program = program_;
+    if (::geteuid() == 0) record.uid = co_await free_uid();
+    auto target = directory_of(spec.id);
+    auto scratch = vms_ + "/.new-" + spec.id.value;
+    auto image_tool = image_tool_;
+    auto work = [record, target, scratch, image_tool] {
+        fs::remove_all(scratch);
+        try {
+            if (::mkdir(scratch.c_str(), 0700) != 0)
+                throw Error(Errc::store, "the VM's folder cannot be made: " + std::string(std::strerror(errno)), {{"path", scratch}});
+            if (!record.spec.image.disk.empty()) {
+                // No backing file in the header: QEMU is told the base at every start, by descriptor.
+                auto disk = scratch + "/" + file_name::disk;
+                auto size = std::max(record.spec.disk_size_bytes, record.spec.image.disk_size_bytes);
+                run_tool({image_tool, "create", "-q", "-f", "qcow2", disk, std::to_string(size)});
+                ::chmod(disk.c_str(), 0600);
+                if (record.uid && ::chown(disk.c_str(), *record.uid, *record.uid) != 0)
+                    throw Error(Errc::permission_denied, "the disk cannot be given to its uid: " + std::string(std::strerror(errno)));
+            }
+            save_record(scratch, record);
+            if (record.uid && ::chown(scratch.c_str(), *record.uid, *record.uid) != 0)
+                throw Error(Errc::permission_denied, "the VM's folder cannot be given to its uid: " + std::string(std::strerror(errno)));
+            fs::rename(scratch, target);
+        } catch (const fs::filesystem_error& error) {
+            std::error_code ignored;
+            fs::remove_all(scratch, ignored);
+            throw Error(Errc::store, std::string("the VM's folder cannot be made: ") + error.what());
+        } catch (...) {
+            std::error_code ignored;
+            fs::remove_all(scratch, ignored);
+            throw;
+        }
+        return true;
+    };
+    co_await run_blocking(environment_.blocking, work);
+    auto vm = std::make_shared<Vm>(std::move(record), target, environment_.executor);
+    vm->agent = make_guest_agent(environment_, vm->path(file_name::agent));
+    known_[spec.id] = vm;
+}
+
+/// Starts the process of a saved record and learns its identity over QMP.
+Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call call) {
+    Descriptors descriptors;
+    Launch request;
+    request.program = vm->record.program;
+    request.arguments = from_memory ? incoming(vm->record.arguments) : vm->record.arguments;
+    request.directory = vm->directory;
+    request.log_file = file_name::log;
+    request.uid = vm->record.uid;
+    auto give = [&](int fd, int number) { request.descriptors.emplace_back(fd, number); };
+    give(descriptors.add(listen_unix(vm->path(file_name::qmp))), inherited::qmp);
+    give(descriptors.add(listen_unix(vm->path(file_name::agent))), inherited::agent);
+    const auto& image = vm->record.spec.image;
+    if (!image.kernel.empty()) give(descriptors.add(open_for_vm(image.kernel)), inherited::kernel);
+    if (!image.initrd.empty()) give(descriptors.add(open_for_vm(image.initrd)), inherited::initrd);
+    if (!image.disk.empty()) give(descriptors.add(open_for_vm(image.disk)), inherited::base_disk);
+    if (memory_fd >= 0) give(memory_fd, inherited::memory);
+
+    auto work = [request] {
+        int pid = launch(request);
+        auto started = start_time_ticks(pid);
+        return std::pair<int, std::uint64_t>(pid, started.value_or(0));
+    };
+    auto process = co_await run_blocking(environment_.blocking, work);
+    vm->record.process = ProcessIdentity{boot_id(), process.first, process.second, vm->record.spec.id.value};
+    begin_watch(vm);
+    if (!vm->alive) ::waitpid(process.first, nullptr, 0);
+    std::exception_ptr failure;
+    try {
+        co_await save(vm);
+        co_await qmp(vm, call);
+    } catch (const Error&) {
+        failure = std::current_exception();
+    }
+    if (failure) {
+        if (!vm->alive) throw died(vm, "QEMU ended as soon as it was started");
+        std::rethrow_exception(failure);
+    }
+}
+
+Error QemuProvider::died(VmPtr vm, std::string what) {
+    auto log = tail_of(vm->path(file_name::log), 2000);
+    Error error(Errc::vm_provisioning, what + "; see " + vm->path(file_name::log),
+                {{"vm", vm->record.spec.id.value}, {"reason", vm->last_event.empty() ? "ProcessKilled" : vm->last_event}});
+    error.with_remote_message(log);
+    return error;
+}
+
+Task<void> QemuProvider::start(VmId id, std::string execution_id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await need(id, call);
+    auto guard = co_await turn(vm, call, "starting a VM");
+    if (vm->alive) {
+        auto status = co_await query_status(vm, call);
+        if (vm->record.execution_id != execution_id || vm->record.phase == VmState::starting) {
+            vm->record.execution_id = execution_id;
+            vm->record.phase = settle(vm->record, true, status);
+            co_await save(vm);
+        }
+        co_return;
+    }
+    if (settle(vm->record, false, "") == VmState::suspended)
+        throw Error(Errc::invalid_transition, "VM " + id.value + " is suspended: resume it", {{"vm", id.value}});
+    CommandLineOptions options{accelerator_.name, options_.translation_cache_mib};
+    vm->record.arguments = command_line(vm->record.spec, options);
+    vm->record.accelerator = accelerator_.name;
+    vm->record.program = program_;
+    vm->record.phase = VmState::starting;
+    vm->record.resuming = false;
+    vm->record.reason.clear();
+    vm->record.message.clear();
+    vm->record.execution_id = execution_id;
+    vm->record.process.reset();
+    co_await save(vm);
+    co_await spawn(vm, false, -1, call);
+    vm->record.phase = VmState::running;
+    co_await save(vm);
+}
+
+Task<void> QemuProvider::wait_ready(VmId id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await need(id, call);
+    auto channels = vm->record.spec.channels;
+    for (const auto& channel : channels) {
+        std::exception_ptr failure;
+        try {
+            if (channel == "agent") {
+                co_await vm->agent->ping(call);
+            } else if (channel == "display") {
+                co_await screenshot(id, call);
+            } else {
+                throw Error(Errc::unsupported, "channel '" + channel + "' is unknown to the qemu provider", {{"capability", channel}});
+            }
+        } catch (const Error&) {
+            failure = std::current_exception();
+        }
+        if (!failure) continue;
+        if (!vm->alive) throw died(vm, "the VM ended while it booted");
+        std::rethrow_exception(failure);
+    }
+}
+
+// ---- pause, suspend, resume ----------------------------------------------------------------------------------------
+
+Task<void> QemuProvider::pause(VmId id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await need(id, call);
+    auto guard = co_await turn(vm, call, "pausing a VM");
+    auto client = co_await qmp(vm, call);
+    co_await client->execute("stop", no_arguments, call);
+    vm->record.phase = VmState::paused;
+    co_await save(vm);
+}
+
+Task<void> QemuProvider::unpause(VmId id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await need(id, call);
+    auto guard = co_await turn(vm, call, "unpausing a VM");
+    auto client = co_await qmp(vm, call);
+    co_await client->execute("cont", no_arguments, call);
+    vm->record.phase = VmState::running;
+    co_await save(vm);
+}
+
+Task<void> QemuProvider::suspend(VmId id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await need(id, call);
+    auto guard = co_await turn(vm, call, "suspending a VM");
+    if (!vm->alive) {
+        if (settle(vm->record, false, "") != VmState::suspended)
+            throw Error(Errc::invalid_transition, "VM " + id.value + " does not run", {{"vm", id.value}});
+        vm->record.phase = VmState::suspended;
+        co_await save(vm);
+        co_return;
+    }
+    auto client = co_await qmp(vm, call);
+    vm->record.phase = VmState::suspending;
+    vm->record.memory_sha256.clear();
+    co_await save(vm);
+    Descriptors descriptors;
+    std::exception_ptr failure;
+    try {
+        auto path = vm->path(file_name::memory);
+        int file = descriptors.add(::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+        if (file < 0) throw Error(Errc::store, "the memory file cannot be made: " + std::string(std::strerror(errno)), {{"path", path}});
+        if (vm->record.uid && ::fchown(file, *vm->record.uid, *vm->record.uid) != 0)
+            throw Error(Errc::permission_denied, "the memory file cannot be given to its uid: " + std::string(std::strerror(errno)));
+        co_await client->execute("stop", no_arguments, call);
+        json name{{"fdname", "memory"}};
+        co_await client->execute("getfd", name, call, file);
+        json target{{"uri", "fd:memory"}};
+        co_await client->execute("migrate", target, call);
+        Duration pause = std::chrono::milliseconds(1);
+        for (;;) {
+            auto answer = co_await client->execute("query-migrate", no_arguments, call);
+            auto status = answer.is_object() ? answer.value("status", "") : std::string();
+            if (status == "completed") break;
+            if (status == "failed" || status == "cancelled")
+                throw Error(Errc::provider, "the memory could not be saved (" + status + "); is the disk full?",
+                            {{"reason", "MemorySaveFailed"}})
+                    .with_remote_message(answer.value("error-desc", ""));
+            check(call, *environment_.clock, "saving memory");
+            auto next = Deadline::after(*environment_.clock, pause).earlier(call.deadline);
+            co_await environment_.clock->sleep_until(next.when(), call.stop);
+            pause = std::min<Duration>(pause * 2, std::chrono::milliseconds(20));
+        }
+        auto work = [file] {
+            auto digest = sha256_hex_of_file(file);
+            if (::fdatasync(file) != 0) throw Error(Errc::store, "the memory file cannot be written to disk: " + std::string(std::strerror(errno)));
+            return digest;
+        };
+        vm->record.memory_sha256 = co_await run_blocking(environment_.blocking, work);
+        // From here on the file is the VM: a crash before the process ended resumes from it.
+        co_await save(vm);
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    if (failure) {
+        // The guest goes on as if nothing had been asked.
+        vm->record.memory_sha256.clear();
+        Call rescue{Deadline::after(*environment_.clock, std::chrono::seconds(10)), {}, call.correlation_id};
+        try {
+            co_await client->execute("migrate_cancel", no_arguments, rescue);
+            co_await client->execute("cont", no_arguments, rescue);
+            vm->record.phase = VmState::running;
+            co_await save(vm);
+        } catch (const Error& second) {
+            environment_.logger->log(LogLevel::error, "vm.qemu", "a VM did not go on after a failed suspend",
+                                     {{"vm", id.value}, {"detail", second.message()}});
+        }
+        std::error_code ignored;
+        fs::remove(vm->path(file_name::memory), ignored);
+        std::rethrow_exception(failure);
+    }
+    co_await end(vm, call);
+    vm->record.phase = VmState::suspended;
+    vm->record.process.reset();
+    co_await save(vm);
+}
+
+Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await need(id, call);
+    auto guard = co_await turn(vm, call, "resuming a VM");
+    if (vm->alive) {
+        auto status = co_await query_status(vm, call);
+        if (status == "running") {
+            vm->record.phase = VmState::running;
+            vm->record.execution_id = execution_id;
+            co_await save(vm);
+            co_return;
+        }
+        if (vm->record.memory_sha256.empty())
+            throw Error(Errc::invalid_transition, "VM " + id.value + " is " + status + ", not suspended", {{"vm", id.value}});
+        // A resume or suspend that was cut off: the memory file is complete, the process is of no use.
+        co_await end(vm, call);
+    }
+    if (vm->record.memory_sha256.empty())
+        throw Error(Errc::invalid_transition, "VM " + id.value + " has no memory file", {{"vm", id.value}});
+    vm->record.phase = VmState::starting;
+    vm->record.resuming = true;
+    vm->record.execution_id = execution_id;
+    vm->record.reason.clear();
+    vm->record.message.clear();
+    vm->record.process.reset();
+    co_await save(vm);
+
+    Descriptors descriptors;
+    auto path = vm->path(file_name::memory);
+    std::exception_ptr failure;
+    try {
+        int file = descriptors.add(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+        auto corrupted = [&](const std::string& why) {
+            return Error(Errc::provider, "the memory file of VM " + id.value + " " + why + "; its disk is kept",
+                         {{"reason", "MemoryFileCorrupted"}, {"path", path}});
+        };
+        if (file < 0) throw corrupted("cannot be opened: " + std::string(std::strerror(errno)));
+        // QEMU starts while the file is checked; it reads nothing before it is told to.
+        auto digest = std::make_shared<std::string>();
+        auto hashed = std::make_shared<bool>(false);
+        auto blocking = environment_.blocking;
+        auto changed = std::make_shared<Signal>(environment_.executor);
+        auto check_file = [](Executor pool, int fd, std::shared_ptr<std::string> out, std::shared_ptr<bool> done,
+                             std::shared_ptr<Signal> signal) -> Task<void> {
+            auto work = [fd] { return sha256_hex_of_file(fd); };
+            try {
+                *out = co_await run_blocking(pool, work);
+            } catch (const Error&) {
+                // No digest is a wrong digest.
+            }
+            *done = true;
+            signal->notify_all();
+        };
+        int copy = descriptors.add(::fcntl(file, F_DUPFD_CLOEXEC, 0));
+        tasks_.spawn(environment_.logger, "check a memory file", check_file(blocking, copy, digest, hashed, changed));
+        std::exception_ptr start_failure;
+        try {
+            co_await spawn(vm, true, file, call);
+        } catch (...) {
+            start_failure = std::current_exception();
+        }
+        Call forever;
+        while (!*hashed) co_await changed->wait(*environment_.clock, forever);
+        if (*digest != vm->record.memory_sha256) throw corrupted("is not what was saved");
+        if (start_failure) std::rethrow_exception(start_failure);
+        auto client = co_await qmp(vm, call);
+        json source{{"uri", "fd:" + std::to_string(inherited::memory)}};
+        co_await client->execute("migrate-incoming", source, call);
+        Duration pause = std::chrono::milliseconds(1);
+        for (;;) {
+            auto status = co_await query_status(vm, call);
+            if (status != "inmigrate") break;
+            check(call, *environment_.clock, "loading memory");
+            auto next = Deadline::after(*environment_.clock, pause).earlier(call.deadline);
+            co_await environment_.clock->sleep_until(next.when(), call.stop);
+            pause = std::min<Duration>(pause * 2, std::chrono::milliseconds(20));
+        }
+        co_await client->execute("cont", no_arguments, call);
+        const auto& channels = vm->record.spec.channels;
+        if (std::find(channels.begin(), channels.end(), "agent") != channels.end())
+            co_await vm->agent->set_time(environment_.clock->wall_now(), call);
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    if (failure) {
+        Call rescue{Deadline::after(*environment_.clock, std::chrono::seconds(10)), {}, call.correlation_id};
+        if (vm->alive) co_await end(vm, rescue);
+        vm->record.phase = VmState::suspended;
+        vm->record.process.reset();
+        co_await save(vm);
+        std::rethrow_exception(failure);
+    }
+    vm->record.phase = VmState::running;
+    vm->record.memory_sha256.clear();
+    co_await save(vm);
+    std::error_code ignored;
+    fs::remove(path, ignored);
+}
+
+// ---- ending --------------------------------------------------------------------------------------------------------
+
+Task<void> QemuProvider::wait_dead(VmPtr vm, Call call, const char* doing) {
+    while (vm->alive) {
+        check(call, *environment_.clock, doing);
+        co_await vm->changed.wait(*environment_.clock, call);
+    }
+}
+
+/// Ends the process at once; returns when its death was observed.
+Task<void> QemuProvider::end(VmPtr vm, Call call) {
+    if (!vm->alive) co_return;
+    vm->expected = true;
+    int pidfd = open_pidfd(vm->record.process->pid);
+    if (pidfd >= 0) {
+        if (is_alive(*vm->record.process)) kill_through(pidfd);
+        ::close(pidfd);
+    }
+    co_await wait_dead(vm, call, "waiting for a VM's process to end");
+}
+
+Task<void> QemuProvider::shutdown(VmId id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await need(id, call);
+    auto guard = co_await turn(vm, call, "shutting a VM down");
+    if (!vm->alive) co_return;
+    vm->expected = true;
+    auto client = co_await qmp(vm, call);
+    co_await client->execute("system_powerdown", no_arguments, call);
+    const auto& channels = vm->record.spec.channels;
+    if (std::find(channels.begin(), channels.end(), "agent") != channels.end()) {
+        // Guests without ACPI handling listen to their agent.
+        ExecRequest request;
+        request.arguments = {"/sbin/shutdown", "-h", "now"};
+        try {
+            co_await vm->agent->exec(request, call);
+        } catch (const Error& error) {
+            if (vm->alive && error.errc() != Errc::not_ready && error.errc() != Errc::not_found) throw;
+        }
+    }
+    co_await wait_dead(vm, call, "waiting for the guest to shut down");
+    vm->record.phase = VmState::stopped;
+    vm->record.reason = "GuestShutdown";
+    vm->record.process.reset();
+    co_await save(vm);
+}
+
+Task<void> QemuProvider::power_off(VmId id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await find(id);
+    if (!vm) co_return;
+    auto guard = co_await turn(vm, call, "powering a VM off");
+    if (!vm->alive) co_return;
+    co_await end(vm, call);
+    vm->record.phase = VmState::stopped;
+    vm->record.reason = "PoweredOff";
+    vm->record.process.reset();
+    co_await save(vm);
+}
+
+Task<void> QemuProvider::destroy(VmId id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await find(id);
+    if (!vm) co_return;
+    auto guard = co_await turn(vm, call, "destroying a VM");
+    co_await end(vm, call);
+    vm->agent->disconnect();
+    auto directory = vm->directory;
+    auto work = [directory] {
+        std::error_code error;
+        fs::remove_all(directory, error);
+        if (error) throw Error(Errc::store, "the folder of a VM cannot be removed: " + error.message(), {{"path", directory}});
+        return true;
+    };
+    co_await run_blocking(environment_.blocking, work);
+    known_.erase(id);
+}
+
+Task<void> QemuProvider::close() {
+    auto self = shared_from_this();
+    closing_ = true;
+    for (const auto& entry : known_) {
+        if (entry.second->qmp) entry.second->qmp->close();
+        entry.second->agent->disconnect();
+    }
+    tasks_.stop_source().request_stop();
+    co_await tasks_.join();
+    known_.clear();
+}
+
+// ---- agent, display, evidence --------------------------------------------------------------------------------------
+
+namespace {
+
+class NoAgent final : public GuestAgent {
+    [[noreturn]] static void refuse() { throw Error(Errc::not_ready, "there is no such VM", {{"channel", "agent"}}); }
+
+public:
+    Task<void> ping(Call) override { refuse(); }
+    Task<ExecResult> exec(ExecRequest, Call) override { refuse(); }
+    Task<std::string> read_file(std::string, std::size_t, Call) override { refuse(); }
+    Task<void> write_file(std::string, std::string, Call) override { refuse(); }
+    Task<void> set_time(WallTime, Call) override { refuse(); }
+    Task<std::vector<GuestInterface>> interfaces(Call) override { refuse(); }
+};
+
+class QemuDisplay final : public Display {
+public:
+    QemuDisplay(std::shared_ptr<QemuProvider> provider, VmId id) : provider_(std::move(provider)), id_(std::move(id)) {}
+    Task<std::string> screenshot(Call call) override { return provider_->screenshot(id_, call); }
+
+private:
+    std::shared_ptr<QemuProvider> provider_;
+    VmId id_;
+};
+
+class QemuEvidence final : public EvidenceSource {
+public:
+    QemuEvidence(std::shared_ptr<QemuProvider> provider, VmId id) : provider_(std::move(provider)), id_(std::move(id)) {}
+    Task<Fact> collect(std::string name, Call call) override { return provider_->collect(id_, std::move(name), call); }
+
+private:
+    std::shared_ptr<QemuProvider> provider_;
+    VmId id_;
+};
+
+}  // namespace
+
+std::shared_ptr<GuestAgent> QemuProvider::agent(VmId id) {
+    auto it = known_.find(id);
+    if (it == known_.end()) return std::make_shared<NoAgent>();
+    return it->second->agent;
+}
+
+std::shared_ptr<Display> QemuProvider::display(VmId id) { return std::make_shared<QemuDisplay>(shared_from_this(), id); }
+std::shared_ptr<EvidenceSource> QemuProvider::evidence(VmId id) { return std::make_shared<QemuEvidence>(shared_from_this(), id); }
+
+Task<std::string> QemuProvider::screenshot(VmId id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await need(id, call);
+    auto client = co_await qmp(vm, call);
+    // Relative: QEMU's working directory is the VM's.
+    json arguments{{"filename", file_name::screen}, {"format", "png"}};
+    try {
+        co_await client->execute("screendump", arguments, call);
+    } catch (const Error& error) {
+        if (error.errc() != Errc::provider) throw;
+        throw Error(Errc::not_ready, "the display gave no picture", {{"channel", "display"}}).with_remote_message(error.remote_message());
+    }
+    auto path = vm->path(file_name::screen);
+    auto work = [path] {
+        constexpr std::size_t most = 64u << 20;
+        int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0) throw Error(Errc::not_ready, "the display gave no picture", {{"channel", "display"}});
+        std::string bytes(most, '\0');
+        std::size_t size = 0;
+        for (ssize_t got = 1; got > 0 && size < most; size += static_cast<std::size_t>(std::max<ssize_t>(got, 0)))
+            got = ::read(fd, bytes.data() + size, most - size);
+        ::close(fd);
+        ::unlink(path.c_str());
+        bytes.resize(size);
+        if (!bytes.starts_with("\x89PNG\r\n\x1a\n")) throw Error(Errc::provider, "the screenshot is not a PNG");
+        return bytes;
+    };
+    co_return co_await run_blocking(environment_.blocking, work);
+}
+
+Task<Fact> QemuProvider::collect(VmId id, std::string name, Call call) {
+    auto self = shared_from_this();
+    Fact fact;
+    fact.name = name;
+    fact.collected_at = environment_.clock->wall_now();
+    try {
+        auto vm = co_await need(id, call);
+        if (!vm->alive) throw Error(Errc::not_ready, "the VM does not run");
+        json value;
+        if (name == "process.identity") {
+            fact.source = "procfs";
+            fact.locator = "/proc/" + std::to_string(vm->record.process->pid) + "/stat";
+            auto client = co_await qmp(vm, call);
+            auto answer = co_await client->execute("query-uuid", no_arguments, call);
+            value = {{"boot_id", boot_id()},
+                     {"pid", vm->record.process->pid},
+                     {"start_time_ticks", start_time_ticks(vm->record.process->pid).value_or(0)},
+                     {"vm_uuid", answer.is_object() ? answer.value("UUID", "") : ""}};
+        } else if (name == "process.paths") {
+            fact.source = "provider";
+            fact.locator = "vm.json";
+            value = {{"vm_directory", vm->directory}, {"image_directory", fs::path(vm->record.spec.image.disk).parent_path().string()}};
+        } else if (name == "process.uid") {
+            fact.source = "provider";
+            fact.locator = "vm.json:uid";
+            value = {{"expected_uid", vm->record.uid.value_or(::geteuid())}};
+        } else if (name.starts_with("qmp:query-")) {
+            fact.source = "qmp";
+            fact.locator = name;
+            auto client = co_await qmp(vm, call);
+            value = co_await client->execute(name.substr(4), no_arguments, call);
+        } else if (auto colon = name.rfind(':'); name.starts_with("qom:/") && colon > 4) {
+            fact.source = "qmp";
+            fact.locator = "qmp:qom-get " + name.substr(4);
+            auto client = co_await qmp(vm, call);
+            json arguments{{"path", name.substr(4, colon - 4)}, {"property", name.substr(colon + 1)}};
+            value = co_await client->execute("qom-get", arguments, call);
+        } else {
+            throw Error(Errc::unsupported, "the qemu provider has no fact of that name");
+        }
+        fact.json = value.dump(-1, ' ', false, json::error_handler_t::replace);
+    } catch (const Error& error) {
+        if (error.errc() == Errc::cancelled) throw;
+        fact.could_not_look = error.message() + (error.remote_message().empty() ? "" : " (" + error.remote_message() + ")");
+    }
+    co_return fact;
+}
+
+}  // namespace infrastructure_sdk::qemu

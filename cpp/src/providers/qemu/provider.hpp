@@ -1,0 +1,93 @@
+#pragma once
+// The shell around command_line, process, vm_record and QMP: asks them, does what they say.
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "core/async_tools.hpp"
+#include "providers/qemu/accelerator.hpp"
+#include "providers/qemu/guest_agent.hpp"
+#include "providers/qemu/qmp_client.hpp"
+#include "providers/qemu/vm_record.hpp"
+#include <infrastructure_sdk/providers/qemu.hpp>
+
+namespace infrastructure_sdk::qemu {
+
+/// One VM in memory. The record is a copy of the file's; all on the executor.
+struct Vm {
+    Vm(VmRecord r, std::string d, Executor executor) : record(std::move(r)), directory(std::move(d)), mutex(executor), changed(executor) {}
+    VmRecord record;
+    std::string directory;
+    AsyncMutex mutex;  ///< one verb at a time
+    Signal changed;    ///< the process died
+    std::shared_ptr<QmpClient> qmp;
+    std::shared_ptr<QemuGuestAgent> agent;
+    bool alive = false;     ///< a watcher is on the process
+    bool expected = false;  ///< we asked for its end
+    std::string last_event; ///< why, if QMP told
+    std::string path(const char* name) const { return directory + "/" + name; }
+};
+using VmPtr = std::shared_ptr<Vm>;
+
+class QemuProvider final : public VmProvider, public std::enable_shared_from_this<QemuProvider> {
+public:
+    QemuProvider(Environment environment, QemuOptions options, std::string program, std::string image_tool, Accelerator accelerator);
+
+    const Capabilities& capabilities() const override { return capabilities_; }
+    Task<void> create(VmSpec spec, Call call) override;
+    Task<void> start(VmId id, std::string execution_id, Call call) override;
+    Task<void> wait_ready(VmId id, Call call) override;
+    Task<void> pause(VmId id, Call call) override;
+    Task<void> unpause(VmId id, Call call) override;
+    Task<void> suspend(VmId id, Call call) override;
+    Task<void> resume(VmId id, std::string execution_id, Call call) override;
+    Task<void> shutdown(VmId id, Call call) override;
+    Task<void> power_off(VmId id, Call call) override;
+    Task<void> destroy(VmId id, Call call) override;
+    Task<VmStatus> inspect(VmId id, Call call) override;
+    Task<std::vector<VmStatus>> list_owned(Call call) override;
+    std::shared_ptr<GuestAgent> agent(VmId id) override;
+    std::shared_ptr<Display> display(VmId id) override;
+    std::shared_ptr<EvidenceSource> evidence(VmId id) override;
+    void on_event(std::function<void(VmEvent)> handler) override { handler_ = std::move(handler); }
+    Task<void> close() override;
+
+    /// A connected client of a living VM. @throws Error(not_ready, channel=qmp)
+    Task<std::shared_ptr<QmpClient>> qmp(VmPtr vm, Call call);
+    /// nullptr when it does not exist.
+    Task<VmPtr> find(VmId id);
+    Task<std::string> screenshot(VmId id, Call call);
+    Task<Fact> collect(VmId id, std::string name, Call call);
+
+private:
+    Task<VmPtr> need(VmId id, Call call);
+    Task<AsyncMutex::Guard> turn(VmPtr vm, Call call, const char* doing);
+    Task<void> save(VmPtr vm);
+    Task<void> spawn(VmPtr vm, bool from_memory, int memory_fd, Call call);
+    Task<void> watch(VmPtr vm, int pidfd);
+    void begin_watch(VmPtr vm);
+    Task<void> adopt(VmPtr vm);
+    Task<std::string> query_status(VmPtr vm, Call call);
+    Task<void> end(VmPtr vm, Call call);
+    Task<void> wait_dead(VmPtr vm, Call call, const char* doing);
+    VmStatus status_of(const VmPtr& vm, VmState state) const;
+    std::string directory_of(const VmId& id) const;
+    Task<unsigned> free_uid();
+    Error died(VmPtr vm, std::string what);
+
+    Environment environment_;
+    QemuOptions options_;
+    std::string program_;
+    std::string image_tool_;
+    std::string vms_;
+    Accelerator accelerator_;
+    Capabilities capabilities_;
+    std::map<VmId, VmPtr> known_;
+    AsyncMutex creating_;
+    TaskGroup tasks_;
+    std::function<void(VmEvent)> handler_;
+    bool closing_ = false;
+};
+
+}  // namespace infrastructure_sdk::qemu

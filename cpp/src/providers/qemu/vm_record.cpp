@@ -1,0 +1,149 @@
+#include "providers/qemu/vm_record.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "providers/qemu/command_line.hpp"
+#include <infrastructure_sdk/duration.hpp>
+#include <infrastructure_sdk/error.hpp>
+#include <infrastructure_sdk/json.hpp>
+
+namespace infrastructure_sdk::qemu {
+using nlohmann::json;
+
+std::string to_text(const VmRecord& record) {
+    const auto& spec = record.spec;
+    json document{{"schema", 1},
+                  {"spec",
+                   {{"id", spec.id.value},
+                    {"name", spec.name},
+                    {"owner_session", spec.owner_session},
+                    {"image",
+                     {{"name", spec.image.name},
+                      {"version", spec.image.version},
+                      {"kernel", spec.image.kernel},
+                      {"initrd", spec.image.initrd},
+                      {"kernel_arguments", spec.image.kernel_arguments},
+                      {"disk", spec.image.disk},
+                      {"disk_format", spec.image.disk_format},
+                      {"disk_size_bytes", spec.image.disk_size_bytes}}},
+                    {"machine", spec.machine},
+                    {"cpu_count", spec.cpu_count},
+                    {"memory_bytes", spec.memory_bytes},
+                    {"disk_size_bytes", spec.disk_size_bytes},
+                    {"display", spec.display},
+                    {"network", name_of(spec.network)},
+                    {"mac_address", spec.mac_address},
+                    {"channels", spec.channels},
+                    {"boot_timeout", to_string(spec.boot_timeout)}}},
+                  {"phase", name_of(record.phase)},
+                  {"resuming", record.resuming},
+                  {"reason", record.reason},
+                  {"message", record.message},
+                  {"execution_id", record.execution_id},
+                  {"accelerator", record.accelerator},
+                  {"program", record.program},
+                  {"arguments", record.arguments},
+                  {"uid", record.uid ? json(*record.uid) : json(nullptr)},
+                  {"process", record.process ? json(*record.process) : json(nullptr)},
+                  {"memory_sha256", record.memory_sha256}};
+    return document.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+VmRecord record_from_text(const std::string& text) try {
+    auto document = json::parse(text);
+    const auto& from = document.at("spec");
+    const auto& image = from.at("image");
+    VmRecord record;
+    auto& spec = record.spec;
+    spec.id.value = from.at("id").get<std::string>();
+    spec.name = from.at("name").get<std::string>();
+    spec.owner_session = from.at("owner_session").get<std::string>();
+    spec.image.name = image.at("name").get<std::string>();
+    spec.image.version = image.at("version").get<std::string>();
+    spec.image.kernel = image.at("kernel").get<std::string>();
+    spec.image.initrd = image.at("initrd").get<std::string>();
+    spec.image.kernel_arguments = image.at("kernel_arguments").get<std::string>();
+    spec.image.disk = image.at("disk").get<std::string>();
+    spec.image.disk_format = image.at("disk_format").get<std::string>();
+    spec.image.disk_size_bytes = image.at("disk_size_bytes").get<std::uint64_t>();
+    spec.machine = from.at("machine").get<std::string>();
+    spec.cpu_count = from.at("cpu_count").get<int>();
+    spec.memory_bytes = from.at("memory_bytes").get<std::uint64_t>();
+    spec.disk_size_bytes = from.at("disk_size_bytes").get<std::uint64_t>();
+    spec.display = from.at("display").get<bool>();
+    spec.network = from.at("network").get<std::string>() == "none" ? NetworkMode::none : NetworkMode::isolated;
+    spec.mac_address = from.at("mac_address").get<std::string>();
+    spec.channels = from.at("channels").get<std::vector<std::string>>();
+    spec.boot_timeout = parse_duration(from.at("boot_timeout").get<std::string>(), "boot_timeout");
+    record.phase = parse_vm_state(document.at("phase").get<std::string>());
+    record.resuming = document.at("resuming").get<bool>();
+    record.reason = document.at("reason").get<std::string>();
+    record.message = document.at("message").get<std::string>();
+    record.execution_id = document.at("execution_id").get<std::string>();
+    record.accelerator = document.at("accelerator").get<std::string>();
+    record.program = document.at("program").get<std::string>();
+    record.arguments = document.at("arguments").get<std::vector<std::string>>();
+    if (const auto& uid = document.at("uid"); !uid.is_null()) record.uid = uid.get<unsigned>();
+    if (const auto& process = document.at("process"); !process.is_null())
+        record.process = ProcessIdentity{process.at("boot_id").get<std::string>(), process.at("pid").get<std::int64_t>(),
+                                         process.at("start_time_ticks").get<std::uint64_t>(),
+                                         process.at("vm_uuid").get<std::string>()};
+    record.memory_sha256 = document.at("memory_sha256").get<std::string>();
+    return record;
+} catch (const json::exception& error) {
+    throw Error(Errc::provider, std::string("a VM record cannot be read: ") + error.what());
+}
+
+VmState settle(const VmRecord& record, bool alive, const std::string& status) {
+    switch (record.phase) {
+        case VmState::starting:
+        case VmState::running:
+        case VmState::paused:
+        case VmState::suspending:
+        case VmState::stopping:
+            if (!alive) {
+                // The memory file is complete before the process ends and is kept until a resume succeeded.
+                if (!record.memory_sha256.empty()) return VmState::suspended;
+                return record.phase == VmState::starting ? VmState::stopped : VmState::failed;
+            }
+            if (status.empty()) return VmState::unknown;
+            if (status == "running") return VmState::running;
+            if (status == "inmigrate") return VmState::starting;
+            if (status == "postmigrate") return VmState::suspending;
+            return VmState::paused;
+        default: return record.phase;
+    }
+}
+
+void save_record(const std::string& directory, const VmRecord& record) {
+    auto refuse = [&](const std::string& what) {
+        throw Error(Errc::store, "the record of VM " + record.spec.id.value + " cannot be written: " + what + ": " + std::strerror(errno),
+                    {{"vm", record.spec.id.value}});
+    };
+    auto text = to_text(record);
+    auto target = std::filesystem::path(directory) / file_name::record;
+    auto scratch = target.string() + ".new";
+    int fd = ::open(scratch.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) refuse(scratch);
+    bool good = ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fdatasync(fd) == 0;
+    ::close(fd);
+    if (!good) refuse("write");
+    if (::rename(scratch.c_str(), target.c_str()) != 0) refuse("rename");
+}
+
+std::optional<VmRecord> load_record(const std::string& directory) {
+    std::ifstream file(std::filesystem::path(directory) / file_name::record, std::ios::binary);
+    if (!file) return std::nullopt;
+    return record_from_text({std::istreambuf_iterator<char>(file), {}});
+}
+
+}  // namespace infrastructure_sdk::qemu

@@ -1,0 +1,40 @@
+#pragma once
+// The provider's own note of a VM, beside its disk: written before and after every effect.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <infrastructure_sdk/vm/vm.hpp>
+
+namespace infrastructure_sdk::qemu {
+
+struct VmRecord {
+    VmSpec spec;
+    VmState phase = VmState::stopped;
+    bool resuming = false;  ///< with phase `starting`: from the memory file
+    std::string reason;
+    std::string message;
+    std::string execution_id;
+    std::string accelerator;
+    std::string program;
+    std::vector<std::string> arguments;  ///< of the last cold start; a resume needs the same
+    std::optional<unsigned> uid;
+    std::optional<ProcessIdentity> process;
+    std::string memory_sha256;  ///< of a complete memory file; empty = there is none
+};
+
+std::string to_text(const VmRecord& record);
+/// @throws Error(provider) when it is not such a record.
+VmRecord record_from_text(const std::string& text);
+
+/// What a VM is, given its record and whether its process lives. Pure.
+/// @param status QMP's query-status ("running", "paused", "inmigrate", "postmigrate", ...); empty = not asked or no answer.
+VmState settle(const VmRecord& record, bool alive, const std::string& status);
+
+/// Atomic and on disk when it returns. Blocking. @throws Error(store)
+void save_record(const std::string& directory, const VmRecord& record);
+/// nullopt when there is none. @throws Error(provider)
+std::optional<VmRecord> load_record(const std::string& directory);
+
+}  // namespace infrastructure_sdk::qemu

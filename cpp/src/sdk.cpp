@@ -1,0 +1,201 @@
+#include <infrastructure_sdk/sdk.hpp>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include <unistd.h>
+
+#include "core/async_tools.hpp"
+#include <infrastructure_sdk/duration.hpp>
+
+namespace infrastructure_sdk {
+namespace fs = std::filesystem;
+namespace {
+
+std::string under_home(const char* variable, const char* fallback, const char* leaf) {
+    if (const char* base = std::getenv(variable); base && *base == '/') return fs::path(base) / leaf;
+    const char* home = std::getenv("HOME");
+    if (!home || *home != '/')
+        throw Error(Errc::configuration, "no home directory is known: set HOME or store.state_directory",
+                    {{"field", "store.state_directory"}});
+    return fs::path(home) / fallback / leaf;
+}
+
+std::string state_directory(const Config& config) {
+    auto path = config.text("store.state_directory");
+    return path.empty() ? default_state_directory() : fs::absolute(path).lexically_normal().string();
+}
+
+std::string image_directory(const Config& config) {
+    auto path = config.text("vm.image_directory");
+    return path.empty() ? default_image_directory() : fs::absolute(path).lexically_normal().string();
+}
+
+std::map<std::string, Template> load_templates(const Config& config) {
+    auto templates = builtin_templates();
+    auto directory = config.text("vm.template_directory");
+    if (!directory.empty()) {
+        std::error_code error;
+        for (const auto& entry : fs::directory_iterator(directory, error)) {
+            if (entry.path().extension() != ".yaml" && entry.path().extension() != ".yml") continue;
+            std::ifstream file(entry.path(), std::ios::binary);
+            std::string yaml((std::istreambuf_iterator<char>(file)), {});
+            auto parsed = parse_template(yaml, entry.path().string());
+            templates[parsed.name] = std::move(parsed);
+        }
+        if (error)
+            throw Error(Errc::configuration, "vm.template_directory: '" + directory + "' cannot be read: " + error.message(),
+                        {{"field", "vm.template_directory"}, {"value", directory}});
+    }
+    for (auto& entry : templates) {
+        if (config.is_set("vm.boot_timeout")) entry.second.boot_timeout = config.duration("vm.boot_timeout");
+        if (auto gate = config.text("isolation.gate"); gate != "template")
+            entry.second.isolation = gate == "isolated" ? IsolationGate::isolated : IsolationGate::report;
+    }
+    return templates;
+}
+
+/// Another short-lived owner is waited for; a long-lived one is named when the patience ends.
+Task<OwnerLock> take_lock(Environment environment, std::string directory, Call call) {
+    Duration pause = std::chrono::milliseconds(20);
+    for (;;) {
+        try {
+            co_return OwnerLock::acquire(directory, *environment.clock);
+        } catch (const Error& error) {
+            if (error.errc() != Errc::conflict || call.deadline.expired(*environment.clock)) throw;
+        }
+        check(Call{Deadline(), call.stop, call.correlation_id}, *environment.clock, "waiting for the state directory");
+        auto next = Deadline::after(*environment.clock, pause).earlier(call.deadline);
+        co_await environment.clock->sleep_until(next.when(), call.stop);
+    }
+}
+
+}  // namespace
+
+std::string default_state_directory() {
+    if (::geteuid() == 0) return "/var/lib/infrastructure-sdk";
+    return under_home("XDG_STATE_HOME", ".local/state", "infrastructure-sdk");
+}
+
+std::string default_image_directory() {
+    if (::geteuid() == 0) return "/var/lib/infrastructure-sdk/images";
+    return under_home("XDG_DATA_HOME", ".local/share", "infrastructure-sdk/images");
+}
+
+QemuOptions qemu_options(const Config& config) {
+    QemuOptions options;
+    options.state_directory = state_directory(config);
+    options.qemu_binary = config.text("providers.qemu_binary");
+    options.qemu_img_binary = config.text("providers.qemu_img_binary");
+    auto accelerator = config.text("vm.accelerator");
+    options.accelerator = accelerator == "kvm"   ? AcceleratorChoice::kvm
+                          : accelerator == "tcg" ? AcceleratorChoice::tcg
+                                                 : AcceleratorChoice::automatic;
+    options.probe_image_directory = image_directory(config);
+    options.translation_cache_mib = static_cast<int>(config.quantity("vm.translation_cache").value() >> 20);
+    options.uid_base = static_cast<unsigned>(config.integer("providers.qemu_uid_base"));
+    return options;
+}
+
+struct InfrastructureSDK::Impl {
+    Impl(Environment e, Config c, OwnerLock l) : environment(e), config(std::move(c)), lock(std::move(l)), isolation(e) {}
+    Environment environment;
+    Config config;
+    OwnerLock lock;
+    std::map<std::string, Template> templates;
+    std::shared_ptr<VmProvider> provider;
+    std::shared_ptr<Store> store;
+    IsolationEngine isolation;
+    std::unique_ptr<SessionEngine> sessions;
+    bool closed = false;
+};
+
+Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment environment, Config config, Call call) {
+    if (auto name = config.text("providers.default"); name != "qemu")
+        throw Error(Errc::unsupported, "providers.default: '" + name + "' is not part of this build; allowed: qemu",
+                    {{"field", "providers.default"}, {"value", name}, {"allowed", "qemu"}, {"capability", "provider"}});
+    auto templates = load_templates(config);
+    auto directory = state_directory(config);
+    Call patience = call.within(Deadline::after(*environment.clock, config.duration("store.lock_timeout")));
+    auto lock = co_await take_lock(environment, directory, patience);
+
+    std::shared_ptr<InfrastructureSDK> sdk(new InfrastructureSDK());
+    sdk->impl_ = std::make_unique<Impl>(environment, std::move(config), std::move(lock));
+    auto& impl = *sdk->impl_;
+    impl.templates = std::move(templates);
+    auto options = qemu_options(impl.config);
+    impl.provider = co_await make_qemu_provider(environment, options, call);
+    std::exception_ptr error;
+    try {
+        impl.store = make_sqlite_store(environment, fs::path(directory) / "state.db");
+        SessionEngineOptions engine;
+        engine.image_directory = image_directory(impl.config);
+        engine.default_ttl = impl.config.duration("session.default_ttl");
+        engine.maximum_ttl = impl.config.duration("session.maximum_ttl");
+        engine.suspend_timeout = impl.config.duration("session.suspend_timeout");
+        engine.resume_timeout = impl.config.duration("session.resume_timeout");
+        engine.terminate_timeout = impl.config.duration("session.terminate_timeout");
+        engine.templates = impl.templates;
+        engine.isolation_gate = [&impl](VmId vm, Call gate_call) -> Task<bool> {
+            IsolationSubject subject{{}, vm, impl.provider->evidence(vm)};
+            std::vector<IsolationSubject> nobody;
+            std::vector<Layer> all;
+            auto report = co_await impl.isolation.validate(subject, nobody, all, gate_call);
+            co_return report.score.verdict == Verdict::isolated;
+        };
+        impl.sessions = std::make_unique<SessionEngine>(environment, impl.store, impl.provider, std::move(engine));
+        co_await impl.sessions->recover(call);
+    } catch (...) {
+        error = std::current_exception();
+    }
+    if (error) {
+        co_await sdk->close();
+        std::rethrow_exception(error);
+    }
+    co_return sdk;
+}
+
+InfrastructureSDK::~InfrastructureSDK() = default;
+
+SessionEngine& InfrastructureSDK::sessions() { return *impl_->sessions; }
+const Capabilities& InfrastructureSDK::capabilities() const { return impl_->provider->capabilities(); }
+const Config& InfrastructureSDK::config() const { return impl_->config; }
+const std::map<std::string, Template>& InfrastructureSDK::templates() const { return impl_->templates; }
+
+Task<IsolationReport> InfrastructureSDK::validate_isolation(std::string session_id, std::vector<Layer> layers, Call call) {
+    auto& impl = *impl_;
+    auto session = co_await impl.sessions->get(session_id);
+    IsolationSubject subject{session.id, session.vm_id, impl.provider->evidence(session.vm_id)};
+    std::vector<IsolationSubject> neighbours;
+    SessionFilter running;
+    running.states = {SessionState::active};
+    running.limit = 1000;
+    for (;;) {
+        auto page = co_await impl.sessions->list(running);
+        for (const auto& other : page.sessions)
+            if (other.id != session.id)
+                neighbours.push_back({other.id, other.vm_id, impl.provider->evidence(other.vm_id)});
+        if (page.next.empty()) break;
+        running.after = page.next;
+    }
+    co_return co_await impl.isolation.validate(subject, neighbours, layers, call);
+}
+
+Task<std::vector<VmStatus>> InfrastructureSDK::list_vms(Call call) { return impl_->provider->list_owned(call); }
+
+Task<void> InfrastructureSDK::close() {
+    auto& impl = *impl_;
+    if (impl.closed) co_return;
+    impl.closed = true;
+    if (impl.sessions) co_await impl.sessions->close();
+    if (impl.provider) co_await impl.provider->close();
+    if (impl.store) {
+        auto store = impl.store;
+        co_await run_blocking(impl.environment.blocking, [store] { store->close(); return true; });
+    }
+    auto released = std::move(impl.lock);
+}
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,216 @@
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+#include "core/did_you_mean.hpp"
+#include <infrastructure_sdk/duration.hpp>
+#include <infrastructure_sdk/json.hpp>
+
+namespace infrastructure_sdk {
+namespace {
+
+using nlohmann::json;
+
+json optional_time(const std::optional<WallTime>& time) { return time ? json(to_rfc3339(*time)) : json(nullptr); }
+
+std::optional<WallTime> read_time(const json& document, const char* key) {
+    auto it = document.find(key);
+    if (it == document.end() || it->is_null()) return std::nullopt;
+    return parse_rfc3339(it->get<std::string>());
+}
+
+[[noreturn]] void reject(const std::string& field, const std::string& value, const std::string& allowed,
+                         const std::string& hint = {}) {
+    throw Error(Errc::validation, field + ": '" + value + "' is not allowed; " + allowed + (hint.empty() ? "" : "; " + hint),
+                {{"field", field}, {"value", value}, {"allowed", allowed}});
+}
+
+std::string shown(const json& value) { return value.is_string() ? value.get<std::string>() : value.dump().substr(0, 200); }
+
+void only_known(const json& document, const std::string& where, const std::vector<std::string>& known) {
+    if (!document.is_object()) reject(where.empty() ? "request" : where, shown(document), "an object is needed");
+    for (const auto& [key, value] : document.items()) {
+        if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+        std::string allowed = "known fields:";
+        for (const auto& name : known) allowed += " " + name;
+        auto guess = did_you_mean(key, known);
+        reject(where.empty() ? key : where + "." + key, shown(value), allowed,
+               guess.empty() ? "" : "did you mean '" + guess + "'?");
+    }
+}
+
+std::string text(const json& document, const char* key, const std::string& fallback) {
+    auto it = document.find(key);
+    if (it == document.end() || it->is_null()) return fallback;
+    if (!it->is_string()) reject(key, shown(*it), "a text is needed");
+    return it->get<std::string>();
+}
+
+std::optional<Quantity> quantity(const json& document, const char* key) {
+    auto it = document.find(key);
+    if (it == document.end() || it->is_null()) return std::nullopt;
+    auto field = "resources." + std::string(key);
+    if (!it->is_string() && !it->is_number_integer()) reject(field, shown(*it), "a Kubernetes quantity is needed, e.g. \"4Gi\"");
+    auto value = Quantity::parse(it->is_string() ? it->get<std::string>() : it->dump(), field);
+    if (value.milli() == 0) reject(field, shown(*it), "it must be above zero");
+    return value;
+}
+
+void printable(const std::string& field, const std::string& value, std::size_t most) {
+    bool good = !value.empty() && value.size() <= most &&
+                std::none_of(value.begin(), value.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+    if (!good) reject(field, json(value).dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 200),
+                      "1 to " + std::to_string(most) + " characters without control characters are needed");
+}
+
+std::map<std::string, std::string> tags(const json& document) {
+    std::map<std::string, std::string> result;
+    auto it = document.find("tags");
+    if (it == document.end() || it->is_null()) return result;
+    if (!it->is_object()) reject("tags", shown(*it), "an object of texts is needed");
+    for (const auto& [key, value] : it->items()) {
+        printable("tags", key, 128);
+        if (!value.is_string()) reject("tags." + key, shown(value), "a text is needed");
+        result[key] = value.get<std::string>();
+    }
+    return result;
+}
+
+}  // namespace
+
+void to_json(json& document, const Condition& condition) {
+    document = {{"type", condition.type},       {"status", condition.status},         {"reason", condition.reason},
+                {"message", condition.message}, {"since", to_rfc3339(condition.since)}};
+}
+
+void to_json(json& document, const Session& session) {
+    document = {{"id", session.id},
+                {"user_id", session.user_id},
+                {"template", session.template_name},
+                {"session_type", session.session_type},
+                {"state", name_of(session.state)},
+                {"desired", session.desired},
+                {"generation", session.generation},
+                {"observed_generation", session.observed_generation},
+                {"suspend_mode", session.suspend_mode ? json(*session.suspend_mode) : json(nullptr)},
+                {"vm_id", session.vm_id.value},
+                {"execution_id", session.execution_id},
+                {"resources",
+                 {{"cpu", session.cpu.to_string()},
+                  {"memory", session.memory.to_string()},
+                  {"disk_size", session.disk_size.to_string()}}},
+                {"provider", session.provider},
+                {"accelerator", session.accelerator},
+                {"mac_address", session.mac_address},
+                {"created_at", to_rfc3339(session.created_at)},
+                {"updated_at", to_rfc3339(session.updated_at)},
+                {"observed_at", to_rfc3339(session.observed_at)},
+                {"expires_at", optional_time(session.expires_at)},
+                {"last_activity_at", optional_time(session.last_activity_at)},
+                {"termination_reason",
+                 session.termination_reason ? json(name_of(*session.termination_reason)) : json(nullptr)},
+                {"failure", {{"reason", session.failure_reason},
+                             {"message", session.failure_message},
+                             {"channel", session.failure_channel}}},
+                {"tags", session.tags},
+                {"conditions", session.conditions},
+                {"version", session.version}};
+}
+
+void to_json(json& document, const SessionPage& page) {
+    document = {{"sessions", page.sessions}, {"next", page.next}};
+}
+
+void to_json(json& document, const Event& event) {
+    document = {{"sequence", event.sequence},       {"time", to_rfc3339(event.time)},
+                {"type", event.type},               {"subject", event.subject},
+                {"execution_id", event.execution_id}, {"correlation_id", event.correlation_id},
+                {"data", json::parse(event.data, nullptr, false)}};
+}
+
+Session session_from_json(const json& document) try {
+    Session session;
+    session.id = document.at("id");
+    session.user_id = document.at("user_id");
+    session.template_name = document.at("template");
+    session.session_type = document.at("session_type");
+    session.state = parse_session_state(document.at("state"));
+    session.desired = document.at("desired");
+    session.generation = document.at("generation");
+    session.observed_generation = document.at("observed_generation");
+    if (!document.at("suspend_mode").is_null()) session.suspend_mode = document.at("suspend_mode").get<std::string>();
+    session.vm_id.value = document.at("vm_id");
+    session.execution_id = document.at("execution_id");
+    const auto& resources = document.at("resources");
+    session.cpu = Quantity::parse(resources.at("cpu").get<std::string>(), "resources.cpu");
+    session.memory = Quantity::parse(resources.at("memory").get<std::string>(), "resources.memory");
+    session.disk_size = Quantity::parse(resources.at("disk_size").get<std::string>(), "resources.disk_size");
+    session.provider = document.at("provider");
+    session.accelerator = document.at("accelerator");
+    session.mac_address = document.at("mac_address");
+    session.created_at = parse_rfc3339(document.at("created_at"));
+    session.updated_at = parse_rfc3339(document.at("updated_at"));
+    session.observed_at = parse_rfc3339(document.at("observed_at"));
+    session.expires_at = read_time(document, "expires_at");
+    session.last_activity_at = read_time(document, "last_activity_at");
+    if (const auto& reason = document.at("termination_reason"); !reason.is_null()) {
+        for (int i = 0; i <= static_cast<int>(TerminationReason::startup_failed); ++i)
+            if (reason.get<std::string>() == name_of(static_cast<TerminationReason>(i)))
+                session.termination_reason = static_cast<TerminationReason>(i);
+    }
+    const auto& failure = document.at("failure");
+    session.failure_reason = failure.at("reason");
+    session.failure_message = failure.at("message");
+    session.failure_channel = failure.at("channel");
+    session.tags = document.at("tags").get<std::map<std::string, std::string>>();
+    for (const auto& item : document.at("conditions")) {
+        session.conditions.push_back({item.at("type"), item.at("status"), item.at("reason"), item.at("message"),
+                                      parse_rfc3339(item.at("since"))});
+    }
+    session.version = document.value("version", std::uint64_t{0});
+    return session;
+} catch (const json::exception& error) {
+    throw Error(Errc::validation, std::string("a stored session cannot be read: ") + error.what());
+}
+
+SessionRequest session_request_from_json(const json& document) {
+    only_known(document, "", {"user_id", "template", "session_type", "resources", "ttl", "tags"});
+    SessionRequest request;
+    request.user_id = text(document, "user_id", "");
+    printable("user_id", request.user_id, 128);
+    request.template_name = text(document, "template", request.template_name);
+    request.session_type = text(document, "session_type", request.session_type);
+    if (request.session_type != "desktop" && request.session_type != "shell")
+        reject("session_type", request.session_type, "allowed: desktop, shell");
+    if (auto it = document.find("resources"); it != document.end() && !it->is_null()) {
+        only_known(*it, "resources", {"cpu", "memory", "disk_size"});
+        request.resources = {quantity(*it, "cpu"), quantity(*it, "memory"), quantity(*it, "disk_size")};
+    }
+    if (auto it = document.find("ttl"); it != document.end() && !it->is_null()) {
+        if (!it->is_string()) reject("ttl", shown(*it), "a duration is needed, e.g. \"2h\"");
+        request.ttl = parse_duration(it->get<std::string>(), "ttl");
+        if (*request.ttl == Duration::zero()) reject("ttl", shown(*it), "it must be above zero");
+    }
+    request.tags = tags(document);
+    return request;
+}
+
+SessionFilter session_filter_from_json(const json& document) {
+    only_known(document, "", {"user_id", "states", "tags", "after", "limit"});
+    SessionFilter filter;
+    if (auto user = text(document, "user_id", ""); !user.empty()) filter.user_id = user;
+    if (auto it = document.find("states"); it != document.end() && !it->is_null()) {
+        if (!it->is_array()) reject("states", shown(*it), "a list of states is needed");
+        for (const auto& name : *it) filter.states.push_back(parse_session_state(shown(name)));
+    }
+    filter.tags = tags(document);
+    filter.after = text(document, "after", "");
+    if (auto it = document.find("limit"); it != document.end() && !it->is_null()) {
+        if (!it->is_number_integer() || it->get<std::int64_t>() < 1 || it->get<std::int64_t>() > 1000)
+            reject("limit", shown(*it), "1 to 1000");
+        filter.limit = it->get<std::size_t>();
+    }
+    return filter;
+}
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,127 @@
+#include "session/session_plan.hpp"
+
+#include <algorithm>
+
+#include <infrastructure_sdk/duration.hpp>
+#include <infrastructure_sdk/error.hpp>
+
+namespace infrastructure_sdk {
+namespace {
+
+[[noreturn]] void reject(const std::string& field, const std::string& value, const std::string& allowed) {
+    throw Error(Errc::validation, field + ": '" + value + "' is not allowed; " + allowed,
+                {{"field", field}, {"value", value}, {"allowed", allowed}});
+}
+
+constexpr std::int64_t mebibyte = 1 << 20;
+
+}  // namespace
+
+Session plan_session(const SessionRequest& request, const Template& source, const SessionIds& ids, TtlBounds ttl,
+                     WallTime now) {
+    auto lifetime = request.ttl.value_or(ttl.standard);
+    if (lifetime <= Duration::zero() || lifetime > ttl.maximum)
+        reject("ttl", to_string(lifetime), "above 0s, at most " + to_string(ttl.maximum) + " (session.maximum_ttl)");
+    Session session;
+    session.id = ids.session;
+    session.user_id = request.user_id;
+    session.template_name = source.name;
+    session.session_type = request.session_type;
+    session.vm_id.value = ids.vm;
+    session.execution_id = ids.execution;
+    session.cpu = request.resources.cpu.value_or(source.cpu);
+    session.memory = request.resources.memory.value_or(source.memory);
+    session.disk_size = request.resources.disk_size.value_or(source.disk_size);
+    if (session.cpu.value() > 255) reject("resources.cpu", session.cpu.to_string(), "at most 255");
+    // The hypervisor takes whole mebibytes.
+    if (session.memory.value() < source.memory.value())
+        reject("resources.memory", session.memory.to_string(),
+               "template '" + source.name + "' needs at least " + source.memory.to_string());
+    if (session.memory.value() % mebibyte != 0)
+        reject("resources.memory", session.memory.to_string(), "a multiple of 1Mi");
+    session.mac_address = mac_address_of(ids.session);
+    session.created_at = session.updated_at = session.observed_at = now;
+    session.expires_at = now + lifetime;
+    session.last_activity_at = now;
+    session.tags = request.tags;
+    set_condition(session, {"Ready", "False", "Pending", "waiting to be started", now});
+    return session;
+}
+
+VmSpec plan_vm(const Session& session, const Template& source, ImageFiles image) {
+    VmSpec spec;
+    spec.id = session.vm_id;
+    spec.name = session.id;
+    spec.owner_session = session.id;
+    spec.machine = source.machine;
+    spec.cpu_count = static_cast<int>(session.cpu.value());
+    spec.memory_bytes = static_cast<std::uint64_t>(session.memory.value());
+    spec.disk_size_bytes = static_cast<std::uint64_t>(session.disk_size.value());
+    if (spec.disk_size_bytes != 0 && spec.disk_size_bytes < image.disk_size_bytes)
+        reject("resources.disk_size", session.disk_size.to_string(),
+               "image '" + image.name + "' needs at least " + std::to_string(image.disk_size_bytes) + " bytes");
+    spec.display = source.display;
+    spec.network = source.network;
+    spec.mac_address = session.mac_address;
+    spec.channels = source.channels;
+    spec.boot_timeout = source.boot_timeout;
+    spec.image = std::move(image);
+    return spec;
+}
+
+std::string mac_address_of(const std::string& session_id) {
+    std::string mac = "02";
+    std::string digits;
+    for (char c : session_id)
+        if (std::isxdigit(static_cast<unsigned char>(c))) digits += c;
+    digits.resize(10, '0');
+    for (std::size_t i = 0; i < 10; i += 2) mac += ":" + digits.substr(i, 2);
+    return mac;
+}
+
+RecoveryStep plan_recovery(SessionState state, VmState vm) {
+    using A = RecoveryStep::Action;
+    const bool lost = vm == VmState::failed || vm == VmState::stopped || vm == VmState::deleted;
+    switch (state) {
+        case SessionState::active:
+            // `unknown` is not death: the session stays as recorded until somebody can look.
+            if (lost || vm == VmState::suspended) return {A::apply, SessionInput::vm_lost};
+            return {A::keep, {}};
+        case SessionState::suspended:
+            if (vm == VmState::deleted || vm == VmState::failed) return {A::apply, SessionInput::vm_lost};
+            return {A::keep, {}};
+        case SessionState::suspending:
+            if (lost) return {A::apply, SessionInput::vm_lost};
+            return {A::drive, {}};
+        case SessionState::pending:
+        case SessionState::provisioning:
+        case SessionState::resuming:
+        case SessionState::terminating: return {A::drive, {}};
+        case SessionState::failed:
+        case SessionState::terminated: return {A::keep, {}};
+    }
+    return {A::keep, {}};
+}
+
+bool matches(const SessionFilter& filter, const Session& session) {
+    if (filter.user_id && *filter.user_id != session.user_id) return false;
+    if (filter.states.empty() ? session.state == SessionState::terminated
+                              : std::find(filter.states.begin(), filter.states.end(), session.state) == filter.states.end())
+        return false;
+    return std::all_of(filter.tags.begin(), filter.tags.end(), [&](const auto& tag) {
+        auto it = session.tags.find(tag.first);
+        return it != session.tags.end() && it->second == tag.second;
+    });
+}
+
+void set_condition(Session& session, Condition condition) {
+    for (auto& existing : session.conditions) {
+        if (existing.type != condition.type) continue;
+        if (existing.status == condition.status) condition.since = existing.since;
+        existing = std::move(condition);
+        return;
+    }
+    session.conditions.push_back(std::move(condition));
+}
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,52 @@
+#pragma once
+// Pure decisions around a session: from request and template to a record, from a record to a VM, from an observed VM to
+// the input of the state machine.
+
+#include <infrastructure_sdk/session/session.hpp>
+#include <infrastructure_sdk/vm/template.hpp>
+#include <infrastructure_sdk/vm/vm.hpp>
+
+#include "session/session_fsm.hpp"
+
+namespace infrastructure_sdk {
+
+struct SessionIds {
+    std::string session;
+    std::string vm;
+    std::string execution;
+};
+
+struct TtlBounds {
+    Duration standard;
+    Duration maximum;
+};
+
+/// A `pending` session. @throws Error(validation) when a resource or the ttl is outside what is allowed.
+Session plan_session(const SessionRequest& request, const Template& source, const SessionIds& ids, TtlBounds ttl,
+                     WallTime now);
+
+/// @throws Error(validation) when the template's resources cannot be given to a VM.
+VmSpec plan_vm(const Session& session, const Template& source, ImageFiles image);
+
+/// "02:" and five bytes of the session's id: locally administered, unicast, the same for the session's whole life.
+std::string mac_address_of(const std::string& session_id);
+
+/// What recovery does with a session, given what the provider sees of its VM.
+struct RecoveryStep {
+    enum class Action {
+        keep,      ///< nothing to do
+        drive,     ///< carry on with the transient state
+        apply,     ///< feed `input` to the state machine
+    };
+    Action action = Action::keep;
+    SessionInput input = SessionInput::vm_lost;
+};
+RecoveryStep plan_recovery(SessionState state, VmState vm);
+
+/// True when a filter accepts a session (`after` and `limit` apart).
+bool matches(const SessionFilter& filter, const Session& session);
+
+/// Sets or replaces the condition of that type; `since` moves only when the status changes.
+void set_condition(Session& session, Condition condition);
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,146 @@
+#include <infrastructure_sdk/vm/template.hpp>
+
+#include <algorithm>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "config/value.hpp"
+#include <infrastructure_sdk/duration.hpp>
+#include <infrastructure_sdk/error.hpp>
+
+namespace infrastructure_sdk {
+namespace {
+
+using enum ConfigType;
+
+constexpr const char* name_grammar = "[a-z0-9][a-z0-9._-]{0,62}";
+
+// The machine and the names reach QEMU's command line, where a comma would begin another option.
+constexpr ConfigField fields[] = {
+    {"name", text, "", "", "", "", "", "The name that requests give.", name_grammar},
+    {"description", text, "", "", "", "", "", "One line for people."},
+    {"os", choice, "linux", "", "", "linux|windows|other", "", "The guest's operating system."},
+    {"image", text, "", "", "", "", "", "The name of the image.", name_grammar},
+    {"machine", text, "pc-q35-7.2", "", "", "", "", "QEMU's machine type.", name_grammar},
+    {"cpu", quantity, "1", "1m", "256", "", "", "How many CPUs."},
+    {"memory", quantity, "", "16Mi", "4Ti", "", "bytes", "How much memory."},
+    {"disk_size", quantity, "", "1Mi", "64Ti", "", "bytes", "The disk's size. Unset: the image's."},
+    {"display", boolean, "true", "", "", "", "", "Whether the VM has a screen."},
+    {"network", choice, "isolated", "", "", "none|isolated", "",
+     "none: no network card; isolated: a network that no other VM and no host service can reach."},
+    {"channels", list, "[\"agent\"]", "", "", "agent|display", "", "What must answer before a session is active."},
+    {"boot_timeout", duration, "60s", "1s", "24h", "", "",
+     "How long booting may take with KVM; scaled up for TCG."},
+    {"isolation", choice, "report", "", "", "report|isolated", "",
+     "isolated: a session starts only when its verdict is isolated; report: it starts and the verdict is shown."},
+};
+constexpr const char* required[] = {"name", "image", "memory"};
+
+constexpr std::pair<const char*, const char*> builtin[] = {
+#include "builtin_templates.inc"
+};
+
+void put(Template& result, const std::string& name, const std::string& text) {
+    if (name == "name") result.name = text;
+    if (name == "description") result.description = text;
+    if (name == "os") result.os = text;
+    if (name == "image") result.image = text;
+    if (name == "machine") result.machine = text;
+    if (name == "cpu") result.cpu = Quantity::parse(text, name);
+    if (name == "memory") result.memory = Quantity::parse(text, name);
+    if (name == "disk_size") result.disk_size = Quantity::parse(text, name);
+    if (name == "display") result.display = text == "true";
+    if (name == "network") result.network = text == "none" ? NetworkMode::none : NetworkMode::isolated;
+    if (name == "channels") result.channels = nlohmann::json::parse(text).get<std::vector<std::string>>();
+    if (name == "boot_timeout") result.boot_timeout = parse_duration(text, name);
+    if (name == "isolation") result.isolation = text == "isolated" ? IsolationGate::isolated : IsolationGate::report;
+}
+
+const ConfigField& field_named(const std::string& name) {
+    auto is_it = [&](const ConfigField& row) { return row.path == name; };
+    return *std::find_if(std::begin(fields), std::end(fields), is_it);
+}
+
+bool is_given(const Node& map, const std::string& name) {
+    return std::any_of(map.children.begin(), map.children.end(), [&](const Node& node) {
+        bool empty = node.kind == Node::Kind::null || (node.kind == Node::Kind::text && node.text.empty());
+        return node.key == name && !empty;
+    });
+}
+
+bool has_channel(const Template& value, const char* name) {
+    return std::find(value.channels.begin(), value.channels.end(), name) != value.channels.end();
+}
+
+[[noreturn]] void refuse(const std::string& source, const std::vector<ConfigProblem>& problems) {
+    auto count = problems.size();
+    const auto& first = problems.front();
+    throw Error(Errc::validation,
+                (count == 1 ? "1 problem" : std::to_string(count) + " problems") + " in the template " + source + ":" +
+                    list_problems(problems),
+                {{"field", first.path},
+                 {"value", first.value},
+                 {"allowed", first.allowed},
+                 {"origin", first.origin},
+                 {"did_you_mean", first.did_you_mean}});
+}
+
+}  // namespace
+
+Template parse_template(const std::string& yaml, const std::string& source) {
+    auto document = parse_yaml(yaml);
+    ProblemList problems(source);
+    problems.add(document);
+    const auto& root = document.root;
+    Template result;
+    if (root.kind != Node::Kind::map) {
+        if (problems.empty())
+            problems.add({{}, {}, "a mapping of fields", problems.origin(root.line), {},
+                          "the document is " + std::string(describe(root.kind))});
+        refuse(source, problems.take());
+    }
+    for (const auto& value : read_values(root, "", fields, problems))
+        // An unset value leaves the default.
+        if (!value.text.empty()) put(result, leaf_name(*value.field), value.text);
+    for (const char* name : required) {
+        if (is_given(root, name)) continue;
+        problems.add({name, {}, allowed_values(field_named(name)), source, {}, "it is missing"});
+    }
+    if (has_channel(result, "display") && !result.display)
+        problems.add({"channels", "display", "agent", source, {}, "a VM without display has no display channel"});
+    if (auto all = problems.take(); !all.empty()) refuse(source, all);
+    return result;
+}
+
+const std::map<std::string, Template>& builtin_templates() {
+    static const auto templates = [] {
+        std::map<std::string, Template> result;
+        for (const auto& [name, yaml] : builtin) {
+            auto parsed = parse_template(yaml, "the built-in template " + std::string(name));
+            result.emplace(parsed.name, std::move(parsed));
+        }
+        return result;
+    }();
+    return templates;
+}
+
+std::string template_json_schema() {
+    nlohmann::ordered_json schema{{"$schema", "https://json-schema.org/draft/2020-12/schema"},
+                                  {"$id", "urn:infrastructure-sdk:template"},
+                                  {"title", "Infrastructure SDK template"},
+                                  {"type", "object"},
+                                  {"required", required}};
+    for (const auto& field : fields) {
+        auto value = nlohmann::ordered_json::parse(value_schema(field));
+        auto is_it = [&](const char* name) { return field.path == std::string(name); };
+        bool needed = std::any_of(std::begin(required), std::end(required), is_it);
+        if (needed) value["not"] = {{"enum", {nullptr, ""}}};
+        schema["properties"][field.path] = std::move(value);
+    }
+    schema["patternProperties"] = {{"^x-", true}};
+    schema["additionalProperties"] = false;
+    return schema.dump(2);
+}
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,64 @@
+#include <nlohmann/json.hpp>
+
+#include <infrastructure_sdk/duration.hpp>
+#include <infrastructure_sdk/json.hpp>
+
+namespace infrastructure_sdk {
+void to_json(nlohmann::json& document, const ProcessIdentity& identity) {
+    document = {{"boot_id", identity.boot_id},
+                {"pid", identity.pid},
+                {"start_time_ticks", identity.start_time_ticks},
+                {"vm_uuid", identity.vm_uuid}};
+}
+
+void to_json(nlohmann::json& document, const VmStatus& status) {
+    document = {{"id", status.id.value},
+                {"state", name_of(status.state)},
+                {"reason", status.reason},
+                {"message", status.message},
+                {"accelerator", status.accelerator},
+                {"process", status.process ? nlohmann::json(*status.process) : nlohmann::json(nullptr)},
+                {"owner_session", status.owner_session},
+                {"execution_id", status.execution_id},
+                {"observed_at", to_rfc3339(status.observed_at)}};
+}
+
+void to_json(nlohmann::json& document, const Capabilities& capabilities) {
+    document = {{"provider", capabilities.provider},
+                {"accelerator", capabilities.accelerator},
+                {"accelerator_reason", capabilities.accelerator_reason},
+                {"timeout_scale", capabilities.timeout_scale},
+                {"suspend_modes", capabilities.suspend_modes},
+                {"pause", capabilities.pause},
+                {"snapshot", capabilities.snapshot},
+                {"live_migration", capabilities.live_migration},
+                {"console", capabilities.console},
+                {"screenshot", capabilities.screenshot},
+                {"guest_exec", capabilities.guest_exec}};
+}
+
+void to_json(nlohmann::json& document, const Template& value) {
+    document = {{"name", value.name},
+                {"description", value.description},
+                {"os", value.os},
+                {"image", value.image},
+                {"machine", value.machine},
+                {"cpu", value.cpu.to_string()},
+                {"memory", value.memory.to_string()},
+                {"disk_size", value.disk_size.to_string()},
+                {"display", value.display},
+                {"network", name_of(value.network)},
+                {"channels", value.channels},
+                {"boot_timeout", to_string(value.boot_timeout)},
+                {"isolation", value.isolation == IsolationGate::report ? "report" : "isolated"}};
+}
+
+void to_json(nlohmann::json& document, const DoctorLine& line) {
+    document = {{"name", line.name},
+                {"status", line.status},
+                {"detail", line.detail},
+                {"meaning", line.meaning},
+                {"advice", line.advice}};
+}
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,44 @@
+"""Isolated, VM-backed user sessions: one virtual machine per session.
+
+>>> import infrastructure_sdk as isdk
+>>> isdk.SessionRequest(user_id="alice", ttl="2h").template
+'linux-tiny'
+"""
+
+from infrastructure_sdk import exceptions, images, logging
+from infrastructure_sdk._core import version as _version
+from infrastructure_sdk.config import InfraSDKConfig
+from infrastructure_sdk.exceptions import *  # noqa: F403
+from infrastructure_sdk.isolation import Evidence, Finding, IsolationEngine, IsolationReport
+from infrastructure_sdk.sdk import InfrastructureSDK
+from infrastructure_sdk.session import (
+    ExecResult,
+    ResourceSpec,
+    Screenshot,
+    Session,
+    SessionRequest,
+    UserSessionManager,
+)
+from infrastructure_sdk.vm import VMLifecycleController
+
+__version__ = _version()
+
+__all__ = [
+    "Evidence",
+    "ExecResult",
+    "Finding",
+    "InfraSDKConfig",
+    "InfrastructureSDK",
+    "IsolationEngine",
+    "IsolationReport",
+    "ResourceSpec",
+    "Screenshot",
+    "Session",
+    "SessionRequest",
+    "UserSessionManager",
+    "VMLifecycleController",
+    "exceptions",
+    "images",
+    "logging",
+    *exceptions.__all__,
+]

@@ -1,0 +1,112 @@
+"""The root of the command line and the commands that stand alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infrastructure_sdk.cli import context, image, isolation, session
+from infrastructure_sdk.cli.output import Format, show, show_one
+
+app = typer.Typer(
+    name="infra-sdk",
+    help="Isolated, VM-backed user sessions.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog="Examples:  infra-sdk image build linux-tiny   |   infra-sdk session create --user alice --wait",
+)
+app.add_typer(session.app, name="session")
+app.add_typer(image.app, name="image")
+app.add_typer(isolation.app, name="isolation")
+
+template_app = typer.Typer(help="Templates: what VM a session gets.", no_args_is_help=True)
+config_app = typer.Typer(help="The configuration and where it comes from.", no_args_is_help=True)
+app.add_typer(template_app, name="template")
+app.add_typer(config_app, name="config")
+
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+
+
+@app.callback()
+def root(
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Where sessions and VMs are kept (INFRA_SDK_STORE__STATE_DIRECTORY).")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A configuration file: YAML, TOML or JSON.")] = None,
+) -> None:
+    """Isolated, VM-backed user sessions."""
+    context.options.state_dir = state_dir
+    context.options.config = config
+
+
+@app.command()
+def version(output: Output = Format.table) -> None:
+    """Print the version."""
+    import infrastructure_sdk as isdk
+
+    if output is Format.table:
+        print(isdk.__version__)
+    else:
+        show_one({"name": "infra-sdk", "version": isdk.__version__}, output, key="version")
+
+
+@app.command()
+def doctor(output: Output = Format.table) -> None:
+    """Look at this host: what works, what it means, what to do. Exit code 1 when something is broken."""
+    from infrastructure_sdk import exceptions
+    from infrastructure_sdk.vm import doctor as look
+
+    try:
+        lines = look(context.make_config())
+    except exceptions.InfrastructureSDKError as error:
+        context.fail(error)
+    columns = {"check": "name", "status": "status", "found": "detail", "means": "meaning", "do": "advice"}
+    show(lines, columns, output, key="name")
+    if any(line["status"] == "error" for line in lines):
+        raise typer.Exit(1)
+
+
+@template_app.command("list")
+def template_list(output: Output = Format.table) -> None:
+    """The templates that sessions may be made of."""
+    rows = context.run(_templates)
+    show(rows, {"name": "name", "os": "os", "cpu": "cpu", "memory": "memory", "about": "description"}, output, key="name")
+
+
+async def _templates(sdk: object) -> list[dict[str, object]]:
+    return [dict(item) for item in sdk.templates.list()]  # type: ignore[attr-defined]
+
+
+@config_app.command("show")
+def config_show(output: Output = Format.yaml) -> None:
+    """The configuration in force; secrets are not shown."""
+    from infrastructure_sdk import exceptions
+
+    try:
+        show_one(context.make_config().to_dict(), output, key="store")
+    except exceptions.InfrastructureSDKError as error:
+        context.fail(error)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """The JSON Schema of configuration files."""
+    from infrastructure_sdk.config import InfraSDKConfig
+
+    show_one(InfraSDKConfig.schema(), Format.json)
+
+
+@config_app.command("reference")
+def config_reference() -> None:
+    """Every option with its default, unit and environment variable, as Markdown."""
+    from infrastructure_sdk.config import InfraSDKConfig
+
+    print(InfraSDKConfig.reference())
+
+
+def main() -> None:
+    """Entry point of `infra-sdk`."""
+    app()

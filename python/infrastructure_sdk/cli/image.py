@@ -1,0 +1,129 @@
+"""`infra-sdk image ...`: needs neither QEMU nor the native core to list, show and remove."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from infrastructure_sdk import exceptions
+from infrastructure_sdk.cli import context
+from infrastructure_sdk.cli.output import Format, console, show, show_one
+
+app = typer.Typer(help="Images: disks and boot files of VMs.", no_args_is_help=True)
+
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+ImageDir = Annotated[Path | None, typer.Option(help="Where images are kept (INFRA_SDK_VM__IMAGE_DIRECTORY).")]
+T = TypeVar("T")
+
+
+def _directory(given: Path | None) -> Path:
+    if given is not None:
+        return given
+    from infrastructure_sdk.config import default_image_directory
+
+    configured = context.make_config().to_dict()["vm"]["image_directory"]
+    return Path(configured or default_image_directory())
+
+
+def _guard(action: Callable[[], T]) -> T:
+    try:
+        return action()
+    except exceptions.InfrastructureSDKError as error:
+        context.fail(error)
+    except OSError as error:
+        context.fail(error)
+
+
+def _progress() -> tuple[Callable[[str, int, int | None], None], Callable[[], None]]:
+    """A progress display on a terminal, one line per step otherwise."""
+    if not sys.stderr.isatty():
+        seen: set[str] = set()
+
+        def plain(step: str, done: int, total: int | None) -> None:
+            if step not in seen:
+                seen.add(step)
+                print(step, file=sys.stderr)
+
+        return plain, lambda: None
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    display = Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console(error=True), transient=True
+    )
+    display.start()
+    task = display.add_task("", total=None)
+
+    def fancy(step: str, done: int, total: int | None) -> None:
+        display.update(task, description=step, completed=done, total=total)
+
+    return fancy, display.stop
+
+
+@app.command(epilog="Example:  infra-sdk image build linux-tiny")
+def build(
+    name: Annotated[str, typer.Argument(help="linux-tiny")],
+    image_dir: ImageDir = None,
+    output: Output = Format.table,
+) -> None:
+    """Build an image from Debian packages; no root and no KVM needed."""
+    from infrastructure_sdk import images
+
+    def action() -> Any:
+        if name != "linux-tiny":
+            raise exceptions.NotFoundError(f"there is no recipe '{name}'; known: linux-tiny")
+        report, stop = _progress()
+        try:
+            return images.build_linux_tiny(_directory(image_dir), progress=report)
+        finally:
+            stop()
+
+    show_one(_guard(action).to_dict(), output, key="name")
+
+
+@app.command("import", epilog="Example:  infra-sdk image import debian-12.qcow2 --name debian-12")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="A qcow2 or raw disk image.")],
+    name: Annotated[str | None, typer.Option(help="The image's name; the file's stem if absent.")] = None,
+    image_dir: ImageDir = None,
+    output: Output = Format.table,
+) -> None:
+    """Take over a disk image, after checking that it reaches no other file."""
+    from infrastructure_sdk import images
+
+    def action() -> Any:
+        report, stop = _progress()
+        try:
+            return images.import_image(_directory(image_dir), file, name, progress=report)
+        finally:
+            stop()
+
+    show_one(_guard(action).to_dict(), output, key="name")
+
+
+@app.command("list")
+def list_images(image_dir: ImageDir = None, output: Output = Format.table) -> None:
+    """The images that are there."""
+    from infrastructure_sdk import images
+
+    rows = [image.to_dict() for image in _guard(lambda: images.list_images(_directory(image_dir)))]
+    show(rows, {"name": "name", "version": "version", "os": "os", "created": "created_at"}, output, key="name")
+
+
+@app.command("show")
+def show_image(name: str, image_dir: ImageDir = None, output: Output = Format.table) -> None:
+    """Everything about one image."""
+    from infrastructure_sdk import images
+
+    show_one(_guard(lambda: images.show_image(_directory(image_dir), name)).to_dict(), output, key="name")
+
+
+@app.command()
+def remove(name: str, image_dir: ImageDir = None) -> None:
+    """Remove an image. VMs that were made from it keep running but cannot be started again."""
+    from infrastructure_sdk import images
+
+    _guard(lambda: images.remove_image(_directory(image_dir), name))

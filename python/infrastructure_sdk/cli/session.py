@@ -1,0 +1,238 @@
+"""`infra-sdk session ...`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from infrastructure_sdk import exceptions
+from infrastructure_sdk.cli import context
+from infrastructure_sdk.cli.output import Format, show, show_one
+
+app = typer.Typer(help="Sessions: one virtual machine each.", no_args_is_help=True)
+
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+SessionId = Annotated[str, typer.Argument(help="The session's id.", metavar="SESSION")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the outcome.")]
+Timeout = Annotated[str, typer.Option(help="How long to wait, e.g. 90s or 5m.")]
+
+COLUMNS = {
+    "id": "id",
+    "user": "user_id",
+    "template": "template",
+    "state": "state",
+    "created": "created_at",
+    "expires": "expires_at",
+}
+
+
+@app.command(epilog="Example:  infra-sdk session create --user alice --template linux-tiny --ttl 2h --wait")
+def create(
+    user: Annotated[str, typer.Option("--user", "-u", help="Who the session belongs to.")],
+    template: Annotated[str, typer.Option("--template", "-t", help="What VM to make.")] = "linux-tiny",
+    cpu: Annotated[str | None, typer.Option(help="CPUs, e.g. 2.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory, e.g. 4Gi.")] = None,
+    disk_size: Annotated[str | None, typer.Option(help="Disk size, e.g. 50Gi.")] = None,
+    ttl: Annotated[str | None, typer.Option(help="Lifetime from now, e.g. 8h.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be repeated.")] = None,
+    wait: Wait = True,
+    timeout: Timeout = "5m",
+    output: Output = Format.table,
+) -> None:
+    """Make a session. Ctrl-C while it boots ends it again: nothing is left behind.
+
+    With --no-wait it is only recorded; the next process that opens the state directory goes on with its boot.
+    """
+    import infrastructure_sdk as isdk
+
+    tags = {}
+    for item in tag or []:
+        name, separator, value = item.partition("=")
+        if not separator:
+            context.fail(exceptions.ValidationError(f"--tag: '{item}' is not allowed; KEY=VALUE is needed"))
+        tags[name] = value
+    resources = isdk.ResourceSpec(cpu=cpu, memory=memory, disk_size=disk_size)
+    request = isdk.SessionRequest(user_id=user, template=template, resources=resources, ttl=ttl, tags=tags)
+
+    async def action(sdk: Any) -> dict[str, Any]:
+        session = await sdk.sessions.create(request)
+        if not wait:
+            return dict(session.to_dict())
+        try:
+            with context.status(f"booting {session.id}"):
+                await session.wait_until_active(timeout=timeout)
+        except BaseException as error:
+            if not isinstance(error, exceptions.InfrastructureSDKError):
+                await session.terminate()
+            raise
+        return dict(session.to_dict())
+
+    show_one_or_row(context.run(action), output)
+
+
+def show_one_or_row(document: dict[str, Any], output: Format) -> None:
+    """A session as a one-row table, or the whole document for programs."""
+    if output is Format.table:
+        show([document], COLUMNS, output)
+    else:
+        show_one(document, output)
+
+
+@app.command("list")
+def list_sessions(
+    user: Annotated[str | None, typer.Option("--user", "-u", help="Only this user's.")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only these states; may be repeated.")] = None,
+    all_states: Annotated[bool, typer.Option("--all", help="Terminated ones too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 100,
+    output: Output = Format.table,
+) -> None:
+    """Sessions; terminated ones only with --all or --state."""
+    states = list(state or [])
+    if all_states:
+        from infrastructure_sdk.session import SESSION_STATES
+
+        states = list(SESSION_STATES)
+
+    async def action(sdk: Any) -> list[dict[str, Any]]:
+        return [s.to_dict() for s in await sdk.sessions.list(user_id=user, states=states, limit=limit)]
+
+    show(context.run(action), COLUMNS, output)
+
+
+@app.command("show")
+def show_session(session: SessionId, output: Output = Format.table) -> None:
+    """Everything about one session."""
+
+    async def action(sdk: Any) -> dict[str, Any]:
+        return dict((await sdk.sessions.get(session)).to_dict())
+
+    show_one(context.run(action), output)
+
+
+@app.command(
+    "exec",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Example:  infra-sdk session exec s-0123456789abcdef -- ls -l /",
+)
+def execute(
+    session: SessionId,
+    command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
+    timeout: Timeout = "60s",
+    stdin: Annotated[bool, typer.Option("--stdin", "-i", help="Send this command's standard input along.")] = False,
+) -> None:
+    """Run a command in the guest. Its exit code is passed through; 125 is our own failure."""
+    data = sys.stdin.buffer.read() if stdin else b""
+
+    async def action(sdk: Any) -> Any:
+        return await (await sdk.sessions.get(session)).exec(command, stdin=data, timeout=timeout)
+
+    try:
+        result = context.run(action)
+    except typer.Exit as error:
+        raise typer.Exit(error.exit_code if error.exit_code > 128 else 125) from None
+    sys.stdout.buffer.write(result.stdout_bytes)
+    sys.stdout.buffer.flush()
+    sys.stderr.buffer.write(result.stderr_bytes)
+    sys.stderr.buffer.flush()
+    raise typer.Exit(result.exit_code)
+
+
+@app.command(epilog="Example:  infra-sdk session cp notes.txt s-0123456789abcdef:/root/notes.txt")
+def cp(source: str, target: str) -> None:
+    """Copy a file into a guest or out of it; the guest's side is SESSION:/path."""
+    inward = ":" in target and not Path(target).exists()
+    session, _, path = (target if inward else source).partition(":")
+    if not path.startswith("/"):
+        context.fail(
+            exceptions.ValidationError("cp: one side must be SESSION:/absolute/path, the other a local file"), code=2
+        )
+
+    async def action(sdk: Any) -> None:
+        files = (await sdk.sessions.get(session)).files
+        if inward:
+            await files.put(Path(source), path)
+        else:
+            Path(target).write_bytes(await files.get(path))
+
+    try:
+        context.run(action)
+    except OSError as error:
+        context.fail(error)
+
+
+@app.command()
+def screenshot(
+    session: SessionId,
+    file: Annotated[Path, typer.Argument(help="Where the PNG goes.")] = Path("screenshot.png"),
+) -> None:
+    """Save what the guest's screen shows as a PNG."""
+
+    async def action(sdk: Any) -> None:
+        (await (await sdk.sessions.get(session)).desktop.screenshot()).save(file)
+
+    context.run(action)
+    print(file)
+
+
+@app.command()
+def suspend(session: SessionId, timeout: Timeout = "5m", output: Output = Format.table) -> None:
+    """Save the VM's memory to a file and free its CPU and RAM."""
+    show_one_or_row(context.run(lambda sdk: _verb(sdk, session, "suspend", timeout)), output)
+
+
+@app.command()
+def resume(session: SessionId, timeout: Timeout = "5m", output: Output = Format.table) -> None:
+    """Bring a suspended session back as it was."""
+    show_one_or_row(context.run(lambda sdk: _verb(sdk, session, "resume", timeout)), output)
+
+
+@app.command()
+def terminate(session: SessionId, timeout: Timeout = "5m", output: Output = Format.table) -> None:
+    """End a session and remove everything of its VM; done when death was observed."""
+    show_one_or_row(context.run(lambda sdk: _verb(sdk, session, "terminate", timeout)), output)
+
+
+async def _verb(sdk: Any, session_id: str, verb: str, timeout: str) -> dict[str, Any]:
+    session = await sdk.sessions.get(session_id)
+    with context.status(f"{verb} {session_id}"):
+        await getattr(session, verb)(timeout=timeout)
+    return dict(session.to_dict())
+
+
+@app.command()
+def extend(
+    session: SessionId, by: Annotated[str, typer.Argument(help="e.g. 2h")], output: Output = Format.table
+) -> None:
+    """Let a session live longer."""
+
+    async def action(sdk: Any) -> dict[str, Any]:
+        handle = await sdk.sessions.get(session)
+        await handle.extend(by)
+        return dict(handle.to_dict())
+
+    show_one_or_row(context.run(action), output)
+
+
+@app.command()
+def touch(session: SessionId, output: Output = Format.table) -> None:
+    """Note that the session is in use."""
+
+    async def action(sdk: Any) -> dict[str, Any]:
+        handle = await sdk.sessions.get(session)
+        await handle.touch()
+        return dict(handle.to_dict())
+
+    show_one_or_row(context.run(action), output)
+
+
+@app.command()
+def events(session: SessionId, output: Output = Format.table) -> None:
+    """What happened to a session, in order."""
+
+    async def action(sdk: Any) -> list[dict[str, Any]]:
+        return [dict(event) for event in await (await sdk.sessions.get(session)).events()]
+
+    show(context.run(action), {"time": "time", "event": "type", "what": "data"}, output, key="type")

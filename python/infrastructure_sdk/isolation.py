@@ -1,0 +1,148 @@
+"""Isolation reports: what is proven about a running session, with the evidence."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infrastructure_sdk.sdk import InfrastructureSDK
+    from infrastructure_sdk.session import Session
+
+__all__ = ["Evidence", "Finding", "IsolationEngine", "IsolationReport"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was seen, where, when and of whom."""
+
+    id: str
+    source: str
+    locator: str
+    vantage: str
+    strength: str
+    collected_at: str
+    sha256: str
+    excerpt: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check: pass, fail, unknown (could not look) or not_applicable."""
+
+    check_id: str
+    layer: str
+    severity: str
+    title: str
+    status: str
+    reason: str
+    fix: str
+    controls: str
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True)
+class IsolationReport:
+    """What a session's isolation is worth, as far as it could be seen.
+
+    Attributes
+    ----------
+    verdict
+        isolated, degraded, unproven or not_isolated; gates use this, never the number.
+    lower, upper
+        Score from 0 to 100 with what is unknown counted as failed and as passed.
+    coverage
+        Share of the weight that was decided, 0 to 1.
+    confidence
+        Weight of the evidence behind the passes, 0 to 1.
+    """
+
+    id: str
+    session_id: str
+    vm_id: str
+    created_at: str
+    verdict: str
+    lower: float
+    upper: float
+    coverage: float
+    confidence: float
+    findings: tuple[Finding, ...]
+    recommendations: tuple[str, ...]
+    document: Mapping[str, Any]
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> IsolationReport:
+        """From the native core's document."""
+        evidence_fields = Evidence.__dataclass_fields__
+        findings = tuple(
+            Finding(
+                **{name: item[name] for name in Finding.__dataclass_fields__ if name != "evidence"},
+                evidence=tuple(Evidence(**{name: e[name] for name in evidence_fields}) for e in item["evidence"]),
+            )
+            for item in document["findings"]
+        )
+        plain = ("id", "session_id", "vm_id", "created_at", "verdict", "lower", "upper", "coverage", "confidence")
+        return cls(
+            **{name: document[name] for name in plain},
+            findings=findings,
+            recommendations=tuple(document["recommendations"]),
+            document=document,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole document."""
+        return dict(self.document)
+
+    def __repr__(self) -> str:
+        return f"<IsolationReport {self.verdict} {self.lower:.0f}..{self.upper:.0f} of session {self.session_id}>"
+
+    def _repr_html_(self) -> str:
+        colours = {"pass": "#2e7d32", "fail": "#c62828", "unknown": "#b26a00", "not_applicable": "#757575"}
+        rows = "".join(
+            f"<tr><td>{html.escape(f.check_id)}</td>"
+            f"<td style='color:{colours.get(f.status, 'inherit')}'><b>{html.escape(f.status)}</b></td>"
+            f"<td>{html.escape(f.severity)}</td><td>{html.escape(f.title)}</td><td>{html.escape(f.reason)}"
+            + "".join(
+                f"<details><summary>{html.escape(e.locator)}</summary><code>{html.escape(e.excerpt)}</code></details>"
+                for e in f.evidence
+            )
+            + "</td></tr>"
+            for f in self.findings
+        )
+        return (
+            f"<div><b>{html.escape(self.verdict)}</b> &nbsp; {self.lower:.0f} to {self.upper:.0f} of 100, "
+            f"coverage {self.coverage:.0%}<table><thead><tr><th>check</th><th>status</th><th>severity</th>"
+            f"<th>what a pass proves</th><th>what was seen</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        )
+
+
+class IsolationEngine:
+    """Looks at running sessions."""
+
+    def __init__(self, sdk: InfrastructureSDK) -> None:
+        self._sdk = sdk
+
+    async def validate(
+        self, session: Session | str, *, layers: Sequence[str] = (), timeout: str | float | None = "60s"
+    ) -> IsolationReport:
+        """Judge one session; the other running ones are looked at for what they may share with it.
+
+        Parameters
+        ----------
+        session
+            A session or its id.
+        layers
+            Of compute, network, storage, runtime, memory; all if empty.
+        timeout
+            Seconds or a duration such as "60s".
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such session.
+        """
+        found = session if isinstance(session, str) else session.id
+        document = await self._sdk._call(lambda native: native.validate_isolation, found, list(layers), timeout=timeout)
+        return IsolationReport.from_document(document)

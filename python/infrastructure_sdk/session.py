@@ -1,0 +1,414 @@
+"""Sessions: create, use, suspend, resume, end."""
+
+from __future__ import annotations
+
+import builtins
+import html
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infrastructure_sdk.exceptions import ValidationError
+
+if TYPE_CHECKING:
+    from infrastructure_sdk.sdk import InfrastructureSDK
+
+__all__ = [
+    "SESSION_STATES",
+    "DesktopClient",
+    "ExecResult",
+    "FileClient",
+    "ResourceSpec",
+    "Screenshot",
+    "Session",
+    "SessionRequest",
+    "UserSessionManager",
+]
+
+SESSION_STATES = (
+    "pending",
+    "provisioning",
+    "active",
+    "suspending",
+    "suspended",
+    "resuming",
+    "terminating",
+    "terminated",
+    "failed",
+)
+"""Every state, in the order of a session's life."""
+
+Timeout = str | float | None
+"""Seconds, a duration such as "90s", or None for no limit."""
+
+
+@dataclass(frozen=True)
+class ResourceSpec:
+    """What a session's VM gets; what is None comes from the template. Kubernetes quantities: "2", "4Gi", "50Gi"."""
+
+    cpu: str | None = None
+    memory: str | None = None
+    disk_size: str | None = None
+
+
+@dataclass(frozen=True)
+class SessionRequest:
+    """What to make.
+
+    Parameters
+    ----------
+    user_id
+        Who owns it, 1 to 128 printable characters.
+    template
+        What VM.
+    session_type
+        "desktop" or "shell".
+    resources
+        Above the template's.
+    ttl
+        Lifetime from creation, e.g. "2h"; None = ``session.default_ttl``.
+    tags
+        Texts to find it by.
+    """
+
+    user_id: str
+    template: str = "linux-tiny"
+    session_type: str = "desktop"
+    resources: ResourceSpec = field(default_factory=ResourceSpec)
+    ttl: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document that the native core takes."""
+        return {
+            "user_id": self.user_id,
+            "template": self.template,
+            "session_type": self.session_type,
+            "resources": vars(self.resources),
+            "ttl": self.ttl,
+            "tags": dict(self.tags),
+        }
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """What a command left.
+
+    Attributes
+    ----------
+    exit_code
+        128 + signal when a signal ended it.
+    stdout_bytes, stderr_bytes
+        As printed; cut at 16 MiB, then the `_truncated` flag is set.
+    elapsed
+        Seconds.
+    """
+
+    exit_code: int
+    stdout_bytes: bytes
+    stderr_bytes: bytes
+    stdout_truncated: bool
+    stderr_truncated: bool
+    elapsed: float
+
+    @property
+    def stdout(self) -> str:
+        """Standard output as text; bytes that are not UTF-8 are replaced."""
+        return self.stdout_bytes.decode(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        """Standard error as text; bytes that are not UTF-8 are replaced."""
+        return self.stderr_bytes.decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class Screenshot:
+    """What a screen showed, as PNG bytes."""
+
+    png: bytes = field(repr=False)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the PNG and return its path."""
+        target = Path(path)
+        target.write_bytes(self.png)
+        return target
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+
+class DesktopClient:
+    """The screen of a session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def screenshot(self, *, timeout: Timeout = "30s") -> Screenshot:
+        """What the screen shows now."""
+        return Screenshot(await self._session._call("screenshot", timeout=timeout))
+
+
+class FileClient:
+    """The files of a session's guest."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def put(self, source: bytes | Path, path: str, *, timeout: Timeout = "5m") -> None:
+        """Write bytes or a local file to an absolute path in the guest."""
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        await self._session._call("write_file", path, data, timeout=timeout)
+
+    async def get(self, path: str, *, limit: int = 64 << 20, timeout: Timeout = "5m") -> bytes:
+        """Read an absolute path in the guest, at most `limit` bytes.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such file.
+        ValidationError
+            If it is larger than `limit`.
+        """
+        content: bytes = await self._session._call("read_file", path, limit, timeout=timeout)
+        return content
+
+
+class Session:
+    """A handle on one session. Its fields are as of `observed_at`; `refresh` looks again."""
+
+    def __init__(self, sdk: InfrastructureSDK, document: Mapping[str, Any]) -> None:
+        self._sdk = sdk
+        self._document: Mapping[str, Any] = document
+        self.desktop = DesktopClient(self)
+        self.files = FileClient(self)
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return str(self._document["id"])
+
+    @property
+    def user_id(self) -> str:
+        """Who owns it."""
+        return str(self._document["user_id"])
+
+    @property
+    def template(self) -> str:
+        """What it was made of."""
+        return str(self._document["template"])
+
+    @property
+    def state(self) -> str:
+        """One of `SESSION_STATES`, as last seen."""
+        return str(self._document["state"])
+
+    @property
+    def vm_id(self) -> str:
+        """The VM's id."""
+        return str(self._document["vm_id"])
+
+    @property
+    def execution_id(self) -> str:
+        """Changes at every start and resume."""
+        return str(self._document["execution_id"])
+
+    @property
+    def termination_reason(self) -> str | None:
+        """Why it was ended; None while it was not."""
+        reason: str | None = self._document["termination_reason"]
+        return reason
+
+    @property
+    def failure(self) -> Mapping[str, str]:
+        """reason, message and channel of a failed session."""
+        found: Mapping[str, str] = self._document["failure"]
+        return found
+
+    @property
+    def observed_at(self) -> str:
+        """When these fields were seen, RFC 3339."""
+        return str(self._document["observed_at"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field."""
+        return dict(self._document)
+
+    async def refresh(self) -> Session:
+        """Look again; returns itself."""
+        self._document = await self._call("get")
+        return self
+
+    async def wait_until(self, state: str, *, timeout: Timeout = None) -> Session:
+        """Wait for a state; a state that will not lead there ends the wait at once.
+
+        Raises
+        ------
+        OperationTimeoutError
+            If the time is up; the session goes on.
+        NotReadyError
+            If the session failed because a channel did not answer; `channel` names it.
+        SessionCreationError, ProviderError, InvalidTransitionError
+            If it cannot get there any more.
+        """
+        self._document = await self._call("wait", state, timeout=timeout)
+        return self
+
+    async def wait_until_active(self, timeout: Timeout = "5m") -> Session:
+        """Wait until every channel of the template answers."""
+        return await self.wait_until("active", timeout=timeout)
+
+    async def exec(
+        self,
+        command: str | Iterable[str],
+        *,
+        stdin: bytes | str = b"",
+        env: Mapping[str, str] | None = None,
+        timeout: Timeout = "60s",
+    ) -> ExecResult:
+        """Run a command in the guest.
+
+        Parameters
+        ----------
+        command
+            Words, or a text for the guest's shell.
+        stdin
+            Its standard input.
+        env
+            Its environment; the agent's own if None.
+        timeout
+            When it is over the command is killed.
+
+        Raises
+        ------
+        OperationTimeoutError
+            If it took too long; it was killed.
+        NotFoundError
+            If the guest has no such command.
+        """
+        words = ["sh", "-c", command] if isinstance(command, str) else list(command)
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        found = await self._call("exec", words, data, dict(env or {}), timeout=timeout)
+        return ExecResult(
+            found["exit_code"],
+            found["stdout"],
+            found["stderr"],
+            found["stdout_truncated"],
+            found["stderr_truncated"],
+            found["elapsed"],
+        )
+
+    async def suspend(self, *, wait: bool = True, timeout: Timeout = "5m") -> Session:
+        """Save the VM's memory to a file and end its process."""
+        self._document = await self._call("suspend")
+        return await self.wait_until("suspended", timeout=timeout) if wait else self
+
+    async def resume(self, *, wait: bool = True, timeout: Timeout = "5m") -> Session:
+        """Bring a suspended session back as it was, with the right time."""
+        self._document = await self._call("resume")
+        return await self.wait_until("active", timeout=timeout) if wait else self
+
+    async def terminate(self, *, reason: str = "request", wait: bool = True, timeout: Timeout = "5m") -> Session:
+        """End the session and remove everything of its VM; with `wait` it returns when death was observed."""
+        self._document = await self._call("terminate", reason)
+        return await self.wait_until("terminated", timeout=timeout) if wait else self
+
+    async def touch(self) -> Session:
+        """Note that the session is in use."""
+        self._document = await self._call("touch")
+        return self
+
+    async def extend(self, by: str) -> Session:
+        """Let it live longer, e.g. by "2h"; at most ``session.maximum_ttl`` from creation."""
+        self._document = await self._call("extend", by)
+        return self
+
+    async def events(self, *, after: int = 0, limit: int = 1000) -> builtins.list[Mapping[str, Any]]:
+        """What happened to it, in order, with sequence numbers above `after`."""
+        found: builtins.list[Mapping[str, Any]] = await self._sdk._call(
+            lambda native: native.events, self.id, after, limit
+        )
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} {self.state} of {self.user_id}>"
+
+    def _repr_html_(self) -> str:
+        shown = {
+            "session": self.id,
+            "user": self.user_id,
+            "template": self.template,
+            "state": self.state,
+            "accelerator": self._document["accelerator"],
+            "created": self._document["created_at"],
+            "expires": self._document["expires_at"],
+        }
+        rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in shown.items())
+        return f"<table>{rows}</table>"
+
+    async def _call(self, verb: str, *arguments: Any, timeout: Timeout = None) -> Any:
+        return await self._sdk._call(lambda native: getattr(native, verb), self.id, *arguments, timeout=timeout)
+
+
+class UserSessionManager:
+    """Creates and finds sessions."""
+
+    def __init__(self, sdk: InfrastructureSDK) -> None:
+        self._sdk = sdk
+
+    async def create(self, request: SessionRequest) -> Session:
+        """Record a session and start to boot it; `Session.wait_until_active` tells when it is there.
+
+        Raises
+        ------
+        ValidationError
+            If a field is wrong; the message names it, its value and what is allowed.
+        NotFoundError
+            If there is no such template or its image was not built.
+        """
+        if not isinstance(request, SessionRequest):
+            raise ValidationError("create: a SessionRequest is needed", context={"field": "request"})
+        document = await self._sdk._call(lambda native: native.create, json.dumps(request.to_dict()))
+        return Session(self._sdk, document)
+
+    async def get(self, session_id: str) -> Session:
+        """One session.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        """
+        return Session(self._sdk, await self._sdk._call(lambda native: native.get, session_id))
+
+    async def list(
+        self,
+        *,
+        user_id: str | None = None,
+        states: Iterable[str] = (),
+        tags: Mapping[str, str] | None = None,
+        limit: int = 100,
+        after: str = "",
+    ) -> builtins.list[Session]:
+        """Sessions in the order of their ids, `limit` (1 to 1000) at most, ids above `after`; terminated ones only if asked."""
+        query = {"user_id": user_id, "states": list(states), "tags": dict(tags or {}), "limit": limit, "after": after}
+        page = await self._sdk._call(lambda native: native.list, json.dumps(query))
+        return [Session(self._sdk, document) for document in page["sessions"]]
+
+    @asynccontextmanager
+    async def ephemeral(self, request: SessionRequest, *, timeout: Timeout = "5m") -> AsyncIterator[Session]:
+        """A session that is active inside the block and terminated at its end, however that comes."""
+        session = await self.create(request)
+        try:
+            await session.wait_until_active(timeout=timeout)
+            yield session
+        finally:
+            await session.terminate()
+
+    @asynccontextmanager
+    async def connect(self, session_id: str) -> AsyncIterator[Session]:
+        """An existing session; the end of the block only lets go of it."""
+        yield await self.get(session_id)

@@ -1,0 +1,66 @@
+"""Virtual machines, templates and the state of the host."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from infrastructure_sdk import _bridge, _core
+from infrastructure_sdk.config import InfraSDKConfig
+
+if TYPE_CHECKING:
+    from infrastructure_sdk.sdk import InfrastructureSDK
+
+__all__ = ["TemplateCatalogue", "VMLifecycleController", "doctor"]
+
+
+class VMLifecycleController:
+    """What the provider has and can do."""
+
+    def __init__(self, sdk: InfrastructureSDK) -> None:
+        self._sdk = sdk
+
+    def capabilities(self) -> Mapping[str, Any]:
+        """Provider, accelerator (and why that one), suspend modes, and what else it can do."""
+        found: Mapping[str, Any] = self._sdk._opened().capabilities()
+        return found
+
+    async def list(self) -> list[Mapping[str, Any]]:
+        """Every virtual machine of this installation, as it is now."""
+        found: list[Mapping[str, Any]] = await self._sdk._call(lambda native: native.list_vms)
+        return found
+
+    async def inspect(self, session_id: str) -> Mapping[str, Any]:
+        """The virtual machine of a session: state, process identity, accelerator."""
+        found: Mapping[str, Any] = await self._sdk._call(lambda native: native.inspect_vm, session_id)
+        return found
+
+
+class TemplateCatalogue:
+    """What sessions can be made of."""
+
+    def __init__(self, sdk: InfrastructureSDK) -> None:
+        self._sdk = sdk
+
+    def list(self) -> list[Mapping[str, Any]]:
+        """All templates, by name."""
+        found: list[Mapping[str, Any]] = self._sdk._opened().templates()
+        return found
+
+
+def doctor(config: InfraSDKConfig | None = None) -> list[dict[str, str]]:
+    """Look at the host: one dict a line with name, status (ok, warning, error), detail, meaning and advice."""
+    chosen = config if config is not None else InfraSDKConfig.from_environment()
+
+    async def look() -> list[dict[str, str]]:
+        runtime = _bridge.make_runtime()
+        try:
+            lines: list[dict[str, str]] = await _bridge.call(
+                runtime, lambda q, f, t, c: _core.doctor(runtime, q, f, t, c, chosen._native)
+            )
+            return lines
+        finally:
+            runtime.stop()
+
+    return asyncio.run(look())
