@@ -113,7 +113,9 @@ class InfraSDKConfig:
         return _core.config_reference()
 
     def __repr__(self) -> str:
-        changed = [f"{s}.{o}" for s, values in self.to_dict().items() for o in values if self._native.is_set(f"{s}.{o}")]
+        changed = [
+            f"{s}.{o}" for s, values in self.to_dict().items() for o in values if self._native.is_set(f"{s}.{o}")
+        ]
         return f"InfraSDKConfig(set: {', '.join(changed) or 'nothing'})"
 
 

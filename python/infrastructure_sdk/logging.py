@@ -1,7 +1,7 @@
 """Structured logging and correlation ids.
 
-Records of the native core arrive at the standard library's loggers below ``infrastructure_sdk``; the correlation id of the
-calling context goes into the core with every call and comes back with every record.
+Records of the native core arrive at the standard library's loggers below ``infrastructure_sdk``; the correlation id of
+the calling context goes into the core with every call and comes back with every record.
 """
 
 from __future__ import annotations

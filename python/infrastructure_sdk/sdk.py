@@ -20,8 +20,8 @@ __all__ = ["InfrastructureSDK"]
 class InfrastructureSDK:
     """One installation: a state directory, its virtual machines and sessions.
 
-    Virtual machines go on running after `close` and after the process; the next owner of the state directory adopts them.
-    May be used from one event loop at a time.
+    Virtual machines go on running after `close` and after the process; the next owner of the state directory adopts
+    them. May be used from one event loop at a time.
 
     Parameters
     ----------
@@ -78,9 +78,7 @@ class InfrastructureSDK:
         runtime = _bridge.make_runtime(self.config.logging.level)
         config = self.config._native
         try:
-            self._native = await _bridge.call(
-                runtime, lambda q, f, t, c: _core.open_sdk(runtime, q, f, t, c, config)
-            )
+            self._native = await _bridge.call(runtime, lambda q, f, t, c: _core.open_sdk(runtime, q, f, t, c, config))
         except BaseException:
             runtime.stop()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import html
 import json
@@ -160,7 +161,7 @@ class FileClient:
 
     async def put(self, source: bytes | Path, path: str, *, timeout: Timeout = "5m") -> None:
         """Write bytes or a local file to an absolute path in the guest."""
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        data = source if isinstance(source, bytes) else await asyncio.to_thread(Path(source).read_bytes)
         await self._session._call("write_file", path, data, timeout=timeout)
 
     async def get(self, path: str, *, limit: int = 64 << 20, timeout: Timeout = "5m") -> bytes:
@@ -393,7 +394,7 @@ class UserSessionManager:
         limit: int = 100,
         after: str = "",
     ) -> builtins.list[Session]:
-        """Sessions in the order of their ids, `limit` (1 to 1000) at most, ids above `after`; terminated ones only if asked."""
+        """Sessions by id, `limit` (1 to 1000) at most, ids above `after`; terminated ones only if asked for."""
         query = {"user_id": user_id, "states": list(states), "tags": dict(tags or {}), "limit": limit, "after": after}
         page = await self._sdk._call(lambda native: native.list, json.dumps(query))
         return [Session(self._sdk, document) for document in page["sessions"]]

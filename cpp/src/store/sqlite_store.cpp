@@ -130,7 +130,7 @@ private:
         std::lock_guard lock(queue_mutex_);
         if (closed_) {
             commit->error = closed_error();
-            commit->complete();
+            complete(*commit);
             return;
         }
         queue_.push_back(std::move(commit));
@@ -172,8 +172,11 @@ private:
 
     void write(const Group& group) {
         write_group(*writer_, group);
-        for (auto& commit : group) commit->complete();
+        for (auto& commit : group) complete(*commit);
     }
+
+    /// Lets go of the caller's coroutine: it owns the commit, which would own it.
+    static void complete(PendingCommit& commit) { std::exchange(commit.complete, nullptr)(); }
 
     template <class Work, class Result = std::invoke_result_t<Work, JournalReader&>>
     static Task<Result> read(std::shared_ptr<SqliteStore> self, Work work) {

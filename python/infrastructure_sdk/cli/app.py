@@ -73,7 +73,9 @@ def doctor(output: Output = Format.table) -> None:
 def template_list(output: Output = Format.table) -> None:
     """The templates that sessions may be made of."""
     rows = context.run(_templates)
-    show(rows, {"name": "name", "os": "os", "cpu": "cpu", "memory": "memory", "about": "description"}, output, key="name")
+    show(
+        rows, {"name": "name", "os": "os", "cpu": "cpu", "memory": "memory", "about": "description"}, output, key="name"
+    )
 
 
 async def _templates(sdk: object) -> list[dict[str, object]]:

@@ -65,7 +65,9 @@ def import_image(
     except FileNotFoundError:
         raise NotFoundError(f"there is no file {file}", context={"field": "file", "value": str(file)}) from None
     except OSError as error:
-        raise _refused(file, f"it cannot be opened ({error.strerror})", "a readable regular file, no symlink") from error
+        raise _refused(
+            file, f"it cannot be opened ({error.strerror})", "a readable regular file, no symlink"
+        ) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -87,7 +89,9 @@ def import_image(
     return show_image(image_dir, name)
 
 
-def inspect(file: Path, *, shown_as: Path | None = None, maximum_virtual_size: int = MAXIMUM_VIRTUAL_SIZE) -> tuple[str, int]:
+def inspect(
+    file: Path, *, shown_as: Path | None = None, maximum_virtual_size: int = MAXIMUM_VIRTUAL_SIZE
+) -> tuple[str, int]:
     """Format ("qcow2" or "raw") and virtual size in bytes of a harmless disk image.
 
     Raises
@@ -109,9 +113,7 @@ def inspect(file: Path, *, shown_as: Path | None = None, maximum_virtual_size: i
         _check_size(shown, size, maximum_virtual_size)
         return "raw", size
     _check_qcow2_header(file, shown)
-    found = json.loads(
-        run(["qemu-img", "info", "--output=json", "-f", "qcow2", str(file)], confined=True, timeout=120)
-    )
+    found = json.loads(run(["qemu-img", "info", "--output=json", "-f", "qcow2", str(file)], confined=True, timeout=120))
     details = found.get("format-specific", {}).get("data", {})
     if found.get("backing-filename") or found.get("full-backing-filename"):
         raise _refused(shown, f"it has the backing file {found.get('backing-filename')!r}", "an image without one")

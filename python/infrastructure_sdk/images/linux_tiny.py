@@ -211,7 +211,9 @@ def _pack(root: Path, target: Path) -> None:
         os.utime(root / name, (0, 0), follow_symlinks=False)
     command = [find_tool("cpio"), "--create", "--format=newc", "--reproducible", "--null", "--quiet", "--owner=0:0"]
     with target.open("wb") as out:
-        done = subprocess.run(command, cwd=root, input="\0".join(names).encode() + b"\0", stdout=out, stderr=subprocess.PIPE)
+        done = subprocess.run(
+            command, cwd=root, input="\0".join(names).encode() + b"\0", stdout=out, stderr=subprocess.PIPE
+        )
     if done.returncode != 0:
         raise ProviderError(f"cpio failed: {done.stderr.decode(errors='replace')[-500:]}")
 

@@ -24,7 +24,7 @@ SCHEMA = 1
 class Progress(Protocol):
     """Called as work goes on."""
 
-    def __call__(self, step: str, done: int, total: int | None) -> None:
+    def __call__(self, step: str, done: int, total: int | None, /) -> None:
         """`done` of `total` (bytes or parts; None = unknown) of `step`."""
 
 
@@ -94,7 +94,11 @@ def show_image(image_dir: Path, name: str) -> Image:
         ) from None
     except (ValueError, OSError) as error:
         raise ValidationError(f"the manifest of image {name!r} cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or not isinstance(manifest.get("files"), dict):
+    if (
+        not isinstance(manifest, dict)
+        or manifest.get("schema") != SCHEMA
+        or not isinstance(manifest.get("files"), dict)
+    ):
         raise ValidationError(f"the manifest of image {name!r} is not of schema {SCHEMA}; build or import it again")
     return Image(name, directory, manifest)
 

@@ -51,7 +51,8 @@ Task<std::string> try_kvm(Environment environment, QemuOptions options, std::str
         co_await provider->wait_ready(spec.id, within);
     } catch (const Error& error) {
         if (error.errc() == Errc::cancelled) throw;
-        why = "a guest did not boot under it: " + error.message();
+        auto said = error.remote_message().substr(0, error.remote_message().find('\n'));
+        why = "a guest did not boot under it: " + error.message() + (said.empty() ? "" : " (" + said + ")");
     }
     Call clean{Deadline::after(*environment.clock, probe_budget), {}, {}};
     co_await provider->destroy(spec.id, clean);

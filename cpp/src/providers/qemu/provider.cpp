@@ -145,6 +145,7 @@ void QemuProvider::begin_watch(VmPtr vm) {
     vm->alive = true;
     vm->expected = false;
     vm->last_event.clear();
+    vm->life = std::stop_source();
     tasks_.spawn(environment_.logger, "watch VM " + vm->record.spec.id.value, watch(vm, pidfd));
 }
 
@@ -161,6 +162,7 @@ Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
     // Ours if we started it; otherwise init reaps it.
     ::waitpid(static_cast<pid_t>(vm->record.process->pid), nullptr, WNOHANG);
     vm->alive = false;
+    vm->life.request_stop();
     if (vm->qmp) vm->qmp->close();
     vm->qmp.reset();
     vm->agent->disconnect();
@@ -179,7 +181,17 @@ Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
 Task<std::shared_ptr<QmpClient>> QemuProvider::qmp(VmPtr vm, Call call) {
     if (!vm->alive) throw Error(Errc::not_ready, "the VM does not run", {{"channel", "qmp"}});
     if (vm->qmp && vm->qmp->connected()) co_return vm->qmp;
-    auto client = co_await QmpClient::connect(environment_, vm->path(file_name::qmp), call);
+    std::stop_source either;
+    std::stop_callback by_caller(call.stop, [either]() mutable { either.request_stop(); });
+    std::stop_callback by_death(vm->life.get_token(), [either]() mutable { either.request_stop(); });
+    Call linked{call.deadline, either.get_token(), call.correlation_id};
+    std::shared_ptr<QmpClient> client;
+    try {
+        client = co_await QmpClient::connect(environment_, vm->path(file_name::qmp), linked);
+    } catch (const Error& error) {
+        if (error.errc() != Errc::cancelled || call.stop.stop_requested()) throw;
+    }
+    if (!client) throw Error(Errc::not_ready, "the VM's process ended", {{"channel", "qmp"}});
     std::weak_ptr<Vm> weak = vm;
     client->on_event([weak](const json& event) {
         auto target = weak.lock();
@@ -372,7 +384,7 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
 
 Error QemuProvider::died(VmPtr vm, std::string what) {
     auto log = tail_of(vm->path(file_name::log), 2000);
-    Error error(Errc::vm_provisioning, what + "; see " + vm->path(file_name::log),
+    Error error(Errc::vm_provisioning, what,
                 {{"vm", vm->record.spec.id.value}, {"reason", vm->last_event.empty() ? "ProcessKilled" : vm->last_event}});
     error.with_remote_message(log);
     return error;

@@ -25,6 +25,7 @@ struct Vm {
     std::shared_ptr<QemuGuestAgent> agent;
     bool alive = false;     ///< a watcher is on the process
     bool expected = false;  ///< we asked for its end
+    std::stop_source life;  ///< stopped when the process dies: nobody waits for the dead
     std::string last_event; ///< why, if QMP told
     std::string path(const char* name) const { return directory + "/" + name; }
 };

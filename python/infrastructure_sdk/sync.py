@@ -1,0 +1,194 @@
+"""The same API without `await`: every method runs on one background event loop, so it works in scripts, at the prompt and
+inside a notebook's running loop.
+
+Examples
+--------
+::
+
+    import infrastructure_sdk.sync as isdk
+
+    with isdk.InfrastructureSDK() as sdk:
+        session = sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
+        session.wait_until_active()
+        print(session.exec(["uname", "-a"]).stdout)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeVar
+
+import infrastructure_sdk as _async
+from infrastructure_sdk import isolation as _isolation
+from infrastructure_sdk import session as _session
+from infrastructure_sdk import vm as _vm
+from infrastructure_sdk.session import ExecResult, ResourceSpec, Screenshot, SessionRequest
+
+__all__ = [
+    "DesktopClient",
+    "ExecResult",
+    "FileClient",
+    "InfrastructureSDK",
+    "IsolationEngine",
+    "ResourceSpec",
+    "Screenshot",
+    "Session",
+    "SessionRequest",
+    "UserSessionManager",
+    "VMLifecycleController",
+]
+
+T = TypeVar("T")
+_loop: asyncio.AbstractEventLoop | None = None
+_lock = threading.Lock()
+
+
+def _background_loop() -> asyncio.AbstractEventLoop:
+    global _loop
+    with _lock:
+        if _loop is None or _loop.is_closed():
+            loop = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name="infrastructure-sdk-sync", daemon=True).start()
+            _loop = loop
+        return _loop
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    future = asyncio.run_coroutine_threadsafe(work, _background_loop())
+    try:
+        return future.result()
+    except BaseException:
+        # Ctrl-C here must reach the operation there.
+        future.cancel()
+        raise
+
+
+def _wrap(value: Any) -> Any:
+    """Asynchronous objects become their synchronous twins."""
+    if isinstance(value, list):
+        return [_wrap(item) for item in value]
+    twin = _TWINS.get(type(value))
+    return twin(value) if twin is not None else value
+
+
+def _unwrap(value: Any) -> Any:
+    return value._twin if isinstance(value, _Twin) else value
+
+
+def _blocking(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: _Twin, *arguments: Any, **named: Any) -> Any:
+        positional = [_unwrap(item) for item in arguments]
+        result = method(self._twin, *positional, **{key: _unwrap(item) for key, item in named.items()})
+        return _wrap(_run(result) if inspect.iscoroutine(result) else result)
+
+    del call.__wrapped__  # type: ignore[attr-defined]
+    call.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return call
+
+
+class _Twin:
+    """Mirrors the public methods and properties of an asynchronous class, name for name."""
+
+    _mirrors: type
+    _twin: Any
+
+    def __init__(self, twin: Any) -> None:
+        self._twin = twin
+
+    def __init_subclass__(cls, mirrors: type | None = None) -> None:
+        if mirrors is None:
+            return
+        cls._mirrors = mirrors
+        for name, member in vars(mirrors).items():
+            if name.startswith("_") and name not in ("_repr_html_", "_repr_png_"):
+                continue
+            if name in vars(cls):
+                continue
+            if isinstance(member, property):
+                setattr(cls, name, property(lambda self, _name=name: _wrap(getattr(self._twin, _name)), doc=member.__doc__))
+            elif inspect.isfunction(member):
+                setattr(cls, name, _blocking(member))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return _wrap(getattr(self._twin, name))
+
+    def __repr__(self) -> str:
+        return repr(self._twin)
+
+
+class DesktopClient(_Twin, mirrors=_session.DesktopClient):
+    """The screen of a session."""
+
+
+class FileClient(_Twin, mirrors=_session.FileClient):
+    """The files of a session's guest."""
+
+
+class Session(_Twin, mirrors=_session.Session):
+    """A handle on one session."""
+
+
+class UserSessionManager(_Twin, mirrors=_session.UserSessionManager):
+    """Creates and finds sessions."""
+
+    @contextmanager
+    def ephemeral(self, request: SessionRequest, *, timeout: _session.Timeout = "5m") -> Iterator[Session]:
+        """A session that is active inside the block and terminated at its end, however that comes."""
+        session = self.create(request)
+        try:
+            session.wait_until_active(timeout=timeout)
+            yield session
+        finally:
+            session.terminate()
+
+    @contextmanager
+    def connect(self, session_id: str) -> Iterator[Session]:
+        """An existing session; the end of the block only lets go of it."""
+        yield self.get(session_id)
+
+
+class VMLifecycleController(_Twin, mirrors=_vm.VMLifecycleController):
+    """What the provider has and can do."""
+
+
+class IsolationEngine(_Twin, mirrors=_isolation.IsolationEngine):
+    """Looks at running sessions."""
+
+
+class InfrastructureSDK(_Twin, mirrors=_async.InfrastructureSDK):
+    """One installation: a state directory, its virtual machines and sessions."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(_async.InfrastructureSDK(*arguments, **named))
+
+    def open(self) -> InfrastructureSDK:
+        """Take the state directory, open the store, adopt what runs."""
+        _run(self._twin.open())
+        return self
+
+    def __enter__(self) -> InfrastructureSDK:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+_TWINS: dict[type, type[_Twin]] = {
+    _session.DesktopClient: DesktopClient,
+    _session.FileClient: FileClient,
+    _session.Session: Session,
+    _session.UserSessionManager: UserSessionManager,
+    _vm.VMLifecycleController: VMLifecycleController,
+    _isolation.IsolationEngine: IsolationEngine,
+}

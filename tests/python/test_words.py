@@ -1,0 +1,116 @@
+"""Words, configuration, exceptions, correlation ids: no virtual machine needed."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import infrastructure_sdk as isdk
+import infrastructure_sdk.sync as sync
+from infrastructure_sdk import _core, exceptions, session, vm
+from infrastructure_sdk import isolation as isolation_module
+
+
+@given(st.integers(min_value=0, max_value=10**9), st.sampled_from(["ms", "s", "m"]))
+def test_durations_are_exact(count: int, unit: str) -> None:
+    factor = {"ms": 1e-3, "s": 1.0, "m": 60.0}[unit]
+    assert _core.parse_duration(f"{count}{unit}") == pytest.approx(count * factor)
+
+
+@pytest.mark.parametrize("text", ["", "-1s", "1", "1 s", "1x", "s", "1.5.5s", "1e3s", "99999999999999h", "\u0661s"])
+def test_bad_durations_name_field_and_value(text: str) -> None:
+    with pytest.raises(isdk.ValidationError) as caught:
+        _core.parse_duration(text, "ttl")
+    assert caught.value.context["field"] == "ttl"
+    assert caught.value.context["value"] == text
+
+
+@given(st.integers(min_value=0, max_value=10**6), st.sampled_from([("", 1), ("Ki", 2**10), ("Mi", 2**20), ("k", 10**3)]))
+def test_quantities_are_exact(count: int, unit: tuple[str, int]) -> None:
+    assert _core.parse_quantity(f"{count}{unit[0]}") == count * unit[1] * 1000
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1 Gi", "Gi", "1ki", "0.0001", "1e99", "9" * 40, "1.2.3", "0x10"])
+def test_bad_quantities_name_field_and_value(text: str) -> None:
+    with pytest.raises(isdk.ValidationError) as caught:
+        _core.parse_quantity(text, "memory")
+    assert caught.value.context == {"field": "memory", "value": text, "allowed": caught.value.context["allowed"]}
+
+
+def test_config_reports_every_fault_at_once() -> None:
+    with pytest.raises(isdk.ConfigurationError) as caught:
+        isdk.InfraSDKConfig.from_dict({"session": {"default_tll": "2h"}, "vm": {"accelerator": "warp"}})
+    problems = {problem["path"]: problem for problem in caught.value.problems}
+    assert problems["session.default_tll"]["did_you_mean"].endswith("default_ttl")
+    assert "kvm" in problems["vm.accelerator"]["allowed"]
+
+
+def test_config_layers_keep_their_origin(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[session]\ndefault_ttl = "2h"\n')
+    layered = isdk.InfraSDKConfig.from_file(file).overlaid_with(
+        isdk.InfraSDKConfig.from_environment({"INFRA_SDK_LOGGING__LEVEL": "debug"})
+    )
+    assert (layered.session.default_ttl, layered.logging.level) == ("2h", "debug")
+    assert "config.toml" in layered.origin("session.default_ttl")
+    assert "INFRA_SDK_LOGGING__LEVEL" in layered.origin("logging.level")
+
+
+def test_every_code_of_the_core_has_an_exception() -> None:
+    for kind in vars(exceptions).values():
+        if inspect.isclass(kind) and issubclass(kind, isdk.InfrastructureSDKError):
+            made = exceptions.from_code(kind.default_code, "why", True, {"field": "x"})
+            assert (made.code, made.message, made.retryable, made.context) == (kind.default_code, "why", True, {"field": "x"})
+    assert isinstance(exceptions.from_code("quota_exceeded", "", False, {}), isdk.AdmissionDeniedError)
+
+
+def test_requests_refuse_what_they_do_not_know() -> None:
+    with pytest.raises(TypeError):
+        isdk.SessionRequest(user_id="alice", idle_timout="5m")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("mirror", "original"),
+    [
+        (sync.Session, session.Session),
+        (sync.UserSessionManager, session.UserSessionManager),
+        (sync.FileClient, session.FileClient),
+        (sync.DesktopClient, session.DesktopClient),
+        (sync.VMLifecycleController, vm.VMLifecycleController),
+        (sync.IsolationEngine, isolation_module.IsolationEngine),
+        (sync.InfrastructureSDK, isdk.InfrastructureSDK),
+    ],
+)
+def test_the_sync_twin_has_the_same_signatures(mirror: type, original: type) -> None:
+    public = [name for name in vars(original) if not name.startswith("_")]
+    assert public
+    for name in public:
+        member = inspect.getattr_static(original, name)
+        twin = inspect.getattr_static(mirror, name)
+        assert isinstance(member, property) == isinstance(twin, property), name
+        if not isinstance(member, property):
+            ours, theirs = inspect.signature(twin), inspect.signature(member)
+            assert list(ours.parameters) == list(theirs.parameters), name
+            assert not inspect.iscoroutinefunction(twin), name
+
+
+def test_correlation_ids_nest() -> None:
+    with isdk.logging.correlation_id("outer"):
+        with isdk.logging.correlation_id() as inner:
+            assert isdk.logging.current_correlation_id() == inner != "outer"
+        assert isdk.logging.current_correlation_id() == "outer"
+    assert isdk.logging.current_correlation_id() == ""
+
+
+@pytest.mark.parametrize("name", ["", "config", "logging", "_bridge"])
+def test_examples_in_docstrings_hold(name: str) -> None:
+    module = importlib.import_module("infrastructure_sdk" + (f".{name}" if name else ""))
+    result = doctest.testmod(module)
+    assert result.failed == 0
+    assert result.attempted > 0
