@@ -1,4 +1,4 @@
-"""One real session, step by step: create, use, look at its isolation, suspend, resume, end, and see that nothing is left.
+"""One real session, step by step: create, use, check isolation, suspend, resume, end, and see that nothing is left.
 
 Run it with `./dev demo`, or after `infra-sdk image build linux-tiny` with `python 01_first_session.py`.
 """

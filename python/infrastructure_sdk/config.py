@@ -44,7 +44,7 @@ class InfraSDKConfig:
     Raises
     ------
     ConfigurationError
-        By every constructor; ``problems`` lists all faults with path, redacted value, what is allowed and where it came from.
+        By every constructor; ``problems`` lists all faults with path, redacted value, what is allowed and origin.
 
     Examples
     --------

@@ -112,7 +112,9 @@ class _Twin:
             if name in vars(cls):
                 continue
             if isinstance(member, property):
-                setattr(cls, name, property(lambda self, _name=name: _wrap(getattr(self._twin, _name)), doc=member.__doc__))
+                setattr(
+                    cls, name, property(lambda self, _name=name: _wrap(getattr(self._twin, _name)), doc=member.__doc__)
+                )
             elif inspect.isfunction(member):
                 setattr(cls, name, _blocking(member))
 

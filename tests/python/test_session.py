@@ -195,7 +195,10 @@ def test_ctrl_c_during_a_boot_leaves_nothing(state_dir: Path, image_dir: Path) -
     environment = {**os.environ, "INFRA_SDK_VM__IMAGE_DIRECTORY": str(image_dir)}
     command = [sys.executable, "-m", "infrastructure_sdk.cli", "--state-dir", str(state_dir)]
     process = subprocess.Popen(
-        [*command, "session", "create", "--user", "alice"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "session", "create", "--user", "alice"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     while process.poll() is None and not list(state_dir.glob("vms/*/qemu.log")):
         os.sched_yield()

@@ -9,10 +9,11 @@
 namespace infrastructure_sdk {
 namespace {
 
-Sqlite open_for_writing(const std::string& path, std::uint32_t max_pages) {
+Sqlite open_for_writing(const std::string& path, const SqliteStoreOptions& options) {
     // SQLite gives -wal and -shm the mode of the database.
     prepare_database_file(path);
     Sqlite database(path);
+    sqlite3_busy_timeout(database.handle(), static_cast<int>(options.busy_timeout.count()));
     migrate(database);
     {
         Statement wal(database, "PRAGMA journal_mode=WAL");
@@ -25,7 +26,7 @@ Sqlite open_for_writing(const std::string& path, std::uint32_t max_pages) {
     }
     // A checkpoint stalls the commits behind it; 4000 pages (16 MiB) make it four times rarer than the default.
     database.execute("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=4000");
-    if (max_pages > 0) database.execute(("PRAGMA max_page_count=" + std::to_string(max_pages)).c_str());
+    if (options.max_pages > 0) database.execute(("PRAGMA max_page_count=" + std::to_string(options.max_pages)).c_str());
     return database;
 }
 
@@ -44,8 +45,8 @@ std::uint64_t to_unsigned(std::int64_t value) { return static_cast<std::uint64_t
 
 }  // namespace
 
-JournalWriter::JournalWriter(const std::string& path, std::uint32_t max_pages)
-    : database_(open_for_writing(path, max_pages)),
+JournalWriter::JournalWriter(const std::string& path, const SqliteStoreOptions& options)
+    : database_(open_for_writing(path, options)),
       version_(database_, "SELECT version FROM records WHERE kind=?1 AND id=?2"),
       put_(database_, "INSERT INTO records(kind,id,version,json) VALUES(?1,?2,?3,?4) "
                       "ON CONFLICT(kind,id) DO UPDATE SET version=excluded.version, json=excluded.json"),

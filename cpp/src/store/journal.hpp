@@ -4,13 +4,14 @@
 #include <infrastructure_sdk/store/store.hpp>
 
 #include "store/sqlite.hpp"
+#include "store/sqlite_store.hpp"
 
 namespace infrastructure_sdk {
 
 class JournalWriter {
 public:
-    /// Creates, migrates and opens the file: WAL, synchronous=FULL. `max_pages` limits the file; 0 = no limit.
-    explicit JournalWriter(const std::string& path, std::uint32_t max_pages = 0);
+    /// Creates, migrates and opens the file: WAL, synchronous=FULL.
+    JournalWriter(const std::string& path, const SqliteStoreOptions& options);
 
     void begin() { database_.execute("BEGIN IMMEDIATE"); }
     /// Inside a transaction: all of the batch, or nothing of it and the transaction goes on.

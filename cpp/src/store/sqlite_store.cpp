@@ -70,7 +70,7 @@ class SqliteStore final : public Store, public std::enable_shared_from_this<Sqli
 public:
     SqliteStore(Environment environment, const std::string& path, SqliteStoreOptions options)
         : environment_(std::move(environment)), reading_(asio::make_strand(environment_.blocking)),
-          writer_(std::make_unique<JournalWriter>(path, options.max_pages)), reader_(std::make_unique<JournalReader>(path)) {}
+          writer_(std::make_unique<JournalWriter>(path, options)), reader_(std::make_unique<JournalReader>(path)) {}
 
     Task<CommitResult> commit(Batch batch) override {
         auto self = shared_from_this();

@@ -1,0 +1,169 @@
+// The pure parts of the QEMU provider: command lines, records, lines, process files.
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "core/base64.hpp"
+#include "providers/qemu/command_line.hpp"
+#include "providers/qemu/line_splitter.hpp"
+#include "providers/qemu/process.hpp"
+#include "providers/qemu/vm_record.hpp"
+#include <infrastructure_sdk/error.hpp>
+
+namespace infrastructure_sdk::qemu {
+namespace {
+
+VmSpec tiny() {
+    VmSpec spec;
+    spec.id.value = "11111111-2222-4333-8444-555555555555";
+    spec.name = "s-1";
+    spec.owner_session = "s-1";
+    spec.image = {"linux-tiny", "v1", "/images/kernel", "/images/initrd", "console=ttyS0", "/images/disk.qcow2", "qcow2", 64 << 20};
+    spec.mac_address = "02:11:22:33:44:55";
+    spec.channels = {"agent", "display"};
+    return spec;
+}
+
+TEST(CommandLine, OfATinyGuestUnderEmulationIsExactlyThis) {
+    std::vector<std::string> expected{
+        "-name", "guest=11111111-2222-4333-8444-555555555555,debug-threads=on",
+        "-uuid", "11111111-2222-4333-8444-555555555555",
+        "-machine", "pc-q35-7.2,mem-merge=off,dump-guest-core=off",
+        "-accel", "tcg,thread=single,tb-size=64",
+        "-m", "128",
+        "-smp", "1",
+        "-nodefaults", "-no-user-config", "-no-reboot",
+        "-display", "none",
+        "-vga", "std",
+        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-rtc", "base=utc",
+        "-chardev", "socket,id=qmp,fd=10,server=on,wait=off",
+        "-mon", "chardev=qmp,mode=control",
+        "-chardev", "socket,id=agent,fd=11,server=on,wait=off",
+        "-device", "virtio-serial-pci",
+        "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+        "-chardev", "file,id=serial,path=serial.log,append=on",
+        "-serial", "chardev:serial",
+        "-device", "pvpanic",
+        "-object", "rng-builtin,id=rng0",
+        "-device", "virtio-rng-pci,rng=rng0",
+        "-kernel", "/proc/self/fd/12",
+        "-initrd", "/proc/self/fd/13",
+        "-append", "console=ttyS0 isdk.hostname=s-1",
+        "-add-fd", "fd=14,set=1",
+        "-blockdev", R"({"driver":"file","node-name":"base-file","filename":"/dev/fdset/1","read-only":true})",
+        "-blockdev", R"({"driver":"qcow2","node-name":"base","file":"base-file","read-only":true,"backing":null})",
+        "-blockdev", R"({"driver":"file","node-name":"disk-file","filename":"disk.qcow2"})",
+        "-blockdev", R"({"driver":"qcow2","node-name":"disk","file":"disk-file","backing":"base"})",
+        "-device", "virtio-blk-pci,drive=disk",
+        "-netdev", "user,id=net0,restrict=on,ipv6=off",
+        "-device", "virtio-net-pci,netdev=net0,mac=02:11:22:33:44:55,romfile="};
+    EXPECT_EQ(command_line(tiny(), {}), expected);
+}
+
+TEST(CommandLine, HoldsNoPathOfTheHostAndNoTcp) {
+    for (const auto& word : command_line(tiny(), {})) {
+        EXPECT_EQ(word.find("/images"), std::string::npos) << word;
+        EXPECT_EQ(word.find("tcp"), std::string::npos) << word;
+        EXPECT_EQ(word.find("-vnc"), std::string::npos) << word;
+    }
+}
+
+TEST(CommandLine, FollowsTheSpec) {
+    auto spec = tiny();
+    spec.network = NetworkMode::none;
+    spec.display = false;
+    spec.cpu_count = 2;
+    spec.image.disk_format = "raw";
+    spec.image.kernel.clear();
+    auto line = command_line(spec, {"kvm", 64});
+    auto has = [&](const std::string& word) { return std::find(line.begin(), line.end(), word) != line.end(); };
+    EXPECT_TRUE(has("kvm"));
+    EXPECT_TRUE(has("2"));
+    EXPECT_FALSE(has("-netdev"));
+    EXPECT_FALSE(has("-kernel"));
+    EXPECT_FALSE(has("std"));
+    EXPECT_TRUE(has(R"({"driver":"raw","node-name":"base","file":"base-file","read-only":true})"));
+    EXPECT_EQ(incoming(line).size(), line.size() + 2);
+}
+
+TEST(CommandLine, NamesItsVmOnlyByAnExactUuidOfAQemu) {
+    auto line = command_line(tiny(), {});
+    line.insert(line.begin(), "/usr/bin/qemu-system-x86_64");
+    EXPECT_TRUE(names_vm(line, "11111111-2222-4333-8444-555555555555"));
+    EXPECT_FALSE(names_vm(line, "11111111-2222-4333-8444-55555555555"));
+    line.front() = "/bin/grep";
+    EXPECT_FALSE(names_vm(line, "11111111-2222-4333-8444-555555555555"));
+    EXPECT_FALSE(names_vm({}, ""));
+}
+
+TEST(VmRecords, RoundTripAndRefuseGarbage) {
+    VmRecord record;
+    record.spec = tiny();
+    record.phase = VmState::suspended;
+    record.arguments = command_line(record.spec, {});
+    record.uid = 610007;
+    record.process = ProcessIdentity{"boot", 42, 4711, record.spec.id.value};
+    record.memory_sha256 = "abc";
+    auto text = to_text(record);
+    EXPECT_EQ(to_text(record_from_text(text)), text);
+    for (std::size_t cut = 0; cut + 2 < text.size(); cut += 7) EXPECT_THROW(record_from_text(text.substr(0, cut)), Error);
+    EXPECT_THROW(record_from_text("[]"), Error);
+}
+
+TEST(VmRecords, SettleSaysUnknownWhenItCouldNotLook) {
+    VmRecord record;
+    record.phase = VmState::running;
+    EXPECT_EQ(settle(record, true, ""), VmState::unknown);
+    EXPECT_EQ(settle(record, true, "running"), VmState::running);
+    EXPECT_EQ(settle(record, true, "paused"), VmState::paused);
+    EXPECT_EQ(settle(record, false, ""), VmState::failed);
+    record.phase = VmState::suspending;
+    EXPECT_EQ(settle(record, false, ""), VmState::failed);
+    record.memory_sha256 = "complete";
+    EXPECT_EQ(settle(record, false, ""), VmState::suspended);
+    record.phase = VmState::starting;
+    EXPECT_EQ(settle(record, false, ""), VmState::suspended);
+    record.memory_sha256.clear();
+    EXPECT_EQ(settle(record, false, ""), VmState::stopped);
+    record.phase = VmState::stopped;
+    EXPECT_EQ(settle(record, true, "running"), VmState::stopped);
+}
+
+TEST(Lines, AreTheSameHoweverTheBytesArrive) {
+    const std::string stream = "{\"a\":1}\r\n\n\xff{\"return\":7}\n{\"b\":\"x\"}\nrest";
+    std::vector<std::string> expected{"{\"a\":1}", "{\"return\":7}", "{\"b\":\"x\"}"};
+    for (std::size_t cut = 0; cut <= stream.size(); ++cut) {
+        LineSplitter splitter(100);
+        auto lines = splitter.feed(std::string_view(stream).substr(0, cut));
+        for (auto& line : splitter.feed(std::string_view(stream).substr(cut))) lines.push_back(line);
+        EXPECT_EQ(lines, expected) << cut;
+    }
+    LineSplitter small(10);
+    EXPECT_TRUE(small.feed("12345678901234").empty());
+    EXPECT_TRUE(small.overflown());
+    EXPECT_TRUE(small.feed("\nok\n").empty());
+}
+
+TEST(Base64, IsStrictAndRoundTrips) {
+    std::mt19937 random(3);
+    for (int size = 0; size < 300; ++size) {
+        std::string bytes(static_cast<std::size_t>(size), '\0');
+        for (auto& c : bytes) c = static_cast<char>(random());
+        EXPECT_EQ(base64_decode(base64_encode(bytes)), bytes);
+    }
+    for (const char* text : {"a", "ab=", "a=bc", "ab c", "ab\nc", "====", "abc%", "=abc"}) EXPECT_FALSE(base64_decode(text)) << text;
+}
+
+TEST(ProcessFiles, StartTimeSurvivesStrangeNames) {
+    std::string rest = " S 1 1 1 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 3 0 123456 1000 10 0";
+    EXPECT_EQ(parse_start_time("42 (qemu) (x)" + rest), 123456u);
+    EXPECT_EQ(parse_start_time("42 (a b\nc)" + rest), 123456u);
+    EXPECT_EQ(parse_start_time("42 (qemu) Z 1 1 1 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 3 0 123456 1000 10 0"), std::nullopt);
+    EXPECT_EQ(parse_start_time("42 (qemu) S 1 1"), std::nullopt);
+    EXPECT_EQ(parse_start_time(""), std::nullopt);
+}
+
+}  // namespace
+}  // namespace infrastructure_sdk::qemu
