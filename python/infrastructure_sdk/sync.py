@@ -1,5 +1,6 @@
-"""The same API without `await`: every method runs on one background event loop, so it works in scripts, at the prompt and
-inside a notebook's running loop.
+"""The same API without `await`: every method runs on one background event loop.
+
+So it works in scripts, at the prompt and inside a notebook's running loop.
 
 Examples
 --------

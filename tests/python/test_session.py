@@ -123,7 +123,8 @@ def test_the_next_owner_adopts_after_kill_9(config: isdk.InfraSDKConfig, state_d
         """
         import asyncio, sys, infrastructure_sdk as isdk
         async def main():
-            sdk = isdk.InfrastructureSDK({"store": {"state_directory": sys.argv[1]}, "vm": {"image_directory": sys.argv[2]}})
+            config = {"store": {"state_directory": sys.argv[1]}, "vm": {"image_directory": sys.argv[2]}}
+            sdk = isdk.InfrastructureSDK(config)
             await sdk.open()
             session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
             await session.wait_until_active()
