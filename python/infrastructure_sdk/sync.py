@@ -89,9 +89,16 @@ def _blocking(method: Callable[..., Any]) -> Callable[..., Any]:
         result = method(self._twin, *positional, **{key: _unwrap(item) for key, item in named.items()})
         return _wrap(_run(result) if inspect.iscoroutine(result) else result)
 
-    del call.__wrapped__  # type: ignore[attr-defined]
+    del call.__wrapped__
     call.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
     return call
+
+
+def _mirrored(name: str, original: property) -> property:
+    def get(self: _Twin) -> Any:
+        return _wrap(getattr(self._twin, name))
+
+    return property(get, doc=original.__doc__)
 
 
 class _Twin:
@@ -113,9 +120,7 @@ class _Twin:
             if name in vars(cls):
                 continue
             if isinstance(member, property):
-                setattr(
-                    cls, name, property(lambda self, _name=name: _wrap(getattr(self._twin, _name)), doc=member.__doc__)
-                )
+                setattr(cls, name, _mirrored(name, member))
             elif inspect.isfunction(member):
                 setattr(cls, name, _blocking(member))
 
