@@ -193,7 +193,11 @@ Task<void> InfrastructureSDK::close() {
     if (impl.provider) co_await impl.provider->close();
     if (impl.store) {
         auto store = impl.store;
-        co_await run_blocking(impl.environment.blocking, [store] { store->close(); return true; });
+        auto work = [store] {
+            store->close();
+            return true;
+        };
+        co_await run_blocking(impl.environment.blocking, work);
     }
     auto released = std::move(impl.lock);
 }

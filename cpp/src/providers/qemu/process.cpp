@@ -87,7 +87,7 @@ constexpr int first_fd = 10, last_fd = 19;
         // Best effort: a container may forbid namespaces. The isolation report reads what is really there.
         (void)::unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS);
         for (int capability = 0; capability < 64; ++capability) ::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
-        if (::syscall(SYS_setgroups, 0, nullptr) != 0) fail(4);
+        if (::syscall(SYS_setgroups, request.group ? 1 : 0, request.group ? &*request.group : nullptr) != 0) fail(4);
         if (::syscall(SYS_setresgid, *request.uid, *request.uid, *request.uid) != 0) fail(5);
         if (::syscall(SYS_setresuid, *request.uid, *request.uid, *request.uid) != 0) fail(6);
     }

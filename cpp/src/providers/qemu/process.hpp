@@ -16,7 +16,8 @@ struct Launch {
     std::string directory;               ///< becomes the working directory
     std::string log_file;                ///< inside the directory; gets standard output and error
     std::vector<std::pair<int, int>> descriptors;  ///< ours -> the child's number (10..19)
-    std::optional<unsigned> uid;  ///< when root: this uid and gid, no groups, no capabilities, own net, ipc and uts namespaces
+    std::optional<unsigned> uid;  ///< when root: this uid and gid, no capabilities, own net, ipc and uts namespaces
+    std::optional<unsigned> group;  ///< the one group beside it, e.g. that of /dev/kvm; without it there is none
 };
 
 /// Starts it in a session of its own, without privileges to gain, without core dumps, with no other descriptor of ours.

@@ -50,6 +50,12 @@ int open_for_vm(const std::string& path) {
     return fd;
 }
 
+std::optional<unsigned> group_of(const char* path) {
+    struct stat status {};
+    if (::stat(path, &status) != 0) return std::nullopt;
+    return status.st_gid;
+}
+
 std::string tail_of(const std::string& path, std::size_t most) {
     std::ifstream file(path, std::ios::binary);
     std::string text((std::istreambuf_iterator<char>(file)), {});
@@ -351,6 +357,7 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
     request.directory = vm->directory;
     request.log_file = file_name::log;
     request.uid = vm->record.uid;
+    if (vm->record.accelerator == "kvm") request.group = group_of("/dev/kvm");
     auto give = [&](int fd, int number) { request.descriptors.emplace_back(fd, number); };
     give(descriptors.add(listen_unix(vm->path(file_name::qmp))), inherited::qmp);
     give(descriptors.add(listen_unix(vm->path(file_name::agent))), inherited::agent);
