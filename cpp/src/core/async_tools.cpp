@@ -9,6 +9,20 @@ void check(const Call& call, const Clock& clock, const char* doing) {
     if (call.deadline.expired(clock)) throw Error(Errc::timeout, std::string("out of time: ") + doing);
 }
 
+namespace {
+
+Task<void> until_stopped(std::stop_token stop) {
+    auto executor = co_await asio::this_coro::executor;
+    if (stop.stop_requested()) co_return;
+    auto never = std::make_shared<asio::steady_timer>(executor, asio::steady_timer::time_point::max());
+    // The callback may run on any thread; the timer is touched on the executor only.
+    std::stop_callback wake(stop, [never, executor] { asio::post(executor, [never] { never->cancel(); }); });
+    boost::system::error_code ignored;
+    co_await never->async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+}
+
+}  // namespace
+
 struct Signal::State {
     Executor executor;
     std::list<std::stop_source> waiters;
@@ -28,8 +42,16 @@ Task<void> Signal::wait(const Clock& clock, Call call) {
     {
         std::stop_callback forward(call.stop, [source]() mutable { source.request_stop(); });
         // Clock is owned by the Environment, which outlives every coroutine that it runs.
-        co_await const_cast<Clock&>(clock).sleep_until(call.deadline.when(), source.get_token());
+        if (call.deadline.is_never()) co_await until_stopped(source.get_token());
+        else co_await const_cast<Clock&>(clock).sleep_until(call.deadline.when(), source.get_token());
     }
+    state->waiters.erase(position);
+}
+
+Task<void> Signal::wait() {
+    auto state = state_;
+    auto position = state->waiters.emplace(state->waiters.end());
+    co_await until_stopped(position->get_token());
     state->waiters.erase(position);
 }
 
@@ -64,7 +86,6 @@ struct TaskGroup::State {
     Signal changed;
     std::size_t running = 0;
     std::stop_source stop;
-    std::shared_ptr<Clock> clock = make_system_clock();
 };
 
 TaskGroup::TaskGroup(Executor executor) : state_(std::make_shared<State>(std::move(executor))) {}
@@ -94,8 +115,7 @@ void TaskGroup::spawn(std::shared_ptr<const Logger> logger, std::string name, Ta
 
 Task<void> TaskGroup::join() {
     auto state = state_;
-    Call forever;
-    while (state->running > 0) co_await state->changed.wait(*state->clock, forever);
+    while (state->running > 0) co_await state->changed.wait();
 }
 
 std::size_t TaskGroup::size() const { return state_->running; }

@@ -34,6 +34,8 @@ public:
     void notify_all();
     /// Completes on notify_all, at the deadline or on stop, whichever is first, without an error.
     Task<void> wait(const Clock& clock, Call call);
+    /// Completes on notify_all.
+    Task<void> wait();
 
 private:
     struct State;

@@ -3,8 +3,6 @@
 #include <functional>
 #include <mutex>
 
-#include <boost/asio/strand.hpp>
-
 #include "core/async_tools.hpp"
 #include "store/journal.hpp"
 #include "store/precondition.hpp"
@@ -69,7 +67,7 @@ void write_group(JournalWriter& writer, const Group& group) {
 class SqliteStore final : public Store, public std::enable_shared_from_this<SqliteStore> {
 public:
     SqliteStore(Environment environment, const std::string& path, SqliteStoreOptions options)
-        : environment_(std::move(environment)), reading_(asio::make_strand(environment_.blocking)),
+        : environment_(std::move(environment)),
           writer_(std::make_unique<JournalWriter>(path, options)), reader_(std::make_unique<JournalReader>(path)) {}
 
     Task<CommitResult> commit(Batch batch) override {
@@ -185,11 +183,10 @@ private:
             if (!self->reader_) refuse_closed();
             return work(*self->reader_);
         };
-        co_return co_await run_blocking(self->reading_, locked);
+        co_return co_await run_blocking(self->environment_.blocking, locked);
     }
 
     Environment environment_;
-    Executor reading_;  ///< one read at a time, without blocking a second thread of the pool
     std::mutex queue_mutex_;
     Group queue_;
     bool scheduled_ = false;

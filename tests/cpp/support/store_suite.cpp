@@ -63,7 +63,8 @@ TEST_P(StoreSuite, ReturnsNothingForAnAbsentRecord) {
 }
 
 TEST_P(StoreSuite, KeepsTextByteForByte) {
-    std::string text("{\"quote\":\"'; DROP TABLE records; --\",\"nul\":\"\0\",\"euro\":\"\xe2\x82\xac\"}", 68);
+    using namespace std::string_literals;
+    auto text = "{\"quote\":\"'; DROP TABLE records; --\",\"nul\":\"\0\",\"euro\":\"\xe2\x82\xac\"}"s;
     std::string id("a\0b", 3);
     commit(batch_of({put(id, text), put("a", "other"), put("empty", "")}));
     EXPECT_EQ(get("session", id)->json, text);

@@ -430,10 +430,13 @@ Task<void> QemuProvider::start(VmId id, std::string execution_id, Call call) {
 
 Task<void> QemuProvider::wait_ready(VmId id, Call call) {
     auto self = shared_from_this();
-    auto vm = co_await need(id, call);
+    // Out of time is told by the channel, not here.
+    Call looking{Deadline(), call.stop, call.correlation_id};
+    auto vm = co_await need(id, looking);
     auto channels = vm->record.spec.channels;
     for (const auto& channel : channels) {
         std::exception_ptr failure;
+        bool late = false;
         try {
             if (channel == "agent") {
                 co_await vm->agent->ping(call);
@@ -442,11 +445,13 @@ Task<void> QemuProvider::wait_ready(VmId id, Call call) {
             } else {
                 throw Error(Errc::unsupported, "channel '" + channel + "' is unknown to the qemu provider", {{"capability", channel}});
             }
-        } catch (const Error&) {
+        } catch (const Error& error) {
             failure = std::current_exception();
+            late = error.errc() == Errc::timeout;
         }
         if (!failure) continue;
         if (!vm->alive) throw died(vm, "the VM ended while it booted");
+        if (late) throw Error(Errc::not_ready, "channel '" + channel + "' did not answer in time", {{"channel", channel}});
         std::rethrow_exception(failure);
     }
 }
@@ -743,15 +748,19 @@ Task<void> QemuProvider::close() {
 namespace {
 
 class NoAgent final : public GuestAgent {
-    [[noreturn]] static void refuse() { throw Error(Errc::not_ready, "there is no such VM", {{"channel", "agent"}}); }
+    template <class T>
+    static Task<T> refuse() {
+        throw Error(Errc::not_ready, "there is no such VM", {{"channel", "agent"}});
+        co_return T();
+    }
 
 public:
-    Task<void> ping(Call) override { refuse(); }
-    Task<ExecResult> exec(ExecRequest, Call) override { refuse(); }
-    Task<std::string> read_file(std::string, std::size_t, Call) override { refuse(); }
-    Task<void> write_file(std::string, std::string, Call) override { refuse(); }
-    Task<void> set_time(WallTime, Call) override { refuse(); }
-    Task<std::vector<GuestInterface>> interfaces(Call) override { refuse(); }
+    Task<void> ping(Call) override { co_await refuse<bool>(); }
+    Task<ExecResult> exec(ExecRequest, Call) override { return refuse<ExecResult>(); }
+    Task<std::string> read_file(std::string, std::size_t, Call) override { return refuse<std::string>(); }
+    Task<void> write_file(std::string, std::string, Call) override { co_await refuse<bool>(); }
+    Task<void> set_time(WallTime, Call) override { co_await refuse<bool>(); }
+    Task<std::vector<GuestInterface>> interfaces(Call) override { return refuse<std::vector<GuestInterface>>(); }
 };
 
 class QemuDisplay final : public Display {

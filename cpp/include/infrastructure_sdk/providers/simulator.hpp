@@ -1,0 +1,68 @@
+#pragma once
+// A provider without machines: the same contract on any clock, deterministic, with faults on demand.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <infrastructure_sdk/environment.hpp>
+#include <infrastructure_sdk/vm/vm_provider.hpp>
+
+namespace infrastructure_sdk {
+
+/// What goes wrong, each in parts of a million verbs. All 0 = a perfect host.
+struct SimulatorFaults {
+    std::uint32_t slow = 0;        ///< takes ten times as long
+    std::uint32_t fail = 0;        ///< no effect; Error(provider)
+    std::uint32_t hang = 0;        ///< no effect, no answer until the deadline
+    std::uint32_t vanish = 0;      ///< the VM's process dies within the next minute
+    std::uint32_t lie = 0;         ///< says that it worked; no effect
+    std::uint32_t lose_reply = 0;  ///< the effect takes place; Error(provider)
+    std::uint32_t blind = 0;       ///< `inspect` could not look: `unknown`
+};
+
+struct SimulatorOptions {
+    std::uint64_t seed = 1;
+    SimulatorFaults faults;
+    Duration create_time = std::chrono::milliseconds(20);
+    Duration start_time = std::chrono::milliseconds(100);
+    Duration boot_time = std::chrono::seconds(2);  ///< from started to every channel answering
+    Duration suspend_time = std::chrono::milliseconds(300);
+    Duration resume_time = std::chrono::milliseconds(300);
+    Duration stop_time = std::chrono::milliseconds(10);
+    std::vector<std::string> suspend_modes{"memory"};  ///< empty = like a provider that cannot suspend
+    bool keep_history = false;  ///< keep every verb in `history`
+};
+
+/// The machine room: outlives providers and their owners, as real VMs outlive a killed process. Not thread-safe.
+class SimulatedHost {
+public:
+    explicit SimulatedHost(SimulatorOptions options = {});
+    ~SimulatedHost();
+
+    struct VmView {
+        VmId id;
+        VmState state = VmState::unknown;
+        std::string owner_session;
+        std::string execution_id;
+        std::size_t processes = 0;  ///< living ones; more than 1 is a double VM
+    };
+    /// Everything that exists, by id.
+    std::vector<VmView> vms() const;
+    /// The VM's process dies, as by kill -9. Providers learn of it when they look or by their event.
+    void kill(const VmId& id);
+    void set_faults(SimulatorFaults faults);
+    /// "verb vm-id outcome" a line, when `keep_history`.
+    const std::vector<std::string>& history() const;
+
+    struct State;
+    std::shared_ptr<State> state() const { return state_; }
+
+private:
+    std::shared_ptr<State> state_;
+};
+
+std::shared_ptr<VmProvider> make_simulator_provider(Environment environment, const SimulatedHost& host);
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,54 @@
+#pragma once
+// The state of a simulated machine room, and the decisions about faults. No I/O, no clock: times come in.
+
+#include <functional>
+#include <list>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "core/seeded_random.hpp"
+#include <infrastructure_sdk/providers/simulator.hpp>
+
+namespace infrastructure_sdk {
+
+struct SimulatedVm {
+    VmSpec spec;
+    VmState state = VmState::stopped;  ///< stopped, running, paused, suspended, failed
+    std::string execution_id;
+    std::string reason;
+    std::string message;
+    std::size_t processes = 0;
+    MonotonicTime ready_at = MonotonicTime::max();
+    std::map<std::string, std::string> memory_files;  ///< lost with the process
+    std::map<std::string, std::string> disk_files;    ///< below /data
+    bool alive() const { return processes > 0; }
+};
+
+/// How one verb will go.
+struct VerbPlan {
+    Duration takes{};
+    bool hangs = false;
+    bool fails = false;
+    bool lies = false;
+    bool loses_reply = false;
+    std::optional<Duration> dies_after;
+};
+
+struct SimulatedHost::State {
+    explicit State(SimulatorOptions o) : options(std::move(o)), random(options.seed) {}
+
+    SimulatorOptions options;
+    SeededRandom random;
+    std::map<VmId, SimulatedVm> vms;
+    std::list<std::function<void(const VmId&)>> listeners;  ///< told of a process that died by itself
+    std::vector<std::string> history;
+
+    VerbPlan plan(Duration usual);
+    bool blind() { return random.chance(options.faults.blind); }
+    void note(const char* verb, const VmId& id, const char* outcome);
+    /// The process dies unasked; listeners hear of it.
+    void lose(const VmId& id, std::string reason, std::string message);
+};
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,248 @@
+#include <algorithm>
+
+#include "core/async_tools.hpp"
+#include "providers/simulator/guest.hpp"
+#include "providers/simulator/host.hpp"
+
+namespace infrastructure_sdk {
+namespace {
+
+using HostPtr = std::shared_ptr<SimulatedHost::State>;
+using Effect = std::function<void()>;
+
+[[noreturn]] void refuse_state(const VmId& id, const char* verb, const SimulatedVm& vm) {
+    throw Error(Errc::invalid_transition, std::string("cannot ") + verb + " VM " + id.value + " while it is " + name_of(vm.state),
+                {{"vm", id.value}, {"state", name_of(vm.state)}});
+}
+
+class SimulatorProvider final : public VmProvider, public std::enable_shared_from_this<SimulatorProvider> {
+public:
+    SimulatorProvider(Environment environment, HostPtr host)
+        : environment_(environment), host_(std::move(host)), changed_(environment.executor), tasks_(environment.executor) {
+        capabilities_.provider = "simulator";
+        capabilities_.accelerator = "none";
+        capabilities_.accelerator_reason = "nothing runs: a simulation";
+        capabilities_.suspend_modes = host_->options.suspend_modes;
+        capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = true;
+        auto heard = [this](const VmId& id) { observe(id); };
+        listener_ = host_->listeners.insert(host_->listeners.end(), heard);
+    }
+    ~SimulatorProvider() override { host_->listeners.erase(listener_); }
+
+    const Capabilities& capabilities() const override { return capabilities_; }
+
+    Task<void> create(VmSpec spec, Call call) override {
+        auto self = shared_from_this();
+        auto id = spec.id;
+        Effect effect = [this, spec] {
+            if (!host_->vms.contains(spec.id)) host_->vms[spec.id].spec = spec;
+        };
+        co_await act("create", id, host_->options.create_time, effect, call);
+    }
+
+    Task<void> start(VmId id, std::string execution_id, Call call) override {
+        auto self = shared_from_this();
+        if (need(id).state == VmState::suspended) refuse_state(id, "start", need(id));
+        Effect effect = [this, id, execution_id] {
+            auto& vm = need(id);
+            vm.execution_id = execution_id;
+            if (vm.alive()) return;
+            ++vm.processes;
+            vm.state = VmState::running;
+            vm.reason.clear();
+            vm.ready_at = environment_.clock->monotonic_now() + host_->options.boot_time;
+        };
+        co_await act("start", id, host_->options.start_time, effect, call);
+    }
+
+    Task<void> wait_ready(VmId id, Call call) override {
+        auto self = shared_from_this();
+        for (;;) {
+            auto& vm = need(id);
+            if (!vm.alive())
+                throw Error(Errc::vm_provisioning, "the VM ended before it was ready",
+                            {{"vm", id.value}, {"reason", vm.reason.empty() ? "ProcessKilled" : vm.reason}});
+            if (vm.ready_at <= environment_.clock->monotonic_now()) co_return;
+            if (call.stop.stop_requested()) throw Error(Errc::cancelled, "cancelled: waiting for a guest");
+            if (call.deadline.expired(*environment_.clock)) {
+                auto channel = vm.spec.channels.empty() ? std::string("agent") : vm.spec.channels.front();
+                throw Error(Errc::not_ready, "channel '" + channel + "' did not answer in time", {{"channel", channel}});
+            }
+            auto next = call.within(Deadline(vm.ready_at));
+            co_await changed_.wait(*environment_.clock, next);
+        }
+    }
+
+    Task<void> pause(VmId id, Call call) override { co_await set_running(id, "pause", VmState::paused, call); }
+    Task<void> unpause(VmId id, Call call) override { co_await set_running(id, "unpause", VmState::running, call); }
+
+    Task<void> suspend(VmId id, Call call) override {
+        auto self = shared_from_this();
+        if (capabilities_.suspend_modes.empty())
+            throw Error(Errc::unsupported, "this provider cannot suspend", {{"capability", "suspend_modes"}});
+        if (need(id).state == VmState::suspended) co_return;
+        if (!need(id).alive()) refuse_state(id, "suspend", need(id));
+        Effect effect = [this, id] {
+            auto& vm = need(id);
+            if (!vm.alive()) return;
+            vm.processes = 0;
+            vm.state = VmState::suspended;
+            vm.ready_at = MonotonicTime::max();
+        };
+        co_await act("suspend", id, host_->options.suspend_time, effect, call);
+    }
+
+    Task<void> resume(VmId id, std::string execution_id, Call call) override {
+        auto self = shared_from_this();
+        if (!need(id).alive() && need(id).state != VmState::suspended) refuse_state(id, "resume", need(id));
+        Effect effect = [this, id, execution_id] {
+            auto& vm = need(id);
+            vm.execution_id = execution_id;
+            if (vm.alive() || vm.state != VmState::suspended) return;
+            ++vm.processes;
+            vm.state = VmState::running;
+            vm.ready_at = environment_.clock->monotonic_now();
+        };
+        co_await act("resume", id, host_->options.resume_time, effect, call);
+    }
+
+    Task<void> shutdown(VmId id, Call call) override { co_await stop(id, "shutdown", "GuestShutdown", call); }
+    Task<void> power_off(VmId id, Call call) override {
+        if (host_->vms.contains(id)) co_await stop(id, "power_off", "PoweredOff", call);
+    }
+
+    Task<void> destroy(VmId id, Call call) override {
+        auto self = shared_from_this();
+        if (!host_->vms.contains(id)) co_return;
+        Effect effect = [this, id] {
+            host_->vms.erase(id);
+            changed_.notify_all();
+        };
+        co_await act("destroy", id, host_->options.stop_time, effect, call);
+    }
+
+    Task<VmStatus> inspect(VmId id, Call call) override {
+        check(call, *environment_.clock, "looking at a VM");
+        co_return status_of(id);
+    }
+
+    Task<std::vector<VmStatus>> list_owned(Call call) override {
+        check(call, *environment_.clock, "looking at all VMs");
+        std::vector<VmStatus> found;
+        for (const auto& entry : host_->vms) found.push_back(status_of(entry.first));
+        co_return found;
+    }
+
+    std::shared_ptr<GuestAgent> agent(VmId id) override { return make_simulated_agent(environment_, host_, std::move(id)); }
+    std::shared_ptr<Display> display(VmId id) override { return make_simulated_display(host_, std::move(id)); }
+    std::shared_ptr<EvidenceSource> evidence(VmId) override { return make_simulated_evidence(environment_); }
+    void on_event(std::function<void(VmEvent)> handler) override { handler_ = std::move(handler); }
+
+    Task<void> close() override {
+        auto self = shared_from_this();
+        handler_ = nullptr;
+        tasks_.stop_source().request_stop();
+        co_await tasks_.join();
+    }
+
+private:
+    SimulatedVm& need(const VmId& id) {
+        auto it = host_->vms.find(id);
+        if (it == host_->vms.end()) throw Error(Errc::not_found, "there is no VM " + id.value, {{"field", "vm"}, {"value", id.value}});
+        return it->second;
+    }
+
+    /// One verb: its time, its faults, its effect.
+    Task<void> act(const char* verb, VmId id, Duration usual, Effect effect, Call call) {
+        auto plan = host_->plan(usual);
+        auto until = plan.hangs ? Deadline() : Deadline::after(*environment_.clock, plan.takes);
+        co_await environment_.clock->sleep_until(until.earlier(call.deadline).when(), call.stop);
+        if (plan.hangs || call.stop.stop_requested() || (call.deadline.expired(*environment_.clock) && !until.expired(*environment_.clock))) {
+            host_->note(verb, id, "no answer");
+            if (call.stop.stop_requested()) throw Error(Errc::cancelled, std::string("cancelled: ") + verb);
+            throw Error(Errc::timeout, std::string("out of time: ") + verb);
+        }
+        if (plan.fails) {
+            host_->note(verb, id, "failed");
+            throw Error(Errc::provider, std::string(verb) + " failed, as simulated", {{"reason", "SimulatedFault"}});
+        }
+        if (!plan.lies) effect();
+        host_->note(verb, id, plan.lies ? "lied" : plan.loses_reply ? "reply lost" : "done");
+        if (plan.dies_after) tasks_.spawn(environment_.logger, "a simulated death", die(id, *plan.dies_after));
+        if (plan.loses_reply)
+            throw Error(Errc::provider, std::string("the reply of ") + verb + " was lost, as simulated", {{"reason", "SimulatedFault"}});
+    }
+
+    Task<void> die(VmId id, Duration after) {
+        auto self = shared_from_this();
+        auto stop = tasks_.stop_source().get_token();
+        co_await environment_.clock->sleep_until(environment_.clock->monotonic_now() + after, stop);
+        if (!stop.stop_requested()) host_->lose(id, "ProcessKilled", "the VM's process ended without being asked");
+    }
+
+    Task<void> set_running(VmId id, const char* verb, VmState state, Call call) {
+        auto self = shared_from_this();
+        if (need(id).state == state) co_return;
+        if (!need(id).alive()) refuse_state(id, verb, need(id));
+        Effect effect = [this, id, state] {
+            if (need(id).alive()) need(id).state = state;
+        };
+        co_await act(verb, id, std::chrono::milliseconds(1), effect, call);
+    }
+
+    Task<void> stop(VmId id, const char* verb, const char* reason, Call call) {
+        auto self = shared_from_this();
+        if (!need(id).alive()) co_return;
+        Effect effect = [this, id, reason] {
+            auto& vm = need(id);
+            vm.processes = 0;
+            vm.memory_files.clear();
+            vm.ready_at = MonotonicTime::max();
+            vm.state = VmState::stopped;
+            vm.reason = reason;
+            changed_.notify_all();
+        };
+        co_await act(verb, id, host_->options.stop_time, effect, call);
+    }
+
+    void observe(const VmId& id) {
+        changed_.notify_all();
+        const auto& vm = host_->vms.at(id);
+        if (handler_) handler_({id, vm.state, vm.reason, vm.message});
+    }
+
+    VmStatus status_of(const VmId& id) {
+        VmStatus status;
+        status.id = id;
+        status.observed_at = environment_.clock->wall_now();
+        status.accelerator = "none";
+        auto it = host_->vms.find(id);
+        if (it == host_->vms.end()) {
+            status.state = VmState::deleted;
+            return status;
+        }
+        const auto& vm = it->second;
+        status.state = host_->blind() ? VmState::unknown : vm.state;
+        status.reason = vm.reason;
+        status.message = vm.message;
+        status.owner_session = vm.spec.owner_session;
+        status.execution_id = vm.execution_id;
+        return status;
+    }
+
+    Environment environment_;
+    HostPtr host_;
+    Capabilities capabilities_;
+    Signal changed_;
+    TaskGroup tasks_;
+    std::function<void(VmEvent)> handler_;
+    std::list<std::function<void(const VmId&)>>::iterator listener_;
+};
+
+}  // namespace
+
+std::shared_ptr<VmProvider> make_simulator_provider(Environment environment, const SimulatedHost& host) {
+    return std::make_shared<SimulatorProvider>(std::move(environment), host.state());
+}
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,176 @@
+#include "support/provider_suite.hpp"
+
+#include <algorithm>
+
+namespace infrastructure_sdk {
+
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(ProviderSuite);
+
+void ProviderSuite::SetUp() {
+    bench_ = GetParam().make();
+    provider_ = bench_->make();
+}
+
+void ProviderSuite::TearDown() {
+    if (!provider_) return;
+    for (const auto& status : get(provider_->list_owned(call()))) run(provider_->destroy(status.id, call()));
+    EXPECT_TRUE(get(provider_->list_owned(call())).empty());
+    run(provider_->close());
+    provider_.reset();
+    bench_.reset();
+}
+
+Call ProviderSuite::call() const {
+    return {Deadline::after(*bench_->environment().clock, std::chrono::minutes(4)), {}, "provider-suite"};
+}
+
+Errc ProviderSuite::errc_of(Task<void> task) {
+    try {
+        run(std::move(task));
+    } catch (const Error& error) {
+        last_error_ = error;
+        return error.errc();
+    }
+    return Errc{};
+}
+
+VmSpec ProviderSuite::boot() {
+    auto spec = bench_->spec();
+    run(provider_->create(spec, call()));
+    run(provider_->start(spec.id, "execution-1", call()));
+    run(provider_->wait_ready(spec.id, call()));
+    return spec;
+}
+
+std::string ProviderSuite::cat(const VmId& id, const std::string& path) {
+    return get(provider_->agent(id)->read_file(path, 1 << 20, call()));
+}
+
+TEST_P(ProviderSuite, CreatesAtMostOnce) {
+    auto spec = bench_->spec();
+    EXPECT_EQ(state_of(spec.id), VmState::deleted) << "an id that never existed is deleted";
+    run(provider_->create(spec, call()));
+    run(provider_->create(spec, call()));
+    EXPECT_NE(state_of(spec.id), VmState::running);
+    auto owned = get(provider_->list_owned(call()));
+    ASSERT_EQ(owned.size(), 1u);
+    EXPECT_EQ(owned.front().id, spec.id);
+    EXPECT_EQ(owned.front().owner_session, spec.owner_session);
+    run(provider_->destroy(spec.id, call()));
+    run(provider_->destroy(spec.id, call()));
+    EXPECT_EQ(state_of(spec.id), VmState::deleted);
+}
+
+TEST_P(ProviderSuite, RefusesVerbsOnWhatIsNotThere) {
+    VmId nobody = bench_->spec().id;
+    EXPECT_EQ(errc_of(provider_->start(nobody, "execution-1", call())), Errc::not_found);
+    EXPECT_EQ(errc_of(provider_->pause(nobody, call())), Errc::not_found);
+    EXPECT_EQ(errc_of(provider_->suspend(nobody, call())), Errc::not_found);
+    EXPECT_EQ(errc_of(provider_->resume(nobody, "execution-1", call())), Errc::not_found);
+    EXPECT_EQ(errc_of(provider_->power_off(nobody, call())), Errc{}) << "it does not run: what was asked for holds";
+    EXPECT_EQ(errc_of(provider_->destroy(nobody, call())), Errc{});
+    EXPECT_EQ(errc_of(provider_->agent(nobody)->ping(call())), Errc::not_ready);
+}
+
+TEST_P(ProviderSuite, StartsOnceAndAnswersOnEveryChannel) {
+    auto spec = boot();
+    EXPECT_EQ(state_of(spec.id), VmState::running);
+    auto first = get(provider_->inspect(spec.id, call()));
+    EXPECT_EQ(first.execution_id, "execution-1");
+    run(provider_->start(spec.id, "execution-1", call()));
+    auto again = get(provider_->inspect(spec.id, call()));
+    EXPECT_EQ(again.process, first.process) << "asked again it is the same process";
+    ExecRequest echo;
+    echo.arguments = {"echo", "hello"};
+    EXPECT_EQ(get(provider_->agent(spec.id)->exec(echo, call())).stdout_data, "hello\n");
+    if (provider_->capabilities().screenshot) {
+        EXPECT_TRUE(get(provider_->display(spec.id)->screenshot(call())).starts_with("\x89PNG"));
+    }
+    run(provider_->power_off(spec.id, call()));
+    run(provider_->power_off(spec.id, call()));
+    EXPECT_EQ(state_of(spec.id), VmState::stopped);
+    EXPECT_EQ(errc_of(provider_->agent(spec.id)->ping(call())), Errc::not_ready);
+    EXPECT_EQ(errc_of(provider_->suspend(spec.id, call())), Errc::invalid_transition);
+}
+
+TEST_P(ProviderSuite, PausesAndGoesOn) {
+    auto spec = boot();
+    run(provider_->pause(spec.id, call()));
+    run(provider_->pause(spec.id, call()));
+    EXPECT_EQ(state_of(spec.id), VmState::paused);
+    run(provider_->unpause(spec.id, call()));
+    run(provider_->unpause(spec.id, call()));
+    EXPECT_EQ(state_of(spec.id), VmState::running);
+    run(provider_->agent(spec.id)->ping(call()));
+}
+
+TEST_P(ProviderSuite, KeepsMemoryOverSuspendAndResume) {
+    const auto& modes = provider_->capabilities().suspend_modes;
+    auto spec = boot();
+    if (std::find(modes.begin(), modes.end(), "memory") == modes.end()) {
+        EXPECT_EQ(errc_of(provider_->suspend(spec.id, call())), Errc::unsupported);
+        EXPECT_EQ(last_error_.context().at("capability"), "suspend_modes");
+        return;
+    }
+    run(provider_->agent(spec.id)->write_file("/tmp/note", "kept", call()));
+    for (int round = 1; round <= 2; ++round) {
+        run(provider_->suspend(spec.id, call()));
+        run(provider_->suspend(spec.id, call()));
+        EXPECT_EQ(state_of(spec.id), VmState::suspended);
+        EXPECT_EQ(errc_of(provider_->start(spec.id, "execution-9", call())), Errc::invalid_transition)
+            << "a cold start would lose the memory";
+        auto execution = "execution-" + std::to_string(1 + round);
+        run(provider_->resume(spec.id, execution, call()));
+        run(provider_->resume(spec.id, execution, call()));
+        run(provider_->wait_ready(spec.id, call()));
+        EXPECT_EQ(get(provider_->inspect(spec.id, call())).execution_id, execution);
+        EXPECT_EQ(cat(spec.id, "/tmp/note"), "kept");
+    }
+}
+
+TEST_P(ProviderSuite, TellsOfADeathThatNobodyAskedFor) {
+    auto spec = boot();
+    std::vector<VmEvent> events;
+    provider_->on_event([&events](VmEvent event) { events.push_back(std::move(event)); });
+    auto status = get(provider_->inspect(spec.id, call()));
+    bench_->kill(status);
+    auto wait = [](Environment environment, std::vector<VmEvent>* seen) -> Task<void> {
+        while (seen->empty())
+            co_await environment.clock->sleep_until(environment.clock->monotonic_now() + std::chrono::milliseconds(5), {});
+    };
+    run(wait(bench_->environment(), &events));
+    ASSERT_EQ(events.size(), 1u);
+    EXPECT_EQ(events.front().id, spec.id);
+    EXPECT_EQ(events.front().reason, "ProcessKilled");
+    EXPECT_EQ(state_of(spec.id), VmState::failed);
+    EXPECT_EQ(errc_of(provider_->wait_ready(spec.id, call())), Errc::vm_provisioning) << "nobody waits for the dead";
+    provider_->on_event(nullptr);
+}
+
+TEST_P(ProviderSuite, IsAdoptedByTheNextOwner) {
+    auto spec = boot();
+    run(provider_->agent(spec.id)->write_file("/tmp/note", "mine", call()));
+    auto before = get(provider_->inspect(spec.id, call()));
+    run(provider_->close());
+    provider_ = bench_->make();
+    auto owned = get(provider_->list_owned(call()));
+    ASSERT_EQ(owned.size(), 1u);
+    EXPECT_EQ(owned.front().state, VmState::running);
+    EXPECT_EQ(owned.front().process, before.process);
+    EXPECT_EQ(cat(spec.id, "/tmp/note"), "mine");
+}
+
+TEST_P(ProviderSuite, StopsWaitingWhenItIsCancelledOrOutOfTime) {
+    auto spec = bench_->spec();
+    run(provider_->create(spec, call()));
+    run(provider_->start(spec.id, "execution-1", call()));
+    std::stop_source stop;
+    stop.request_stop();
+    EXPECT_EQ(errc_of(provider_->wait_ready(spec.id, {Deadline(), stop.get_token(), {}})), Errc::cancelled);
+    Call over{Deadline(bench_->environment().clock->monotonic_now()), {}, {}};
+    auto code = errc_of(provider_->wait_ready(spec.id, over));
+    EXPECT_EQ(code, Errc::not_ready);
+    EXPECT_FALSE(last_error_.context().at("channel").empty());
+}
+
+}  // namespace infrastructure_sdk
