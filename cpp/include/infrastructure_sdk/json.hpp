@@ -1,20 +1,25 @@
 #pragma once
 // Documents for people, files and bindings. Field names are those of the structs; times are RFC 3339, durations Go's
-// grammar, quantities Kubernetes', enums by name.
-
-#include <string>
+// grammar, quantities Kubernetes', enums by name. The types are only named here: include the header of those you use.
 
 #include <nlohmann/json_fwd.hpp>
 
-#include <infrastructure_sdk/config/config.hpp>
-#include <infrastructure_sdk/event.hpp>
-#include <infrastructure_sdk/isolation/isolation.hpp>
-#include <infrastructure_sdk/providers/qemu.hpp>
-#include <infrastructure_sdk/session/session.hpp>
-#include <infrastructure_sdk/vm/template.hpp>
-#include <infrastructure_sdk/vm/vm.hpp>
-
 namespace infrastructure_sdk {
+
+struct Capabilities;
+struct Condition;
+struct DoctorLine;
+struct Event;
+struct Evidence;
+class Finding;
+struct IsolationReport;
+struct ProcessIdentity;
+struct Session;
+struct SessionFilter;
+struct SessionPage;
+struct SessionRequest;
+struct Template;
+struct VmStatus;
 
 void to_json(nlohmann::json& json, const Session& session);
 void to_json(nlohmann::json& json, const SessionPage& page);

@@ -1,5 +1,5 @@
 #pragma once
-// The one include of Asio for sources, and the three coroutine tools that everything uses.
+// The one include of Asio for sources.
 
 #include <utility>  // Boost 1.74's awaitable.hpp uses std::exchange without including it
 

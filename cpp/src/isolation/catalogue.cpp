@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "isolation/facts.hpp"
 
@@ -48,25 +49,24 @@ const std::vector<Check>& checks() {
 
 std::vector<std::string> recommendations(const std::vector<Finding>& findings, WallTime now) {
     struct Item {
-        double gain;
+        std::pair<double, double> reached;  ///< the weakest layer, then what all layers lose (negative)
         std::string text;
     };
     std::vector<Item> items;
-    auto lower = score(findings, now).lower;
-    double sum = 0;
-    for (const auto& layer : layer_scores(findings, now)) sum += layer.lower;
     for (const auto& finding : findings) {
         if (finding.status() != FindingStatus::fail && finding.status() != FindingStatus::unknown) continue;
         std::vector<Finding> without;
         for (const auto& other : findings)
             if (std::string(other.check().root_cause) != finding.check().root_cause) without.push_back(other);
-        // The weakest layer decides; among equals, what helps its own layer most.
-        double sum_without = 0;
-        for (const auto& layer : layer_scores(without, now)) sum_without += layer.lower;
-        auto gain = (score(without, now).lower - lower) * 1000 + (sum_without - sum);
-        items.push_back({gain, std::string(finding.check().id) + " (" + name_of(finding.status()) + "): " + finding.check().fix});
+        // The weakest layer decides; among equals, what helps its own layer most. A layer without findings loses nothing.
+        std::pair<double, double> reached{100, 0};
+        for (const auto& layer : layer_scores(without, now)) {
+            reached.first = std::min(reached.first, layer.lower);
+            reached.second -= 100 - layer.lower;
+        }
+        items.push_back({reached, std::string(finding.check().id) + " (" + name_of(finding.status()) + "): " + finding.check().fix});
     }
-    std::stable_sort(items.begin(), items.end(), [](const Item& a, const Item& b) { return a.gain > b.gain; });
+    std::stable_sort(items.begin(), items.end(), [](const Item& a, const Item& b) { return a.reached > b.reached; });
     std::vector<std::string> texts;
     for (auto& item : items) texts.push_back(std::move(item.text));
     return texts;

@@ -3,6 +3,28 @@
 #include "core/sha256.hpp"
 
 namespace infrastructure_sdk::isolation {
+namespace {
+
+/// At most `most` bytes, cut between characters: a report must stay valid UTF-8.
+std::string shortened(const std::string& text, std::size_t most) {
+    if (text.size() <= most) return text;
+    while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xc0) == 0x80) --most;
+    return text.substr(0, most);
+}
+
+}  // namespace
+
+std::optional<std::string> text_at(const nlohmann::json& object, const char* key) {
+    if (!object.is_object()) return std::nullopt;
+    auto it = object.find(key);
+    if (it == object.end() || !it->is_string()) return std::nullopt;
+    return it->get<std::string>();
+}
+
+double vantage_factor(const std::string& vantage) {
+    if (vantage == "node" || vantage == "control-plane") return 1;
+    return vantage == "pod-exec" || vantage == "peer" ? 0.8 : 0;
+}
 
 const nlohmann::json* Facts::value(const std::string& name) const {
     auto it = facts_.find(name);
@@ -32,7 +54,7 @@ Evidence Facts::evidence(const CheckDefinition& check, const std::string& name, 
     item.strength = fact.source == "provider" ? Strength::e0 : Strength::e3;
     item.collected_at = fact.collected_at;
     item.sha256 = sha256_hex(fact.json);
-    item.excerpt = excerpt.substr(0, 500);
+    item.excerpt = shortened(excerpt, 500);
     return item;
 }
 

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,12 @@ private:
     std::map<std::string, Fact> facts_;
     mutable std::map<std::string, nlohmann::json> parsed_;
 };
+
+/// The text under `key` of what should be an object; nullopt when it is anything else. Never throws.
+std::optional<std::string> text_at(const nlohmann::json& object, const char* key);
+
+/// How far what was seen from there is believed, 0..1; at 0 it supports no pass.
+double vantage_factor(const std::string& vantage);
 
 using Judge = Finding (*)(const CheckDefinition&, const Facts&);
 

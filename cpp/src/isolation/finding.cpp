@@ -1,10 +1,29 @@
 #include <infrastructure_sdk/isolation/isolation.hpp>
 
-#include <algorithm>
 #include <array>
-#include <stdexcept>
+
+#include "isolation/facts.hpp"
 
 namespace infrastructure_sdk {
+namespace {
+
+/// Why this evidence supports neither a pass nor a not_applicable; empty when it does.
+std::string insufficient(const CheckDefinition& check, const std::vector<Evidence>& evidence) {
+    if (evidence.empty()) return "no evidence was given";
+    bool enough = false;
+    for (const auto& item : evidence) {
+        if (item.check_id != check.id) return "an evidence is of another check: " + item.check_id;
+        if (item.source.empty() || item.sha256.empty() || item.instance_epoch.empty())
+            return "an evidence does not tell its source, its digest or whom it is of";
+        if (item.session_id != evidence.front().session_id || item.instance_epoch != evidence.front().instance_epoch)
+            return "the evidence is of more than one subject";
+        enough = enough || (item.strength > Strength::e0 && item.strength >= check.floor &&
+                            isolation::vantage_factor(item.vantage) > 0);
+    }
+    return enough ? "" : std::string("the evidence is weaker than ") + name_of(check.floor) + " or comes from the guest alone";
+}
+
+}  // namespace
 
 const char* name_of(Layer value) noexcept {
     constexpr std::array<const char*, 5> names{"compute", "network", "storage", "runtime", "memory"};
@@ -28,13 +47,7 @@ const char* name_of(Strength value) noexcept {
 }
 
 Finding Finding::pass(const CheckDefinition& check, std::vector<Evidence> evidence, std::string sentence) {
-    if (evidence.empty()) return unknown(check, "no evidence was given for a pass");
-    bool enough = std::any_of(evidence.begin(), evidence.end(), [&](const Evidence& item) {
-        return item.strength >= check.floor && item.vantage != "guest";
-    });
-    if (!enough)
-        return unknown(check, std::string("the evidence is weaker than ") + name_of(check.floor) + " or comes from the guest alone",
-                       std::move(evidence));
+    if (auto why = insufficient(check, evidence); !why.empty()) return unknown(check, why, std::move(evidence));
     Finding finding;
     finding.check_ = &check;
     finding.status_ = FindingStatus::pass;
@@ -61,7 +74,7 @@ Finding Finding::unknown(const CheckDefinition& check, std::string reason, std::
 }
 
 Finding Finding::not_applicable(const CheckDefinition& check, std::vector<Evidence> evidence, std::string reason) {
-    if (evidence.empty()) return unknown(check, "no evidence was given that it does not apply");
+    if (auto why = insufficient(check, evidence); !why.empty()) return unknown(check, why, std::move(evidence));
     Finding finding;
     finding.check_ = &check;
     finding.status_ = FindingStatus::not_applicable;

@@ -80,13 +80,24 @@ std::vector<Fact> collect_host_facts(std::int64_t pid, std::string directory, Wa
     return facts;
 }
 
-std::string epoch_of(const Fact& identity) {
-    auto value = json::parse(identity.json, nullptr, false);
-    if (!identity.could_not_look.empty() || !value.is_object() || !value.contains("pid") || !value["pid"].is_number_integer() ||
-        !value.contains("start_time_ticks") || !value["start_time_ticks"].is_number_unsigned())
-        return {};
-    return value.value("boot_id", "") + "/" + std::to_string(value["pid"].get<std::int64_t>()) + "/" +
-           std::to_string(value["start_time_ticks"].get<std::uint64_t>()) + "/" + value.value("vm_uuid", "");
+struct Identity {
+    std::int64_t pid = 0;
+    std::string vm_uuid;
+    std::string epoch;
+};
+
+/// nullopt unless all four parts are there.
+std::optional<Identity> identity_of(const Fact& fact) {
+    auto value = json::parse(fact.json, nullptr, false);
+    auto positive = [&value](const char* key) { return value.contains(key) && value[key].is_number_unsigned() && value[key] > 0; };
+    auto boot = isolation::text_at(value, "boot_id"), uuid = isolation::text_at(value, "vm_uuid");
+    if (!fact.could_not_look.empty() || !boot || boot->empty() || !uuid || uuid->empty() || !positive("pid") ||
+        !positive("start_time_ticks"))
+        return std::nullopt;
+    Identity identity{value["pid"].get<std::int64_t>(), *uuid, {}};
+    identity.epoch = *boot + "/" + std::to_string(identity.pid) + "/" +
+                     std::to_string(value["start_time_ticks"].get<std::uint64_t>()) + "/" + *uuid;
+    return identity;
 }
 
 Task<void> collect_into(std::shared_ptr<Facts> facts, std::shared_ptr<EvidenceSource> source, std::string name, Call call) {
@@ -95,7 +106,8 @@ Task<void> collect_into(std::shared_ptr<Facts> facts, std::shared_ptr<EvidenceSo
     facts->add(std::move(fact));
 }
 
-Task<void> collect_neighbour(std::shared_ptr<json> list, IsolationSubject neighbour, Call call) {
+/// Replaces the neighbour's entry, which says "could not look" until then.
+Task<void> collect_neighbour(std::shared_ptr<json> list, std::size_t position, IsolationSubject neighbour, Call call) {
     auto fact = co_await neighbour.source->collect("qmp:query-rx-filter", call);
     json entry{{"session", neighbour.session_id}};
     auto value = json::parse(fact.json, nullptr, false);
@@ -103,10 +115,11 @@ Task<void> collect_neighbour(std::shared_ptr<json> list, IsolationSubject neighb
         entry["could_not_look"] = fact.could_not_look.empty() ? "what was read makes no sense" : fact.could_not_look;
     } else {
         entry["macs"] = json::array();
+        // A device without an address stays in the list: the check sees that it does not know it.
         for (const auto& item : value)
-            if (item.is_object() && item.contains("main-mac")) entry["macs"].push_back(item["main-mac"]);
+            entry["macs"].push_back(item.is_object() && item.contains("main-mac") ? item["main-mac"] : json());
     }
-    list->push_back(std::move(entry));
+    (*list)[position] = std::move(entry);
 }
 
 }  // namespace
@@ -121,10 +134,10 @@ Task<IsolationReport> IsolationEngine::validate(IsolationSubject subject, std::v
     auto facts = std::make_shared<Facts>();
     facts->session_id = subject.session_id;
     auto identity = co_await subject.source->collect("process.identity", call);
-    facts->epoch = epoch_of(identity);
-    auto known = json::parse(identity.json, nullptr, false);
+    auto known = identity_of(identity);
+    if (known) facts->epoch = known->epoch;
     // Evidence of another VM is no evidence.
-    bool ours = !facts->epoch.empty() && known.value("vm_uuid", "") == subject.vm_id.value;
+    bool ours = known && known->vm_uuid == subject.vm_id.value;
 
     std::set<std::string> wanted;
     for (const auto& check : isolation::checks())
@@ -132,18 +145,20 @@ Task<IsolationReport> IsolationEngine::validate(IsolationSubject subject, std::v
             wanted.insert(check.definition.facts.begin(), check.definition.facts.end());
 
     if (ours) {
+        auto paths = co_await subject.source->collect("process.paths", call);
+        auto directory = isolation::text_at(json::parse(paths.json, nullptr, false), "vm_directory").value_or("");
         TaskGroup group(environment.executor);
         for (const auto& name : wanted)
             if (name.starts_with("qmp:") || name.starts_with("qom:") || name.starts_with("process."))
                 group.spawn(environment.logger, "collect " + name, collect_into(facts, subject.source, name, call));
         auto others = std::make_shared<json>(json::array());
         if (wanted.contains("neighbours.macs"))
-            for (const auto& neighbour : neighbours)
-                group.spawn(environment.logger, "collect a neighbour", collect_neighbour(others, neighbour, call));
-        auto paths = co_await subject.source->collect("process.paths", call);
-        auto path_value = json::parse(paths.json, nullptr, false);
-        std::string directory = path_value.is_object() ? path_value.value("vm_directory", "") : std::string();
-        auto pid = known["pid"].get<std::int64_t>();
+            for (const auto& neighbour : neighbours) {
+                others->push_back({{"session", neighbour.session_id}, {"could_not_look", "nobody collected it"}});
+                group.spawn(environment.logger, "collect a neighbour",
+                            collect_neighbour(others, others->size() - 1, neighbour, call));
+            }
+        auto pid = known->pid;
         auto now = environment.clock->wall_now();
         auto work = [pid, directory, now] { return collect_host_facts(pid, directory, now); };
         auto host = co_await run_blocking(environment.blocking, work);
@@ -151,7 +166,8 @@ Task<IsolationReport> IsolationEngine::validate(IsolationSubject subject, std::v
         co_await group.join();
         facts->add(seen("neighbours.macs", "qmp", "qmp:query-rx-filter of every other session", *others, now));
         auto again = co_await subject.source->collect("process.identity", call);
-        ours = epoch_of(again) == facts->epoch;
+        auto same = identity_of(again);
+        ours = same && same->epoch == known->epoch;
     }
     check(Call{Deadline(), call.stop, std::string()}, *environment.clock, "an isolation report");
 

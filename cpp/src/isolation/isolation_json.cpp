@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include <infrastructure_sdk/duration.hpp>
+#include <infrastructure_sdk/isolation/isolation.hpp>
 #include <infrastructure_sdk/json.hpp>
 
 namespace infrastructure_sdk {

@@ -1,9 +1,9 @@
 #include "isolation/procfs.hpp"
 
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <sstream>
 
 #include <fcntl.h>
@@ -40,6 +40,17 @@ std::optional<std::uint64_t> single(std::string_view text, const std::string& na
     auto words = line_of(text, name);
     if (!words || words->size() != 1) return std::nullopt;
     return number(words->front(), base);
+}
+
+/// What is in a directory; nullopt when the list cannot be read to its end, e.g. because the process ended meanwhile.
+std::optional<std::vector<fs::path>> entries_of(const std::string& directory) {
+    std::vector<fs::path> entries;
+    std::error_code error;
+    fs::directory_iterator at(directory, error);
+    // The iterator of a range-for throws when a later step fails.
+    for (; !error && at != fs::directory_iterator(); at.increment(error)) entries.push_back(at->path());
+    if (error) return std::nullopt;
+    return entries;
 }
 
 }  // namespace
@@ -119,39 +130,47 @@ std::optional<std::vector<std::uint64_t>> parse_listening_inodes(std::string_vie
 std::optional<std::string> read_text(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     if (!file) return std::nullopt;
-    std::string text((std::istreambuf_iterator<char>(file)), {});
+    std::string text;
+    char part[4096];
+    // read() turns the exception of a failing stream buffer into badbit; an iterator lets it out.
+    while (file.read(part, sizeof part) || file.gcount() > 0) text.append(part, static_cast<std::size_t>(file.gcount()));
     if (file.bad()) return std::nullopt;
     return text;
 }
 
 std::optional<std::vector<std::string>> read_thread_statuses(std::int64_t pid) {
     std::vector<std::string> statuses;
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(pid) + "/task", error)) {
-        auto text = read_text(entry.path() / "status");
-        if (!text) {
-            // A thread may end between the listing and the look.
-            if (!fs::exists(entry.path())) continue;
-            return std::nullopt;
-        }
-        if (!text->empty()) statuses.push_back(std::move(*text));
+    auto threads = entries_of("/proc/" + std::to_string(pid) + "/task");
+    if (!threads) return std::nullopt;
+    for (const auto& thread : *threads) {
+        auto text = read_text(thread / "status");
+        // A thread may end between the listing and the look.
+        std::error_code ignored;
+        if (!text && fs::exists(thread, ignored)) return std::nullopt;
+        if (text && !text->empty()) statuses.push_back(std::move(*text));
     }
-    if (error || statuses.empty()) return std::nullopt;
+    if (statuses.empty()) return std::nullopt;
     return statuses;
 }
 
 std::optional<std::vector<OpenFile>> read_open_files(std::int64_t pid) {
     std::vector<OpenFile> files;
-    std::error_code error;
     auto base = "/proc/" + std::to_string(pid);
-    for (const auto& entry : fs::directory_iterator(base + "/fd", error)) {
+    auto descriptors = entries_of(base + "/fd");
+    if (!descriptors) return std::nullopt;
+    for (const auto& descriptor : *descriptors) {
         OpenFile file;
-        file.number = std::atoi(entry.path().filename().c_str());
+        file.number = std::atoi(descriptor.filename().c_str());
+        auto info = read_text(base + "/fdinfo/" + descriptor.filename().string());
         char target[4096];
-        auto size = ::readlink(entry.path().c_str(), target, sizeof target);
         struct stat status {};
-        auto info = read_text(base + "/fdinfo/" + entry.path().filename().string());
-        if (size < 0 || ::stat(entry.path().c_str(), &status) != 0 || !info) continue;
+        auto size = ::readlink(descriptor.c_str(), target, sizeof target);
+        if (size < 0 || ::stat(descriptor.c_str(), &status) != 0) {
+            // It may be closed between the listing and the look.
+            if (errno == ENOENT) continue;
+            return std::nullopt;
+        }
+        if (!info) return std::nullopt;
         file.target.assign(target, static_cast<std::size_t>(size));
         file.inode = status.st_ino;
         file.regular = S_ISREG(status.st_mode);
@@ -160,7 +179,6 @@ std::optional<std::vector<OpenFile>> read_open_files(std::int64_t pid) {
         file.writable = (*flags & O_ACCMODE) != O_RDONLY;
         files.push_back(std::move(file));
     }
-    if (error) return std::nullopt;
     return files;
 }
 
@@ -169,14 +187,16 @@ std::optional<std::vector<FileStatus>> read_directory(const std::string& path) {
     auto add = [&](const fs::path& at, std::string name) {
         struct stat status {};
         if (::lstat(at.c_str(), &status) != 0) return false;
-        bool acl = ::lgetxattr(at.c_str(), "system.posix_acl_access", nullptr, 0) > 0;
-        files.push_back({std::move(name), status.st_mode & 07777u, status.st_uid, S_ISDIR(status.st_mode), acl});
+        auto size = ::lgetxattr(at.c_str(), "system.posix_acl_access", nullptr, 0);
+        if (size < 0 && errno != ENODATA && errno != ENOTSUP) return false;
+        files.push_back({std::move(name), status.st_mode & 07777u, status.st_uid, S_ISDIR(status.st_mode), size > 0});
         return true;
     };
-    if (!add(path, ".")) return std::nullopt;
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator(path, error)) add(entry.path(), entry.path().filename().string());
-    if (error) return std::nullopt;
+    auto entries = entries_of(path);
+    if (!entries || !add(path, ".")) return std::nullopt;
+    for (const auto& entry : *entries)
+        // It may be removed between the listing and the look.
+        if (!add(entry, entry.filename().string()) && errno != ENOENT) return std::nullopt;
     return files;
 }
 

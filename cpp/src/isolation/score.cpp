@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <map>
 
-#include <infrastructure_sdk/isolation/isolation.hpp>
+#include "isolation/facts.hpp"
 
 namespace infrastructure_sdk {
 namespace {
@@ -35,24 +35,19 @@ double strength_factor(Strength strength) {
     return 0;
 }
 
-double vantage_factor(const std::string& vantage) {
-    if (vantage == "node" || vantage == "control-plane") return 1;
-    return vantage == "pod-exec" || vantage == "peer" ? 0.8 : 0;
-}
-
 double confidence_of(const Finding& finding, WallTime now) {
     double best = 0;
     for (const auto& item : finding.evidence())
-        best = std::max(best, strength_factor(item.strength) * vantage_factor(item.vantage) * freshness(item, now));
+        best = std::max(best, strength_factor(item.strength) * isolation::vantage_factor(item.vantage) * freshness(item, now));
     return best;
 }
 
-/// A pass whose evidence has all gone stale is not known any more.
+/// What rests on evidence of which any part has gone stale is not known any more. A failure stays one until the next look.
 FindingStatus status_at(const Finding& finding, WallTime now) {
-    if (finding.status() == FindingStatus::pass) {
-        bool fresh = std::any_of(finding.evidence().begin(), finding.evidence().end(),
-                                 [&](const Evidence& item) { return item.strength >= finding.check().floor && freshness(item, now) > 0; });
-        if (!fresh) return FindingStatus::unknown;
+    if (finding.status() == FindingStatus::pass || finding.status() == FindingStatus::not_applicable) {
+        bool stale = std::any_of(finding.evidence().begin(), finding.evidence().end(),
+                                 [&](const Evidence& item) { return freshness(item, now) <= 0; });
+        if (stale) return FindingStatus::unknown;
     }
     // A waiver accepts a failure; the raw score still counts it.
     return finding.status() == FindingStatus::waived ? FindingStatus::fail : finding.status();
@@ -76,8 +71,9 @@ std::vector<LayerScore> layer_scores(const std::vector<Finding>& findings, WallT
         bool any = false;
         for (const auto& finding : findings) {
             if (finding.check().layer != layer) continue;
-            any = true;
             auto status = status_at(finding, now);
+            if (status == FindingStatus::not_applicable) continue;
+            any = true;
             auto loss = weight(finding.check().severity);
             if (status == FindingStatus::fail) {
                 auto& worst = failed[finding.check().root_cause];
@@ -96,7 +92,7 @@ std::vector<LayerScore> layer_scores(const std::vector<Finding>& findings, WallT
 Score score(const std::vector<Finding>& findings, WallTime now) {
     Score result;
     double decided = 0, applicable = 0, passed = 0, confidence = 0;
-    bool serious_fail = false, serious_unknown = findings.empty(), other = false;
+    bool serious_fail = false, serious_unknown = false, other = false;
     for (const auto& finding : findings) {
         auto status = status_at(finding, now);
         if (status == FindingStatus::not_applicable) continue;
@@ -121,7 +117,7 @@ Score score(const std::vector<Finding>& findings, WallTime now) {
     result.coverage = applicable > 0 ? decided / applicable : 0;
     result.confidence = passed > 0 ? confidence / passed : 0;
     result.verdict = serious_fail                            ? Verdict::not_isolated
-                     : serious_unknown || applicable == 0    ? Verdict::unproven
+                     : serious_unknown || decided == 0       ? Verdict::unproven
                      : other                                 ? Verdict::degraded
                                                              : Verdict::isolated;
     return result;

@@ -4,7 +4,10 @@
 
 #include "core/did_you_mean.hpp"
 #include <infrastructure_sdk/duration.hpp>
+#include <infrastructure_sdk/error.hpp>
+#include <infrastructure_sdk/event.hpp>
 #include <infrastructure_sdk/json.hpp>
+#include <infrastructure_sdk/session/session.hpp>
 
 namespace infrastructure_sdk {
 namespace {

@@ -2,8 +2,11 @@
 
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/json.hpp>
+#include <infrastructure_sdk/vm/template.hpp>
+#include <infrastructure_sdk/vm/vm.hpp>
 
 namespace infrastructure_sdk {
+
 void to_json(nlohmann::json& document, const ProcessIdentity& identity) {
     document = {{"boot_id", identity.boot_id},
                 {"pid", identity.pid},
@@ -51,14 +54,6 @@ void to_json(nlohmann::json& document, const Template& value) {
                 {"channels", value.channels},
                 {"boot_timeout", to_string(value.boot_timeout)},
                 {"isolation", value.isolation == IsolationGate::report ? "report" : "isolated"}};
-}
-
-void to_json(nlohmann::json& document, const DoctorLine& line) {
-    document = {{"name", line.name},
-                {"status", line.status},
-                {"detail", line.detail},
-                {"meaning", line.meaning},
-                {"advice", line.advice}};
 }
 
 }  // namespace infrastructure_sdk

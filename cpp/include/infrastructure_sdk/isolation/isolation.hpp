@@ -53,11 +53,12 @@ struct CheckDefinition {
 /// Made only by the three functions below, so that a pass without evidence cannot be written.
 class Finding {
 public:
-    /// Below the check's floor, or from guest vantage alone, the result is `unknown`.
+    /// `unknown` instead when the evidence is below the check's floor or E0, comes from the guest alone, does not tell its
+    /// source, digest and instance epoch, or is of another check or of more than one subject.
     static Finding pass(const CheckDefinition&, std::vector<Evidence> evidence, std::string sentence);
     static Finding fail(const CheckDefinition&, std::vector<Evidence> evidence, std::string sentence);
     static Finding unknown(const CheckDefinition&, std::string reason, std::vector<Evidence> evidence = {});
-    /// Needs evidence too: why it does not apply.
+    /// Needs evidence like a pass: why it does not apply.
     static Finding not_applicable(const CheckDefinition&, std::vector<Evidence> evidence, std::string reason);
 
     const CheckDefinition& check() const { return *check_; }
@@ -81,7 +82,8 @@ struct Score {
     double confidence = 0;  ///< 0..1
     Verdict verdict = Verdict::unproven;
 };
-/// Pure. `now` ages the evidence: from ttl to twice ttl its weight falls to zero, then the pass becomes unknown.
+/// Pure. `now` ages the evidence: from ttl to twice ttl its weight falls to zero, then the pass (or the not_applicable) that
+/// rests on it becomes unknown. With nothing decided the verdict is unproven; with nothing applicable the bounds are 0 and 100.
 Score score(const std::vector<Finding>& findings, WallTime now);
 
 struct LayerScore {
@@ -89,6 +91,7 @@ struct LayerScore {
     double lower;
     double upper;
 };
+/// Of the layers to which any of the findings applies.
 std::vector<LayerScore> layer_scores(const std::vector<Finding>& findings, WallTime now);
 
 struct IsolationReport {

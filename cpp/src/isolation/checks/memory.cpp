@@ -32,12 +32,14 @@ Finding judge_mem_06(const CheckDefinition& check, const Facts& facts) {
     auto pattern = facts.value("sys.core_pattern");
     if (!dump || !dump->is_boolean()) return Finding::unknown(check, facts.why("qom:/machine:dump-guest-core"));
     if (!core) return Finding::unknown(check, facts.why("proc.limits"));
-    if (!pattern || !pattern->is_string()) return Finding::unknown(check, facts.why("sys.core_pattern"));
+    if (!pattern || !pattern->is_string() || pattern->get_ref<const std::string&>().empty())
+        return Finding::unknown(check, facts.why("sys.core_pattern"));
     bool no_core = core->value_or(1) == 0;
     auto seen = facts.evidence(check, "proc.limits", no_core ? "core limit 0" : "core limit above 0");
-    auto where = facts.evidence(check, "sys.core_pattern", pattern->get<std::string>());
-    // A pipe gets the dump whatever the limit is.
-    if (no_core && !pattern->get<std::string>().starts_with("|"))
+    auto target = pattern->get<std::string>();
+    auto where = facts.evidence(check, "sys.core_pattern", target);
+    // A pipe, and a socket since Linux 6.16, gets the dump whatever the limit is (fs/coredump.c).
+    if (no_core && !target.starts_with("|") && !target.starts_with("@"))
         return Finding::pass(check, {seen, where}, "core dumps are off");
     return Finding::fail(check, {seen, where}, "a crash would write guest memory into a core dump");
 }

@@ -34,10 +34,14 @@ Finding judge_cmp_01(const CheckDefinition& check, const Facts& facts) {
     if (!(*kvm)["enabled"].get<bool>())
         return Finding::fail(check, {seen}, "QEMU emulates the processor (TCG); emulation is no security boundary");
     auto files = facts.value("proc.files");
-    if (!files || !files->is_array()) return Finding::unknown(check, facts.why("proc.files"), {seen});
-    bool open = std::any_of(files->begin(), files->end(), [](const auto& file) {
-        return file.is_object() && file.value("target", "") == "anon_inode:kvm-vm";
-    });
+    // A process without descriptors does not exist.
+    if (!files || !files->is_array() || files->empty()) return Finding::unknown(check, facts.why("proc.files"), {seen});
+    bool open = false;
+    for (const auto& file : *files) {
+        auto target = text_at(file, "target");
+        if (!target) return Finding::unknown(check, facts.why("proc.files"), {seen});
+        open = open || *target == "anon_inode:kvm-vm";
+    }
     auto descriptor = facts.evidence(check, "proc.files", open ? "anon_inode:kvm-vm is open" : "no anon_inode:kvm-vm is open");
     if (!open) return Finding::fail(check, {seen, descriptor}, "QEMU says KVM but holds no KVM virtual machine");
     return Finding::pass(check, {seen, descriptor}, "the processor runs the guest (KVM)");

@@ -17,7 +17,7 @@ Finding judge_sto_03(const CheckDefinition& check, const Facts& facts) {
     for (const auto& file : *files) {
         if (!file.is_object() || !file.contains("inode") || !file["inode"].is_number_unsigned() || !file.contains("writable") ||
             !file["writable"].is_boolean() || !file.contains("target") || !file["target"].is_string())
-            return Finding::unknown(check, "could not look at proc.files: what was read makes no sense");
+            return Finding::unknown(check, facts.why("proc.files"));
         auto target = file["target"].get<std::string>();
         if (!file["writable"].get<bool>() || !target.ends_with(".qcow2")) continue;
         disks.push_back(target);
@@ -45,7 +45,7 @@ Finding judge_sto_05(const CheckDefinition& check, const Facts& facts) {
         if (!file.is_object() || !file.contains("name") || !file["name"].is_string() || !file.contains("mode") ||
             !file["mode"].is_number_unsigned() || !file.contains("uid") || !file["uid"].is_number_unsigned() ||
             !file.contains("has_acl") || !file["has_acl"].is_boolean())
-            return Finding::unknown(check, "could not look at file.directory: what was read makes no sense");
+            return Finding::unknown(check, facts.why("file.directory"));
         auto name = file["name"].get<std::string>();
         auto mode = file["mode"].get<unsigned>();
         itself = itself || name == ".";

@@ -5,10 +5,13 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <nlohmann/json.hpp>
+
 #include "core/async_tools.hpp"
 #include "providers/qemu/accelerator.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/provider.hpp"
+#include <infrastructure_sdk/json.hpp>
 #include <infrastructure_sdk/quantity.hpp>
 #include <infrastructure_sdk/vm/image.hpp>
 
@@ -111,6 +114,14 @@ Task<std::vector<DoctorLine>> qemu_doctor(Environment environment, QemuOptions o
                      swap.empty() ? "memory of guests stays in RAM" : "memory of guests may be written to disk",
                      swap.empty() ? "" : "swapoff -a, or encrypt the swap"});
     co_return lines;
+}
+
+void to_json(nlohmann::json& document, const DoctorLine& line) {
+    document = {{"name", line.name},
+                {"status", line.status},
+                {"detail", line.detail},
+                {"meaning", line.meaning},
+                {"advice", line.advice}};
 }
 
 }  // namespace infrastructure_sdk
