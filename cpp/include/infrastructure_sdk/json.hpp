@@ -6,19 +6,24 @@
 
 namespace infrastructure_sdk {
 
+struct Amounts;
 struct Capabilities;
 struct Condition;
+struct Denial;
 struct DoctorLine;
 struct Event;
 struct Evidence;
 class Finding;
 struct IsolationReport;
+struct Limit;
 struct ProcessIdentity;
+struct Reservation;
 struct Session;
 struct SessionFilter;
 struct SessionPage;
 struct SessionRequest;
 struct Template;
+struct UsageLine;
 struct VmStatus;
 
 void to_json(nlohmann::json& json, const Session& session);
@@ -33,9 +38,17 @@ void to_json(nlohmann::json& json, const Evidence& evidence);
 void to_json(nlohmann::json& json, const Finding& finding);
 void to_json(nlohmann::json& json, const IsolationReport& report);
 void to_json(nlohmann::json& json, const DoctorLine& line);
+/// Amounts are written as in a limits document: counts as numbers, the rest as texts ("500m", "8Gi", "0.50").
+void to_json(nlohmann::json& json, const Amounts& amounts);
+void to_json(nlohmann::json& json, const Limit& limit);
+void to_json(nlohmann::json& json, const Reservation& reservation);
+void to_json(nlohmann::json& json, const Denial& denial);
+void to_json(nlohmann::json& json, const UsageLine& line);
 
 /// The stored form of a session. @throws Error(validation)
 Session session_from_json(const nlohmann::json& json);
+/// The stored form of a reservation; every field is needed. @throws Error(validation) that names the wrong field.
+Reservation reservation_from_json(const nlohmann::json& json);
 /// Checks every field and names the wrong one; unknown keys are errors with a did-you-mean. @throws Error(validation)
 SessionRequest session_request_from_json(const nlohmann::json& json);
 SessionFilter session_filter_from_json(const nlohmann::json& json);

@@ -117,4 +117,17 @@ std::string list_problems(const std::vector<ConfigProblem>& problems) {
     return text;
 }
 
+void refuse_document(const std::string& what, const std::vector<ConfigProblem>& problems) {
+    auto count = problems.size();
+    const auto& first = problems.front();
+    throw Error(Errc::validation,
+                (count == 1 ? "1 problem" : std::to_string(count) + " problems") + " in the " + what + ":" +
+                    list_problems(problems),
+                {{"field", first.path},
+                 {"value", first.value},
+                 {"allowed", first.allowed},
+                 {"origin", first.origin},
+                 {"did_you_mean", first.did_you_mean}});
+}
+
 }  // namespace infrastructure_sdk

@@ -61,5 +61,7 @@ std::vector<ReadValue> read_values(const Node& map, const std::string& prefix, s
                                    ProblemList& problems, const std::vector<std::string>& everywhere = {});
 /// One a line, indented.
 std::string list_problems(const std::vector<ConfigProblem>& problems);
+/// @param what "template t.yaml". @param problems at least one. @throws Error(validation) with all of them.
+[[noreturn]] void refuse_document(const std::string& what, const std::vector<ConfigProblem>& problems);
 
 }  // namespace infrastructure_sdk

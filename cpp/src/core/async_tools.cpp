@@ -9,20 +9,6 @@ void check(const Call& call, const Clock& clock, const char* doing) {
     if (call.deadline.expired(clock)) throw Error(Errc::timeout, std::string("out of time: ") + doing);
 }
 
-namespace {
-
-Task<void> until_stopped(std::stop_token stop) {
-    auto executor = co_await asio::this_coro::executor;
-    if (stop.stop_requested()) co_return;
-    auto never = std::make_shared<asio::steady_timer>(executor, asio::steady_timer::time_point::max());
-    // The callback may run on any thread; the timer is touched on the executor only.
-    std::stop_callback wake(stop, [never, executor] { asio::post(executor, [never] { never->cancel(); }); });
-    boost::system::error_code ignored;
-    co_await never->async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-}
-
-}  // namespace
-
 struct Signal::State {
     Executor executor;
     std::list<std::stop_source> waiters;

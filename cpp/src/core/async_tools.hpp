@@ -27,6 +27,9 @@ Task<std::invoke_result_t<F>> run_blocking(Executor blocking, F work) {
 /// @throws Error(cancelled) or Error(timeout)
 void check(const Call& call, const Clock& clock, const char* doing);
 
+/// Completes when `stop` is requested.
+Task<void> until_stopped(std::stop_token stop);
+
 /// Wakes every waiter. Used on the serial executor only.
 class Signal {
 public:

@@ -2,7 +2,7 @@
 
 #include <map>
 
-#include "core/asio.hpp"
+#include "core/async_tools.hpp"
 #include "core/seeded_random.hpp"
 #include <infrastructure_sdk/error.hpp>
 
@@ -11,31 +11,30 @@ namespace {
 
 class VirtualClock final : public Clock {
 public:
-    VirtualClock(asio::io_context& io, WallTime start) : io_(io), wall_offset_(start.time_since_epoch()) {}
+    explicit VirtualClock(WallTime start) : wall_offset_(start.time_since_epoch()) {}
 
     WallTime wall_now() const override { return WallTime(now_.time_since_epoch() + wall_offset_); }
     MonotonicTime monotonic_now() const override { return now_; }
 
     Task<void> sleep_until(MonotonicTime when, std::stop_token stop) override {
         if (when <= now_ || stop.stop_requested()) co_return;
-        // The timer itself never fires: the clock or the stop cancels it.
-        auto timer = std::make_shared<asio::steady_timer>(io_, asio::steady_timer::time_point::max());
-        std::stop_callback wake(stop, [timer, this] { asio::post(io_, [timer] { timer->cancel(); }); });
+        std::stop_source due;
+        std::stop_callback forward(stop, [due]() mutable { due.request_stop(); });
         auto key = std::pair(when, ++sequence_);
-        bool timed = when != MonotonicTime::max();
-        if (timed) timers_[key] = timer;
-        boost::system::error_code ignored;
-        co_await timer->async_wait(asio::redirect_error(asio::use_awaitable, ignored));
-        if (timed) timers_.erase(key);
+        timers_[key] = due;
+        co_await until_stopped(due.get_token());
+        timers_.erase(key);
     }
 
     /// Fires the timers of the next due time, if that is not after `limit`.
     bool advance(MonotonicTime limit) {
-        if (timers_.empty() || timers_.begin()->first.first > limit) return false;
-        now_ = std::max(now_, timers_.begin()->first.first);
-        for (auto& [key, timer] : timers_) {
+        if (timers_.empty()) return false;
+        auto next = timers_.begin()->first.first;
+        if (next > limit || next == MonotonicTime::max()) return false;
+        now_ = std::max(now_, next);
+        for (auto& [key, due] : timers_) {
             if (key.first > now_) break;
-            timer->cancel();
+            due.request_stop();
         }
         return true;
     }
@@ -43,17 +42,16 @@ public:
     void set_wall(WallTime time) { wall_offset_ = time.time_since_epoch() - now_.time_since_epoch(); }
 
 private:
-    asio::io_context& io_;
     MonotonicTime now_{};
     Duration wall_offset_;
     std::uint64_t sequence_ = 0;
-    std::map<std::pair<MonotonicTime, std::uint64_t>, std::shared_ptr<asio::steady_timer>> timers_;
+    std::map<std::pair<MonotonicTime, std::uint64_t>, std::stop_source> timers_;
 };
 
 }  // namespace
 
 struct VirtualRuntime::Impl {
-    explicit Impl(VirtualRuntimeOptions options) : clock(std::make_shared<VirtualClock>(io, options.start)) {
+    explicit Impl(VirtualRuntimeOptions options) : clock(std::make_shared<VirtualClock>(options.start)) {
         environment.clock = clock;
         environment.random = std::make_shared<SeededRandom>(options.seed);
         auto sink = options.sink ? options.sink : make_null_sink();
@@ -62,10 +60,9 @@ struct VirtualRuntime::Impl {
     }
     ~Impl() { io.stop(); }
 
-    // The clock's timers belong to the context: it is made first and goes last.
-    asio::io_context io{1};
     std::shared_ptr<VirtualClock> clock;
     Environment environment;
+    asio::io_context io{1};  // goes first: what it still holds may use the others
     bool halted = false;
 };
 

@@ -73,19 +73,6 @@ bool has_channel(const Template& value, const char* name) {
     return std::find(value.channels.begin(), value.channels.end(), name) != value.channels.end();
 }
 
-[[noreturn]] void refuse(const std::string& source, const std::vector<ConfigProblem>& problems) {
-    auto count = problems.size();
-    const auto& first = problems.front();
-    throw Error(Errc::validation,
-                (count == 1 ? "1 problem" : std::to_string(count) + " problems") + " in the template " + source + ":" +
-                    list_problems(problems),
-                {{"field", first.path},
-                 {"value", first.value},
-                 {"allowed", first.allowed},
-                 {"origin", first.origin},
-                 {"did_you_mean", first.did_you_mean}});
-}
-
 }  // namespace
 
 Template parse_template(const std::string& yaml, const std::string& source) {
@@ -98,7 +85,7 @@ Template parse_template(const std::string& yaml, const std::string& source) {
         if (problems.empty())
             problems.add({{}, {}, "a mapping of fields", problems.origin(root.line), {},
                           "the document is " + std::string(describe(root.kind))});
-        refuse(source, problems.take());
+        refuse_document("template " + source, problems.take());
     }
     for (const auto& value : read_values(root, "", fields, problems))
         // An unset value leaves the default.
@@ -109,7 +96,7 @@ Template parse_template(const std::string& yaml, const std::string& source) {
     }
     if (has_channel(result, "display") && !result.display)
         problems.add({"channels", "display", "agent", source, {}, "a VM without display has no display channel"});
-    if (auto all = problems.take(); !all.empty()) refuse(source, all);
+    if (auto all = problems.take(); !all.empty()) refuse_document("template " + source, all);
     return result;
 }
 
