@@ -33,7 +33,7 @@ const std::map<std::string, Folders>& arrows() {
         {"isolation", {"core", "vm"}},
         {"policy", {"core", "vm"}},
         {"kubernetes", {"core"}},
-        {"session", {"core", "vm", "isolation", "policy", "kubernetes", "store"}},
+        {"session", {"core", "config", "vm", "isolation", "policy", "kubernetes", "store"}},
         {"providers", {"core", "vm", "kubernetes"}},
         {"sdk", {"core", "config", "vm", "store", "isolation", "policy", "kubernetes", "session", "providers"}},
     };
