@@ -35,9 +35,14 @@ json parse(const std::string& text) {
 }
 
 TerminationReason parse_reason(const std::string& name) {
-    for (int i = 0; i <= static_cast<int>(TerminationReason::startup_failed); ++i)
-        if (name == name_of(static_cast<TerminationReason>(i))) return static_cast<TerminationReason>(i);
-    throw Error(Errc::validation, "reason: '" + name + "' is not a termination reason", {{"field", "reason"}, {"value", name}});
+    std::string allowed;
+    for (int i = 0; i <= static_cast<int>(TerminationReason::startup_failed); ++i) {
+        auto reason = static_cast<TerminationReason>(i);
+        if (name == name_of(reason)) return reason;
+        allowed += (i ? ", " : "") + std::string(name_of(reason));
+    }
+    throw Error(Errc::validation, "reason: '" + name + "' is not allowed; " + allowed,
+                {{"field", "reason"}, {"value", name}, {"allowed", allowed}});
 }
 
 std::vector<Layer> parse_layers(const std::vector<std::string>& names) {

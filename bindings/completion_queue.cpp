@@ -76,6 +76,8 @@ int CompletionQueue::drain() {
         } catch (py::error_already_set& error) {
             // The conversion failed: the caller gets that, the loop goes on.
             future.attr("set_exception")(error.value());
+        } catch (const std::exception&) {
+            future.attr("set_exception")(to_exception(std::current_exception()));
         }
         operation->result = nullptr;
     }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from infrastructure_sdk import _core
+from infrastructure_sdk.exceptions import ValidationError
 from infrastructure_sdk.logging import current_correlation_id, forward
 
 _runtimes: weakref.WeakSet[_core.Runtime] = weakref.WeakSet()
@@ -35,7 +36,7 @@ def seconds(value: str | float | None) -> float:
         return -1.0
     if isinstance(value, str):
         return _core.parse_duration(value, "timeout")
-    if value < 0:
+    if not value >= 0:  # NaN too
         return _core.parse_duration(str(value), "timeout")
     return float(value)
 
@@ -57,13 +58,24 @@ async def call(
 
     Raises
     ------
+    ValidationError
+        If an argument cannot be handed to the native core.
     InfrastructureSDKError
         Whatever the operation raised.
     """
+    limit = seconds(timeout)
     loop = asyncio.get_running_loop()
     queue = _queue_of(loop)
     future: asyncio.Future[Any] = loop.create_future()
-    operation = start(queue, future, seconds(timeout), current_correlation_id(), *arguments)
+    try:
+        operation = start(queue, future, limit, current_correlation_id(), *arguments)
+    except TypeError:
+        # The binding's own message quotes every argument, secrets included.
+        kinds = ", ".join(type(item).__name__ for item in arguments)
+        raise ValidationError(
+            f"an argument has the wrong type or is a text that is not valid Unicode; the types are: {kinds or 'none'}",
+            context={"field": "arguments", "value": kinds},
+        ) from None
     try:
         return await future
     except asyncio.CancelledError:

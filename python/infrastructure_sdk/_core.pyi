@@ -1,5 +1,6 @@
 """The native core."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 class CompletionQueue:
@@ -33,7 +34,7 @@ class Config:
     @staticmethod
     def from_json(json: str, origin: str = "argument") -> Config: ...
     @staticmethod
-    def from_environment(environment: dict[str, str]) -> Config: ...
+    def from_environment(environment: Mapping[str, str]) -> Config: ...
     @staticmethod
     def from_dotenv(path: str) -> Config: ...
     def overlaid_with(self, over: Config) -> Config: ...
@@ -75,9 +76,9 @@ class Sdk:
         arg2: float,
         arg3: str,
         arg4: str,
-        arg5: Any,
+        arg5: Sequence[str],
         arg6: bytes,
-        arg7: dict[str, str],
+        arg7: Mapping[str, str],
         /,
     ) -> int: ...
     def read_file(
@@ -90,7 +91,7 @@ class Sdk:
     def inspect_vm(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, /) -> int: ...
     def list_vms(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, /) -> int: ...
     def validate_isolation(
-        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: Any, /
+        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: Sequence[str], /
     ) -> int: ...
     def close(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, /) -> int: ...
 

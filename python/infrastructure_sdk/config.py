@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infrastructure_sdk import _core
+from infrastructure_sdk.exceptions import ConfigurationError
 
 __all__ = ["InfraSDKConfig", "Section", "default_image_directory", "default_state_directory"]
 
@@ -70,23 +72,28 @@ class InfraSDKConfig:
     @classmethod
     def from_file(cls, path: str | Path) -> InfraSDKConfig:
         """YAML, TOML or JSON, by the ending."""
-        return cls(_core.Config.from_file(str(path)))
+        with _readable(f"the path {str(path)!a}"):
+            return cls(_core.Config.from_file(str(path)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> InfraSDKConfig:
         """``{"section": {"option": value}}``."""
-        return cls(_core.Config.from_json(json.dumps(values), "argument"))
+        with _readable("the argument"):
+            return cls(_core.Config.from_json(json.dumps(values), "argument"))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> InfraSDKConfig:
         """``INFRA_SDK_SECTION__OPTION`` of `environment` (default: the process's)."""
         found = os.environ if environment is None else environment
-        return cls(_core.Config.from_environment({k: v for k, v in found.items() if k.startswith("INFRA_SDK_")}))
+        ours = {name: value for name, value in found.items() if name.startswith("INFRA_SDK_")}
+        with _readable(f"the environment ({', '.join(sorted(ours))})"):
+            return cls(_core.Config.from_environment(ours))
 
     @classmethod
     def from_dotenv(cls, path: str | Path) -> InfraSDKConfig:
         """The same names from a file of ``NAME=value`` lines."""
-        return cls(_core.Config.from_dotenv(str(path)))
+        with _readable(f"the path {str(path)!a}"):
+            return cls(_core.Config.from_dotenv(str(path)))
 
     def overlaid_with(self, over: InfraSDKConfig) -> InfraSDKConfig:
         """This, with everything that `over` sets."""
@@ -117,6 +124,16 @@ class InfraSDKConfig:
             f"{s}.{o}" for s, values in self.to_dict().items() for o in values if self._native.is_set(f"{s}.{o}")
         ]
         return f"InfraSDKConfig(set: {', '.join(changed) or 'nothing'})"
+
+
+@contextlib.contextmanager
+def _readable(source: str) -> Iterator[None]:
+    """Say which source has a value that is none for the native core; Python's own message would quote every value."""
+    try:
+        yield
+    except TypeError:
+        why = f"{source} has a value that is not valid Unicode, or not of a type that JSON has"
+        raise ConfigurationError(why, context={"field": source}) from None
 
 
 def default_state_directory() -> str:

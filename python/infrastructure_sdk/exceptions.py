@@ -193,7 +193,7 @@ class PermissionDeniedError(InfrastructureSDKError):
 
 
 class StoreError(InfrastructureSDKError):
-    """The state directory could not be read or written."""
+    """The state or image directory could not be read or written."""
 
     default_code = "store"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infrastructure_sdk import _bridge
 from infrastructure_sdk.exceptions import ValidationError
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class ExecResult:
     exit_code
         128 + signal when a signal ended it.
     stdout_bytes, stderr_bytes
-        As printed; cut at 16 MiB, then the `_truncated` flag is set.
+        As printed; cut at 16 MiB, then the `_truncated` flag is set. The guest's agent holds all of it in the guest's
+        memory several times over: a guest of 128 MiB can give about 8 MiB.
     elapsed
         Seconds.
     """
@@ -114,6 +116,10 @@ class ExecResult:
     stdout_truncated: bool
     stderr_truncated: bool
     elapsed: float
+
+    def __repr__(self) -> str:
+        texts = (f"{name}={getattr(self, name)!r:.200}" for name in ("stdout", "stderr"))
+        return f"ExecResult(exit_code={self.exit_code}, {', '.join(texts)})"
 
     @property
     def stdout(self) -> str:
@@ -140,6 +146,18 @@ class Screenshot:
 
     def _repr_png_(self) -> bytes:
         return self.png
+
+
+def _check_texts(field_name: str, values: Iterable[object], *, forbidden: str = "\0", secret: bool = False) -> None:
+    for value in values:
+        # The guest's agent would cut the text there.
+        if not isinstance(value, str) or any(c in value for c in forbidden):
+            shown = "***" if secret else f"{value!r:.200}"
+            allowed = f"texts without {' '.join(map(repr, forbidden))}"
+            raise ValidationError(
+                f"{field_name}: {shown} is not allowed; {allowed}",
+                context={"field": field_name, "value": shown, "allowed": allowed},
+            )
 
 
 class DesktopClient:
@@ -289,10 +307,16 @@ class Session:
             If it took too long; it was killed.
         NotFoundError
             If the guest has no such command.
+        ValidationError
+            If a word is not a text, or has a character that it may not have.
         """
         words = ["sh", "-c", command] if isinstance(command, str) else list(command)
         data = stdin.encode() if isinstance(stdin, str) else stdin
-        found = await self._call("exec", words, data, dict(env or {}), timeout=timeout)
+        variables = dict(env or {})
+        _check_texts("command", words)
+        _check_texts("env", variables, forbidden="\0=")
+        _check_texts("env", variables.values(), secret=True)
+        found = await self._call("exec", words, data, variables, timeout=timeout)
         return ExecResult(
             found["exit_code"],
             found["stdout"],
@@ -304,16 +328,19 @@ class Session:
 
     async def suspend(self, *, wait: bool = True, timeout: Timeout = "5m") -> Session:
         """Save the VM's memory to a file and end its process."""
+        _bridge.seconds(timeout)  # a wrong one is refused before anything is begun
         self._document = await self._call("suspend")
         return await self.wait_until("suspended", timeout=timeout) if wait else self
 
     async def resume(self, *, wait: bool = True, timeout: Timeout = "5m") -> Session:
         """Bring a suspended session back as it was, with the right time."""
+        _bridge.seconds(timeout)
         self._document = await self._call("resume")
         return await self.wait_until("active", timeout=timeout) if wait else self
 
     async def terminate(self, *, reason: str = "request", wait: bool = True, timeout: Timeout = "5m") -> Session:
         """End the session and remove everything of its VM; with `wait` it returns when death was observed."""
+        _bridge.seconds(timeout)
         self._document = await self._call("terminate", reason)
         return await self.wait_until("terminated", timeout=timeout) if wait else self
 
@@ -372,8 +399,12 @@ class UserSessionManager:
         """
         if not isinstance(request, SessionRequest):
             raise ValidationError("create: a SessionRequest is needed", context={"field": "request"})
-        document = await self._sdk._call(lambda native: native.create, json.dumps(request.to_dict()))
-        return Session(self._sdk, document)
+        try:
+            text = json.dumps(request.to_dict())
+        except (TypeError, ValueError) as error:
+            why = f"create: the request cannot be written as JSON: {error}"
+            raise ValidationError(why, context={"field": "request", "value": repr(request)}) from error
+        return Session(self._sdk, await self._sdk._call(lambda native: native.create, text))
 
     async def get(self, session_id: str) -> Session:
         """One session.
@@ -402,6 +433,7 @@ class UserSessionManager:
     @asynccontextmanager
     async def ephemeral(self, request: SessionRequest, *, timeout: Timeout = "5m") -> AsyncIterator[Session]:
         """A session that is active inside the block and terminated at its end, however that comes."""
+        _bridge.seconds(timeout)
         session = await self.create(request)
         try:
             await session.wait_until_active(timeout=timeout)

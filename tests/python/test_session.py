@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +110,288 @@ async def test_a_command_that_never_ends_is_killed(sdk: isdk.InfrastructureSDK) 
         with pytest.raises(isdk.OperationTimeoutError):
             await session.exec("exec sleep 9999", timeout="2s")
         assert (await session.exec("pidof sleep")).stdout.strip() == ""
+
+
+async def test_output_and_files_of_any_size_and_content(sdk: isdk.InfrastructureSDK) -> None:
+    roomy = isdk.ResourceSpec(memory="512Mi")
+    async with sdk.sessions.ephemeral(isdk.SessionRequest(user_id="alice", resources=roomy)) as session:
+        noise = await session.exec("head -c 6000001 /dev/urandom | tee /tmp/noise; sha256sum </tmp/noise >&2")
+        assert (len(noise.stdout_bytes), noise.stdout_truncated) == (6_000_001, False)
+        assert noise.stderr.split()[0] == hashlib.sha256(noise.stdout_bytes).hexdigest()
+        assert len(repr(noise)) < 1000
+        assert await session.files.get("/tmp/noise") == noise.stdout_bytes
+        cut = await session.exec(f"head -c {17 << 20} /dev/zero; echo whole >&2")
+        assert (len(cut.stdout_bytes), cut.stdout_truncated, cut.stderr_truncated) == (16 << 20, True, False)
+        assert cut.stderr == "whole\n"
+
+        content = os.urandom(3_000_001)
+        await session.files.put(content, "/tmp/content")
+        assert await session.files.get("/tmp/content") == content
+        assert (await session.exec(["cat"], stdin=content[:500_000])).stdout_bytes == content[:500_000]
+        for path in ("/tmp/two words \u00e4 $(id) '\"", "/data/content"):
+            await session.files.put(content[:1000], path)
+            assert await session.files.get(path) == content[:1000]
+        await session.files.put(b"", "/tmp/content")
+        assert await session.files.get("/tmp/content") == b""
+        assert (await session.exec("kill -9 $$")).exit_code == 128 + 9
+        assert (await session.exec('echo "$A"', env={"A": "b c\n"})).stdout == "b c\n\n"
+
+        refused: list[tuple[Awaitable[Any], type[Exception], str]] = [
+            (session.files.get("/tmp/noise", limit=6_000_000), isdk.ValidationError, "limit_bytes"),
+            (session.files.get("/dev/zero", limit=100_000), isdk.ValidationError, "limit_bytes"),
+            (session.files.get("/tmp/noise", limit=-1), isdk.ValidationError, "arguments"),
+            (session.files.get("tmp/noise"), isdk.ValidationError, "path"),
+            (session.files.get("/tmp/nothing"), isdk.NotFoundError, "path"),
+            (session.files.put(b"", "/nowhere/at/all"), isdk.NotFoundError, "path"),
+            (session.exec(["no-such-command"]), isdk.NotFoundError, "arguments"),
+            (session.exec([]), isdk.ValidationError, "arguments"),
+            (session.exec([1]), isdk.ValidationError, "command"),  # type: ignore[list-item]
+            (session.exec(["echo", "a\0b"]), isdk.ValidationError, "command"),
+            (session.exec(["echo", "\udcff"]), isdk.ValidationError, "arguments"),
+            (session.exec("true", env={"A=B": "c"}), isdk.ValidationError, "env"),
+            (session.exec("true", env={"A": 1}), isdk.ValidationError, "env"),  # type: ignore[dict-item]
+            (session.exec("true", timeout="soon"), isdk.ValidationError, "timeout"),
+            (session.exec("true", timeout=float("nan")), isdk.ValidationError, "timeout"),
+        ]
+        for attempt, kind, name in refused:
+            with pytest.raises(kind) as caught:
+                await attempt
+            assert isinstance(caught.value, isdk.InfrastructureSDKError)
+            assert caught.value.context["field"] == name
+        for path in ("/tmp", "/dev/full"):
+            with pytest.raises(isdk.ProviderError) as failed:
+                await session.files.put(content[:65536], path)
+            assert failed.value.context["remote_message"]
+        assert (await session.exec("echo still here")).stdout == "still here\n"
+
+
+async def test_a_vm_that_is_killed_from_outside_fails_and_keeps_its_disk(
+    sdk: isdk.InfrastructureSDK, state_dir: Path
+) -> None:
+    session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
+    await session.wait_until_active()
+    in_flight = asyncio.ensure_future(session.exec("echo begun >/tmp/begun; exec sleep 9999", timeout="5m"))
+    while (await session.exec("cat /tmp/begun 2>/dev/null")).stdout != "begun\n":
+        pass
+    os.kill((await sdk.vms.inspect(session.id))["process"]["pid"], signal.SIGKILL)
+    with pytest.raises(isdk.InfrastructureSDKError):
+        await in_flight
+    await session.wait_until("failed", timeout="60s")
+    assert session.failure["reason"] == "ProcessKilled"
+    assert "without being asked" in session.failure["message"]
+    assert [event["type"] for event in await session.events()][-1] == "session.lifecycle.failed"
+    assert (await sdk.vms.inspect(session.id))["state"] == "failed"
+    assert (state_dir / "vms" / session.vm_id / "disk.qcow2").stat().st_size > 0
+    with pytest.raises(isdk.ProviderError, match="ProcessKilled"):
+        await session.wait_until_active()
+    for attempt in (session.exec(["true"]), session.suspend(), session.resume(), session.desktop.screenshot()):
+        with pytest.raises(isdk.InvalidTransitionError):
+            await attempt
+    await session.terminate()
+    assert (session.state, session.termination_reason) == ("terminated", "request")
+    assert list((state_dir / "vms").iterdir()) == []
+
+
+def change_a_byte(file: Path) -> None:
+    with file.open("r+b") as stream:
+        stream.seek(file.stat().st_size // 2)
+        (byte,) = stream.read(1)
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte ^ 1]))
+
+
+@pytest.mark.parametrize("damage", [change_a_byte, Path.unlink], ids=["changed", "gone"])
+async def test_a_damaged_memory_file_is_never_resumed(
+    damage: Callable[[Path], None], sdk: isdk.InfrastructureSDK, state_dir: Path
+) -> None:
+    session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
+    await session.wait_until_active()
+    await session.suspend()
+    vm = state_dir / "vms" / session.vm_id
+    damage(vm / "memory.state")
+    with pytest.raises(isdk.InfrastructureSDKError, match="MemoryFileCorrupted") as caught:
+        await session.resume()
+    assert caught.value.context["reason"] == "MemoryFileCorrupted"
+    assert (await session.refresh()).state == "failed"
+    assert session.failure["reason"] == "MemoryFileCorrupted"
+    assert (vm / "disk.qcow2").stat().st_size > 0
+    assert (await sdk.vms.inspect(session.id))["process"] is None
+    await session.terminate()
+    assert not vm.exists()
+
+
+async def test_a_suspend_without_room_on_the_disk_leaves_the_session_active(
+    image_dir: Path, tiny_disk: Callable[[str], Path]
+) -> None:
+    place = tiny_disk("8m")
+    config = {"store": {"state_directory": str(place)}, "vm": {"image_directory": str(image_dir)}}
+    async with isdk.InfrastructureSDK(config) as sdk:
+        session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
+        await session.wait_until_active()
+        await session.files.put(b"kept", "/tmp/note")
+        with pytest.raises(isdk.InvalidTransitionError, match="disk"):
+            await session.suspend()
+        await session.refresh()
+        assert session.state == "active"
+        assert "session.lifecycle.suspend_failed" in [event["type"] for event in await session.events()]
+        assert await session.files.get("/tmp/note") == b"kept"
+        assert not (place / "vms" / session.vm_id / "memory.state").exists()
+        await session.terminate()
+    assert list((place / "vms").iterdir()) == []
+
+
+async def test_two_sessions_do_not_see_one_another(sdk: isdk.InfrastructureSDK, state_dir: Path) -> None:
+    alice = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
+    bob = await sdk.sessions.create(isdk.SessionRequest(user_id="bob"))
+    await asyncio.gather(alice.wait_until_active(), bob.wait_until_active())
+    await alice.files.put(b"alice's", "/data/note")
+    await alice.exec("sleep 9999 >/dev/null 2>&1 &")
+    with pytest.raises(isdk.NotFoundError):
+        await bob.files.get("/data/note")
+    assert (await bob.exec("pidof sleep")).stdout == ""
+    assert (await alice.exec("pidof sleep")).stdout != ""
+    names = [(await session.exec(["hostname"])).stdout.strip() for session in (alice, bob)]
+    assert names == [alice.id, bob.id]
+    addresses = {(await session.exec(["cat", "/sys/class/net/eth0/address"])).stdout for session in (alice, bob)}
+    assert len(addresses) == 2
+    assert [session.id for session in await sdk.sessions.list(user_id="bob")] == [bob.id]
+
+    vms = {vm["owner_session"]: vm for vm in await sdk.vms.list()}
+    assert set(vms) == {alice.id, bob.id}
+    assert vms[alice.id]["process"]["pid"] != vms[bob.id]["process"]["pid"]
+    folders = [(state_dir / "vms" / session.vm_id).stat() for session in (alice, bob)]
+    assert [folder.st_mode & 0o777 for folder in folders] == [0o700, 0o700]
+    if os.geteuid() == 0:
+        assert folders[0].st_uid != folders[1].st_uid
+    for session in (alice, bob):
+        report = await sdk.isolation.validate(session)
+        assert {finding.status for finding in report.findings if finding.check_id != "CMP-01"} == {"pass"}
+
+    await alice.terminate()
+    assert (await bob.exec("echo unharmed")).stdout == "unharmed\n"
+    await bob.terminate()
+
+
+async def test_verbs_that_the_state_forbids_change_nothing(sdk: isdk.InfrastructureSDK) -> None:
+    session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
+    await session.wait_until_active()
+
+    async def refused(kind: type[Exception], *attempts: Awaitable[Any]) -> None:
+        before = (await session.refresh()).to_dict()["version"]
+        for attempt in attempts:
+            with pytest.raises(kind) as caught:
+                await attempt
+            assert isinstance(caught.value, isdk.InfrastructureSDKError)
+        assert (await session.refresh()).to_dict()["version"] == before
+
+    await refused(isdk.InvalidTransitionError, session.wait_until("suspended"))
+    await refused(
+        isdk.ValidationError,
+        session.wait_until("sleepy"),
+        session.terminate(reason="boredom"),
+        session.terminate(timeout="soon"),
+        session.suspend(timeout=-1),
+        session.extend("0s"),
+        session.extend("soon"),
+        sdk.isolation.validate(session, layers=["feelings"]),
+    )
+    assert (await session.resume()).state == "active", "resuming what runs does nothing"
+    await session.suspend()
+    await refused(
+        isdk.InvalidTransitionError,
+        session.exec(["true"]),
+        session.files.get("/tmp/x"),
+        session.files.put(b"", "/tmp/x"),
+        session.desktop.screenshot(),
+        session.wait_until_active(),
+    )
+    await refused(isdk.ValidationError, session.resume(timeout="soon"))
+    assert (await session.suspend()).state == "suspended"
+    await session.terminate(reason="admin")
+    assert session.termination_reason == "admin"
+    await refused(
+        isdk.InvalidTransitionError,
+        session.exec(["true"]),
+        session.suspend(),
+        session.resume(),
+        session.touch(),
+        session.extend("1h"),
+        session.wait_until_active(),
+    )
+    await session.terminate()
+    assert session.termination_reason == "admin"
+    with pytest.raises(isdk.ValidationError):
+        async with sdk.sessions.ephemeral(isdk.SessionRequest(user_id="alice"), timeout="soon"):
+            raise AssertionError("the timeout is wrong")
+    assert await sdk.sessions.list() == []
+
+
+async def test_a_closed_sdk_says_so(config: isdk.InfraSDKConfig) -> None:
+    sdk = isdk.InfrastructureSDK(config)
+    with pytest.raises(isdk.InvalidTransitionError, match="not open"):
+        await sdk.sessions.list()
+    async with sdk:
+        pass
+    with pytest.raises(isdk.InvalidTransitionError, match="not open"):
+        sdk.vms.capabilities()
+    await sdk.close()
+
+
+async def test_a_request_that_is_none_is_refused(sdk: isdk.InfrastructureSDK) -> None:
+    for request in (
+        {"user_id": "alice"},
+        isdk.SessionRequest(user_id="alice", resources={"cpu": "2"}),  # type: ignore[arg-type]
+        isdk.SessionRequest(user_id="alice", tags={"a": object()}),  # type: ignore[dict-item]
+        isdk.SessionRequest(user_id="\udcff"),
+        isdk.SessionRequest(user_id=7),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(isdk.ValidationError):
+            await sdk.sessions.create(request)  # type: ignore[arg-type]
+    assert await sdk.sessions.list() == []
+
+
+async def test_correlation_ids_arrive_and_secrets_do_not(
+    state_dir: Path, image_dir: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "hunter2-canary"
+    monkeypatch.setenv("CANARY", secret)
+    config = isdk.InfraSDKConfig.from_dict(
+        {
+            "store": {"state_directory": str(state_dir)},
+            "vm": {"image_directory": str(image_dir)},
+            "kubernetes": {"token": "env:CANARY"},
+            "logging": {"level": "debug"},
+        }
+    )
+    shown = [repr(config), repr(config.kubernetes), str(config.to_dict())]
+    with pytest.raises(isdk.ConfigurationError) as caught:
+        isdk.InfraSDKConfig.from_dict({"kubernetes": {"token": secret}})
+    shown += [str(caught.value), repr(caught.value), repr(caught.value.context)]
+    with caplog.at_level(logging.DEBUG, logger="infrastructure_sdk"):
+        async with isdk.InfrastructureSDK(config) as sdk:
+            with isdk.logging.correlation_id("request-7"):
+                session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
+                await session.wait_until_active()
+                result = await session.exec("cat; echo $TOKEN", stdin=secret, env={"TOKEN": secret})
+                assert result.stdout == f"{secret}{secret}\n"
+                await session.files.put(secret.encode(), "/tmp/secret")
+                with pytest.raises(isdk.ValidationError) as refused:
+                    await session.exec("true", env={"TOKEN": secret + "\0"})
+                shown += [str(refused.value), repr(refused.value.context)]
+                command = Path(f"/proc/{(await sdk.vms.inspect(session.id))['process']['pid']}/cmdline").read_text()
+            with isdk.logging.correlation_id("request-8"):
+                await session.terminate()
+            events = await session.events()
+            shown += [repr(sdk), repr(session), session._repr_html_(), str(session.to_dict()), str(events), command]
+    begun = {event["type"].rpartition(".")[2]: event["correlation_id"] for event in events}
+    assert (begun["created"], begun["terminating"]) == ("request-7", "request-8")
+    records = [record for record in caplog.records if record.name.startswith("infrastructure_sdk.")]
+    ids = {getattr(record, "correlation_id", "") for record in records}
+    assert "request-8" in ids
+    assert all(record.__dict__["fields"]["session"] == session.id for record in records if "session" in record.name)
+    shown += [record.getMessage() + str(record.__dict__) for record in caplog.records]
+    shown += [file.read_bytes().decode(errors="replace") for file in state_dir.rglob("*") if file.is_file()]
+    assert secret not in "".join(shown)
 
 
 def test_the_sync_twin_does_the_same(config: isdk.InfraSDKConfig) -> None:

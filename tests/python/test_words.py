@@ -64,6 +64,16 @@ def test_config_layers_keep_their_origin(tmp_path: Path) -> None:
     assert "INFRA_SDK_LOGGING__LEVEL" in layered.origin("logging.level")
 
 
+def test_config_refuses_what_json_has_not_without_quoting_it() -> None:
+    for values in ({"vm": object()}, {"vm": {"image_directory": "\udcff"}}, {"vm": {"image_directory": float("nan")}}):
+        with pytest.raises(isdk.ConfigurationError):
+            isdk.InfraSDKConfig.from_dict(values)
+    with pytest.raises(isdk.ConfigurationError) as caught:
+        isdk.InfraSDKConfig.from_environment({"INFRA_SDK_AWS__PROFILE": "\udcff", "INFRA_SDK_AWS__REGION": "canary"})
+    assert "INFRA_SDK_AWS__PROFILE" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
 def test_every_code_of_the_core_has_an_exception() -> None:
     for kind in vars(exceptions).values():
         if inspect.isclass(kind) and issubclass(kind, isdk.InfrastructureSDKError):

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/async_tools.hpp"
+#include "core/did_you_mean.hpp"
 #include "session/session_fsm.hpp"
 #include "session/session_plan.hpp"
 #include <infrastructure_sdk/duration.hpp>
@@ -209,9 +210,16 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     auto source = templates.find(request.template_name);
     if (source == templates.end()) {
         std::string known;
-        for (const auto& entry : templates) known += (known.empty() ? "" : ", ") + entry.first;
-        throw Error(Errc::not_found, "there is no template '" + request.template_name + "'; known: " + known,
-                    {{"field", "template"}, {"value", request.template_name}, {"allowed", known}});
+        std::vector<std::string> names;
+        for (const auto& entry : templates) {
+            known += (known.empty() ? "" : ", ") + entry.first;
+            names.push_back(entry.first);
+        }
+        auto guess = did_you_mean(request.template_name, names);
+        throw Error(Errc::not_found,
+                    "there is no template '" + request.template_name + "'; known: " + known +
+                        (guess.empty() ? std::string() : "; did you mean '" + guess + "'?"),
+                    {{"field", "template"}, {"value", request.template_name}, {"allowed", known}, {"did_you_mean", guess}});
     }
     SessionIds ids{"s-" + make_uuid(*impl->env.random).substr(0, 18), make_uuid(*impl->env.random),
                    make_uuid(*impl->env.random)};

@@ -42,7 +42,7 @@ def root(
     context.options.config = config
 
 
-@app.command()
+@app.command(epilog="Example:  infra-sdk version -o json")
 def version(output: Output = Format.table) -> None:
     """Print the version."""
     import infrastructure_sdk as isdk
@@ -53,7 +53,7 @@ def version(output: Output = Format.table) -> None:
         show_one({"name": "infra-sdk", "version": isdk.__version__}, output, key="version")
 
 
-@app.command()
+@app.command(epilog="Example:  infra-sdk doctor")
 def doctor(output: Output = Format.table) -> None:
     """Look at this host: what works, what it means, what to do. Exit code 1 when something is broken."""
     from infrastructure_sdk import exceptions
@@ -69,7 +69,7 @@ def doctor(output: Output = Format.table) -> None:
         raise typer.Exit(1)
 
 
-@template_app.command("list")
+@template_app.command("list", epilog="Example:  infra-sdk template list -o yaml")
 def template_list(output: Output = Format.table) -> None:
     """The templates that sessions may be made of."""
     rows = context.run(_templates)
@@ -82,18 +82,24 @@ async def _templates(sdk: object) -> list[dict[str, object]]:
     return [dict(item) for item in sdk.templates.list()]  # type: ignore[attr-defined]
 
 
-@config_app.command("show")
+@config_app.command("show", epilog="Example:  infra-sdk --config site.yaml config show -o json")
 def config_show(output: Output = Format.yaml) -> None:
-    """The configuration in force; secrets are not shown."""
+    """The configuration in force; secrets are not shown. `-o name` lists the options that are set."""
     from infrastructure_sdk import exceptions
 
     try:
-        show_one(context.make_config().to_dict(), output, key="store")
+        config = context.make_config()
     except exceptions.InfrastructureSDKError as error:
         context.fail(error)
+    document = config.to_dict()
+    if output is Format.name:
+        paths = (f"{section}.{option}" for section, options in document.items() for option in options)
+        show([{"path": path} for path in paths if config.origin(path) != "default"], {}, output, key="path")
+    else:
+        show_one(document, output)
 
 
-@config_app.command("schema")
+@config_app.command("schema", epilog="Example:  infra-sdk config schema > infra-sdk.schema.json")
 def config_schema() -> None:
     """The JSON Schema of configuration files."""
     from infrastructure_sdk.config import InfraSDKConfig
@@ -101,7 +107,7 @@ def config_schema() -> None:
     show_one(InfraSDKConfig.schema(), Format.json)
 
 
-@config_app.command("reference")
+@config_app.command("reference", epilog="Example:  infra-sdk config reference > configuration.md")
 def config_reference() -> None:
     """Every option with its default, unit and environment variable, as Markdown."""
     from infrastructure_sdk.config import InfraSDKConfig
@@ -111,4 +117,4 @@ def config_reference() -> None:
 
 def main() -> None:
     """Entry point of `infra-sdk`."""
-    app()
+    app(prog_name="infra-sdk")

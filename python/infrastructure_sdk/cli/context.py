@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from infrastructure_sdk import exceptions
-from infrastructure_sdk.cli.output import console
+from infrastructure_sdk.cli.output import console, harmless
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and change nothing.")]
 T = TypeVar("T")
 
 
@@ -52,7 +53,9 @@ def exit_code(error: BaseException) -> int:
 def fail(error: BaseException, code: int | None = None) -> NoReturn:
     """Print an error for people and leave."""
     console(error=True).print("error:", style="bold red", end=" ")
-    print(str(error), file=sys.stderr)
+    print(harmless(str(error)), file=sys.stderr)
+    if remote := getattr(error, "context", {}).get("remote_message"):
+        print(f"the other side said: {harmless(remote)}", file=sys.stderr)
     raise typer.Exit(exit_code(error) if code is None else code)
 
 
@@ -74,16 +77,34 @@ def run(action: Callable[[Any], Awaitable[T]]) -> T:
     async def main() -> T:
         import infrastructure_sdk as isdk
 
-        async with isdk.InfrastructureSDK(config=make_config()) as sdk:
-            return await action(sdk)
+        config = make_config()
+        with isdk.logging.written(config.logging):
+            async with isdk.InfrastructureSDK(config=config) as sdk:
+                return await action(sdk)
 
     try:
         return asyncio.run(main())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(128 + signal.SIGINT) from None
-    except exceptions.InfrastructureSDKError as error:
+    except (exceptions.InfrastructureSDKError, OSError) as error:
         fail(error)
+
+
+def checked_duration(value: str, param: typer.CallbackParam) -> str:
+    """A parameter that is a duration; a wrong one is refused before anything is begun."""
+    from infrastructure_sdk import _core
+
+    try:
+        _core.parse_duration(value, str(param.name))
+    except exceptions.ValidationError as error:
+        fail(error)
+    return value
+
+
+def dry_run(text: str) -> None:
+    """Say what would be done."""
+    print(f"dry run: {text}; nothing was changed", file=sys.stderr)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ app = typer.Typer(help="Images: disks and boot files of VMs.", no_args_is_help=T
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 ImageDir = Annotated[Path | None, typer.Option(help="Where images are kept (INFRA_SDK_VM__IMAGE_DIRECTORY).")]
+Name = Annotated[str, typer.Argument(help="The image's name.", metavar="NAME")]
 T = TypeVar("T")
 
 
@@ -65,7 +66,7 @@ def _progress() -> tuple[Callable[[str, int, int | None], None], Callable[[], No
 
 @app.command(epilog="Example:  infra-sdk image build linux-tiny")
 def build(
-    name: Annotated[str, typer.Argument(help="linux-tiny")],
+    name: Annotated[str, typer.Argument(help="linux-tiny", metavar="NAME")],
     image_dir: ImageDir = None,
     output: Output = Format.table,
 ) -> None:
@@ -86,7 +87,7 @@ def build(
 
 @app.command("import", epilog="Example:  infra-sdk image import debian-12.qcow2 --name debian-12")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="A qcow2 or raw disk image.")],
+    file: Annotated[Path, typer.Argument(help="A qcow2 or raw disk image.", metavar="FILE")],
     name: Annotated[str | None, typer.Option(help="The image's name; the file's stem if absent.")] = None,
     image_dir: ImageDir = None,
     output: Output = Format.table,
@@ -104,7 +105,7 @@ def import_file(
     show_one(_guard(action).to_dict(), output, key="name")
 
 
-@app.command("list")
+@app.command("list", epilog="Example:  infra-sdk image list -o name")
 def list_images(image_dir: ImageDir = None, output: Output = Format.table) -> None:
     """The images that are there."""
     from infrastructure_sdk import images
@@ -113,17 +114,21 @@ def list_images(image_dir: ImageDir = None, output: Output = Format.table) -> No
     show(rows, {"name": "name", "version": "version", "os": "os", "created": "created_at"}, output, key="name")
 
 
-@app.command("show")
-def show_image(name: str, image_dir: ImageDir = None, output: Output = Format.table) -> None:
+@app.command("show", epilog="Example:  infra-sdk image show linux-tiny -o json")
+def show_image(name: Name, image_dir: ImageDir = None, output: Output = Format.table) -> None:
     """Everything about one image."""
     from infrastructure_sdk import images
 
     show_one(_guard(lambda: images.show_image(_directory(image_dir), name)).to_dict(), output, key="name")
 
 
-@app.command()
-def remove(name: str, image_dir: ImageDir = None) -> None:
+@app.command(epilog="Example:  infra-sdk image remove linux-tiny --dry-run")
+def remove(name: Name, image_dir: ImageDir = None, dry_run: context.DryRun = False) -> None:
     """Remove an image. VMs that were made from it keep running but cannot be started again."""
     from infrastructure_sdk import images
 
-    _guard(lambda: images.remove_image(_directory(image_dir), name))
+    if dry_run:
+        image = _guard(lambda: images.show_image(_directory(image_dir), name))
+        context.dry_run(f"{image.directory} would be removed")
+    else:
+        _guard(lambda: images.remove_image(_directory(image_dir), name))

@@ -7,17 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, console, show, show_one
+from infrastructure_sdk.cli.output import Format, console, harmless, show, show_one
 
 app = typer.Typer(help="Isolation: evidence, not claims.", no_args_is_help=True)
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 
 
-@app.command(epilog="Exit code 6 when the verdict is not at least what --require asks for.")
+@app.command(epilog="Example:  infra-sdk isolation check s-0123456789abcdef --require-isolated")
 def check(
-    session: Annotated[str, typer.Argument(metavar="SESSION")],
-    require: Annotated[bool, typer.Option("--require-isolated", help="Fail unless the verdict is isolated.")] = False,
+    session: Annotated[str, typer.Argument(help="The session's id.", metavar="SESSION")],
+    require: Annotated[
+        bool, typer.Option("--require-isolated", help="Exit code 6 unless the verdict is isolated.")
+    ] = False,
     output: Output = Format.table,
 ) -> None:
     """Look at a running session and judge what is proven."""
@@ -35,6 +37,6 @@ def check(
         columns = {"check": "check_id", "status": "status", "severity": "severity", "what was seen": "reason"}
         show(document["findings"], columns, output, key="check_id")
         for line in document["recommendations"]:
-            screen.print(f"- {line}")
+            screen.print(f"- {harmless(line)}")
     if require and report.verdict != "isolated":
         raise typer.Exit(6)

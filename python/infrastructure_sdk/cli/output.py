@@ -24,10 +24,26 @@ class Format(str, Enum):
 
 
 def console(*, error: bool = False) -> Console:
-    """A rich console without colour when the output is no terminal or NO_COLOR is set."""
+    """A rich console without escape codes when the output is no terminal or NO_COLOR is set.
+
+    Texts are shown as they are: square brackets and colons in them mean nothing, and for programs no line is folded.
+    """
     stream = sys.stderr if error else sys.stdout
-    plain = bool(os.environ.get("NO_COLOR")) or not stream.isatty()
-    return Console(file=stream, no_color=plain, highlight=False, soft_wrap=not stream.isatty())
+    terminal = stream.isatty()
+    return Console(
+        file=stream,
+        color_system="auto" if terminal and not os.environ.get("NO_COLOR") else None,
+        force_terminal=terminal,
+        width=None if terminal else 1_000_000,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def harmless(text: str) -> str:
+    """A text of a guest or of QEMU without what could steer the terminal."""
+    return "".join(c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def show(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], output: Format, *, key: str = "id") -> None:
@@ -91,4 +107,4 @@ def _text(value: Any) -> str:
         return " ".join(f"{k}={_text(v)}" for k, v in value.items()) or "-"
     if isinstance(value, list | tuple):
         return ", ".join(_text(item) for item in value) or "-"
-    return str(value)
+    return harmless(str(value))

@@ -17,7 +17,9 @@ app = typer.Typer(help="Sessions: one virtual machine each.", no_args_is_help=Tr
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 SessionId = Annotated[str, typer.Argument(help="The session's id.", metavar="SESSION")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the outcome.")]
-Timeout = Annotated[str, typer.Option(help="How long to wait, e.g. 90s or 5m.")]
+Timeout = Annotated[
+    str, typer.Option(help="How long to wait, e.g. 90s or 5m.", callback=context.checked_duration, metavar="DURATION")
+]
 
 COLUMNS = {
     "id": "id",
@@ -81,7 +83,7 @@ def show_one_or_row(document: dict[str, Any], output: Format) -> None:
         show_one(document, output)
 
 
-@app.command("list")
+@app.command("list", epilog="Example:  infra-sdk session list --user alice --state active -o json")
 def list_sessions(
     user: Annotated[str | None, typer.Option("--user", "-u", help="Only this user's.")] = None,
     state: Annotated[list[str] | None, typer.Option(help="Only these states; may be repeated.")] = None,
@@ -102,7 +104,7 @@ def list_sessions(
     show(context.run(action), COLUMNS, output)
 
 
-@app.command("show")
+@app.command("show", epilog="Example:  infra-sdk session show s-0123456789abcdef -o yaml")
 def show_session(session: SessionId, output: Output = Format.table) -> None:
     """Everything about one session."""
 
@@ -120,14 +122,18 @@ def show_session(session: SessionId, output: Output = Format.table) -> None:
 def execute(
     session: SessionId,
     command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
-    timeout: Timeout = "60s",
+    timeout: Annotated[str, typer.Option(help="When the command is killed, e.g. 90s.", metavar="DURATION")] = "60s",
     stdin: Annotated[bool, typer.Option("--stdin", "-i", help="Send this command's standard input along.")] = False,
 ) -> None:
-    """Run a command in the guest. Its exit code is passed through; 125 is our own failure."""
+    """Run a command in the guest. Its exit code is passed through; 125 is our own failure.
+
+    Options come before SESSION: what follows it is the command's.
+    """
     data = sys.stdin.buffer.read() if stdin else b""
+    words = command[1:] if command[0] == "--" else command
 
     async def action(sdk: Any) -> Any:
-        return await (await sdk.sessions.get(session)).exec(command, stdin=data, timeout=timeout)
+        return await (await sdk.sessions.get(session)).exec(words, stdin=data, timeout=timeout)
 
     try:
         result = context.run(action)
@@ -141,7 +147,10 @@ def execute(
 
 
 @app.command(epilog="Example:  infra-sdk session cp notes.txt s-0123456789abcdef:/root/notes.txt")
-def cp(source: str, target: str) -> None:
+def cp(
+    source: Annotated[str, typer.Argument(help="A local file or SESSION:/path.", metavar="SOURCE")],
+    target: Annotated[str, typer.Argument(help="SESSION:/path or a local file.", metavar="TARGET")],
+) -> None:
     """Copy a file into a guest or out of it; the guest's side is SESSION:/path."""
     inward = ":" in target and not Path(target).exists()
     session, _, path = (target if inward else source).partition(":")
@@ -157,13 +166,10 @@ def cp(source: str, target: str) -> None:
         else:
             Path(target).write_bytes(await files.get(path))
 
-    try:
-        context.run(action)
-    except OSError as error:
-        context.fail(error)
+    context.run(action)
 
 
-@app.command()
+@app.command(epilog="Example:  infra-sdk session screenshot s-0123456789abcdef desktop.png")
 def screenshot(
     session: SessionId,
     file: Annotated[Path, typer.Argument(help="Where the PNG goes.")] = Path("screenshot.png"),
@@ -177,22 +183,34 @@ def screenshot(
     print(file)
 
 
-@app.command()
+@app.command(epilog="Example:  infra-sdk session suspend s-0123456789abcdef --timeout 2m")
 def suspend(session: SessionId, timeout: Timeout = "5m", output: Output = Format.table) -> None:
     """Save the VM's memory to a file and free its CPU and RAM."""
     show_one_or_row(context.run(lambda sdk: _verb(sdk, session, "suspend", timeout)), output)
 
 
-@app.command()
+@app.command(epilog="Example:  infra-sdk session resume s-0123456789abcdef")
 def resume(session: SessionId, timeout: Timeout = "5m", output: Output = Format.table) -> None:
     """Bring a suspended session back as it was."""
     show_one_or_row(context.run(lambda sdk: _verb(sdk, session, "resume", timeout)), output)
 
 
-@app.command()
-def terminate(session: SessionId, timeout: Timeout = "5m", output: Output = Format.table) -> None:
+@app.command(epilog="Example:  infra-sdk session terminate s-0123456789abcdef --dry-run")
+def terminate(
+    session: SessionId, timeout: Timeout = "5m", dry_run: context.DryRun = False, output: Output = Format.table
+) -> None:
     """End a session and remove everything of its VM; done when death was observed."""
-    show_one_or_row(context.run(lambda sdk: _verb(sdk, session, "terminate", timeout)), output)
+    if not dry_run:
+        show_one_or_row(context.run(lambda sdk: _verb(sdk, session, "terminate", timeout)), output)
+        return
+
+    async def action(sdk: Any) -> dict[str, Any]:
+        return dict((await sdk.sessions.get(session)).to_dict())
+
+    document = context.run(action)
+    ended = document["state"] == "terminated"
+    context.dry_run("it is terminated already" if ended else f"VM {document['vm_id']} and its disk would be removed")
+    show_one_or_row(document, output)
 
 
 async def _verb(sdk: Any, session_id: str, verb: str, timeout: str) -> dict[str, Any]:
@@ -202,9 +220,11 @@ async def _verb(sdk: Any, session_id: str, verb: str, timeout: str) -> dict[str,
     return dict(session.to_dict())
 
 
-@app.command()
+@app.command(epilog="Example:  infra-sdk session extend s-0123456789abcdef 2h")
 def extend(
-    session: SessionId, by: Annotated[str, typer.Argument(help="e.g. 2h")], output: Output = Format.table
+    session: SessionId,
+    by: Annotated[str, typer.Argument(help="e.g. 2h", callback=context.checked_duration, metavar="DURATION")],
+    output: Output = Format.table,
 ) -> None:
     """Let a session live longer."""
 
@@ -216,7 +236,7 @@ def extend(
     show_one_or_row(context.run(action), output)
 
 
-@app.command()
+@app.command(epilog="Example:  infra-sdk session touch s-0123456789abcdef")
 def touch(session: SessionId, output: Output = Format.table) -> None:
     """Note that the session is in use."""
 
@@ -228,11 +248,15 @@ def touch(session: SessionId, output: Output = Format.table) -> None:
     show_one_or_row(context.run(action), output)
 
 
-@app.command()
+@app.command(epilog="Example:  infra-sdk session events s-0123456789abcdef -o json")
 def events(session: SessionId, output: Output = Format.table) -> None:
     """What happened to a session, in order."""
 
     async def action(sdk: Any) -> list[dict[str, Any]]:
-        return [dict(event) for event in await (await sdk.sessions.get(session)).events()]
+        found: list[dict[str, Any]] = []
+        handle = await sdk.sessions.get(session)
+        while page := await handle.events(after=found[-1]["sequence"] if found else 0):
+            found += [dict(event) for event in page]
+        return found
 
     show(context.run(action), {"time": "time", "event": "type", "what": "data"}, output, key="type")

@@ -64,7 +64,13 @@ def run(command: Sequence[str], *, cwd: Path | None = None, confined: bool = Fal
     arguments = [find_tool(command[0]), *command[1:]]
     try:
         done = subprocess.run(
-            arguments, cwd=cwd, capture_output=True, text=True, timeout=timeout, preexec_fn=limit if confined else None
+            arguments,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            preexec_fn=limit if confined else None,
         )
     except subprocess.TimeoutExpired:
         raise ProviderError(f"{command[0]} did not end within {timeout:.0f} s") from None

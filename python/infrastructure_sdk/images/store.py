@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import fcntl
 import hashlib
 import json
 import os
@@ -10,12 +12,12 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
-from infrastructure_sdk.exceptions import NotFoundError, ProviderError, ValidationError
+from infrastructure_sdk.exceptions import InfrastructureSDKError, NotFoundError, StoreError, ValidationError
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 SCHEMA = 1
@@ -48,7 +50,7 @@ class Image:
 
     name: str
     directory: Path
-    manifest: Mapping[str, Any]
+    manifest: Mapping[str, Any] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest and where it is."""
@@ -82,25 +84,40 @@ def show_image(image_dir: Path, name: str) -> Image:
     ValidationError
         If the name or the manifest is wrong.
     """
-    directory = Path(image_dir) / check_name(name)
+    directory = _folder_of(image_dir, name)
     try:
         manifest = json.loads((directory / "manifest.json").read_text())
-    except FileNotFoundError:
-        known = ", ".join(image.name for image in list_images(image_dir)) or "none"
-        raise NotFoundError(
-            f"there is no image {name!r} in {image_dir} (there: {known}); "
-            f"make it with `infra-sdk image build {name}` or `infra-sdk image import FILE --name {name}`",
-            context={"field": "image", "value": name},
-        ) from None
-    except (ValueError, OSError) as error:
-        raise ValidationError(f"the manifest of image {name!r} cannot be read: {error}") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise _broken(name, f"cannot be read: {error}") from error
     if (
         not isinstance(manifest, dict)
         or manifest.get("schema") != SCHEMA
         or not isinstance(manifest.get("files"), dict)
     ):
-        raise ValidationError(f"the manifest of image {name!r} is not of schema {SCHEMA}; build or import it again")
+        raise _broken(name, f"is not of schema {SCHEMA}")
     return Image(name, directory, manifest)
+
+
+def _folder_of(image_dir: Path, name: str) -> Path:
+    directory = Path(image_dir) / check_name(name)
+    if (directory / "manifest.json").is_file():
+        return directory
+    known = [image.name for image in list_images(image_dir)]
+    guess = next(iter(difflib.get_close_matches(name, known, 1)), "")
+    make = "build linux-tiny" if name == "linux-tiny" else f"import FILE --name {name}"
+    raise NotFoundError(
+        f"there is no image {name!r} in {image_dir} (there: {', '.join(known) or 'none'}); "
+        + (f"did you mean {guess!r}? " if guess else "")
+        + f"`infra-sdk image {make}` makes it",
+        context={"field": "image", "value": name, "allowed": known, "did_you_mean": guess},
+    )
+
+
+def _broken(name: str, why: str) -> ValidationError:
+    return ValidationError(
+        f"the manifest of image {name!r} {why}; build or import it again, or remove it",
+        context={"field": "manifest", "value": name},
+    )
 
 
 def list_images(image_dir: Path) -> list[Image]:
@@ -110,23 +127,24 @@ def list_images(image_dir: Path) -> list[Image]:
     found = []
     for entry in sorted(Path(image_dir).iterdir()):
         if (entry / "manifest.json").is_file():
-            with contextlib.suppress(ValidationError):
+            with contextlib.suppress(ValidationError, NotFoundError):
                 found.append(show_image(image_dir, entry.name))
     return found
 
 
 def remove_image(image_dir: Path, name: str) -> None:
-    """Remove an image and all its files.
+    """Remove an image and all its files, also one whose manifest is broken.
 
     Raises
     ------
     NotFoundError
         If there is none.
+    StoreError
+        If the image directory cannot be written.
     """
-    image = show_image(image_dir, name)
-    doomed = Path(tempfile.mkdtemp(prefix=".removed-", dir=image_dir))
-    os.rename(image.directory, doomed / name)
-    shutil.rmtree(doomed)
+    directory = _folder_of(image_dir, name)
+    with _writing(Path(image_dir)), _scratch(Path(image_dir), ".removed-") as doomed:
+        os.rename(directory, doomed / name)
 
 
 def verify_image(image_dir: Path, name: str) -> Image:
@@ -139,8 +157,11 @@ def verify_image(image_dir: Path, name: str) -> Image:
     """
     image = show_image(image_dir, name)
     for part, entry in image.manifest["files"].items():
+        if not isinstance(entry, dict) or Path(str(entry.get("path"))).name != entry.get("path"):
+            raise _broken(name, f"has no file name for {part}")
         path = image.directory / entry["path"]
-        if not path.is_file() or path.stat().st_size != entry["size_bytes"] or sha256_of(path) != entry["sha256"]:
+        whole = path.is_file() and not path.is_symlink() and path.stat().st_size == entry.get("size_bytes")
+        if not whole or sha256_of(path) != entry.get("sha256"):
             raise ValidationError(
                 f"image {name!r}: {part} is not what was built; build or import it again",
                 context={"field": part, "value": str(path)},
@@ -163,17 +184,12 @@ def new_image(image_dir: Path, name: str) -> Iterator[Path]:
 
     Raises
     ------
-    ProviderError
-        If the image directory cannot be written.
+    StoreError
+        If the image directory cannot be written or is full.
     """
     check_name(name)
-    image_dir = Path(image_dir)
-    try:
-        image_dir.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".new-", dir=image_dir))
-    except OSError as error:
-        raise ProviderError(f"the image directory {image_dir} cannot be written: {error}") from error
-    try:
+    image_dir = Path(image_dir).absolute()
+    with _writing(image_dir), _scratch(image_dir, ".new-") as scratch:
         place = scratch / name
         place.mkdir()
         yield place
@@ -184,8 +200,46 @@ def new_image(image_dir: Path, name: str) -> Iterator[Path]:
         if target.exists():
             os.rename(target, scratch / ".old")
         os.rename(place, target)
+
+
+@contextlib.contextmanager
+def _writing(image_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, InfrastructureSDKError):  # our timeouts are OSErrors too
+            raise
+        raise StoreError(
+            f"the image directory {image_dir} cannot be used: {error}; free some space, or choose another with "
+            "vm.image_directory or --image-dir",
+            context={"field": "vm.image_directory", "value": str(image_dir)},
+        ) from error
+
+
+@contextlib.contextmanager
+def _scratch(image_dir: Path, prefix: str) -> Iterator[Path]:
+    """A folder in the image directory that vanishes at the end; those of processes that were killed vanish first."""
+    image_dir.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as own:
+        # Nobody may find the new folder before it is locked.
+        with _locked(image_dir, wait=True):
+            for old in [*image_dir.glob(".new-*"), *image_dir.glob(".removed-*")]:
+                with contextlib.suppress(OSError), _locked(old, wait=False):
+                    shutil.rmtree(old)
+            scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=image_dir))
+            own.callback(shutil.rmtree, scratch, ignore_errors=True)
+            own.enter_context(_locked(scratch, wait=False))
+        yield scratch
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, wait: bool) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(descriptor)
 
 
 def file_entry(path: Path, **more: Any) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""The examples and the notebook run as they are, and leave nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from processes import end_processes_in, processes_in
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NOTEBOOKS = sorted((EXAMPLES / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Where an example makes its temporary directories. It must be empty at the end."""
+    with tempfile.TemporaryDirectory(prefix="isdk-examples-") as place:
+        yield Path(place)
+        end_processes_in(Path(place))
+
+
+@pytest.fixture
+def environment(scratch: Path, image_dir: Path, tmp_path: Path) -> dict[str, str]:
+    """Nothing is read from or written to the user's home."""
+    return {
+        **os.environ,
+        "INFRA_SDK_VM__IMAGE_DIRECTORY": str(image_dir),
+        "TMPDIR": str(scratch),
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "jupyter"),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+
+
+def nothing_is_left(scratch: Path) -> bool:
+    return not processes_in(scratch) and not list(scratch.iterdir())
+
+
+def outputs(notebook: Any) -> list[Any]:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert outputs(notebook) == []
+    assert all(cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.integration
+def test_the_first_notebook_shows_what_it_promises(
+    environment: dict[str, str], scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    notebook = nbformat.read(EXAMPLES / "notebooks/01_first_session.ipynb", as_version=4)
+    client = NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute(env=environment)
+    found = outputs(notebook)
+    data = [output.data for output in found if "data" in output]
+    printed = "".join(output.text for output in found if output.output_type == "stream" and output.name == "stdout")
+    assert [output for output in found if output.output_type == "error" or output.get("name") == "stderr"] == []
+    (picture,) = [item["image/png"] for item in data if "image/png" in item]
+    assert picture.startswith("iVBORw0KGgo")
+    pages = [item["text/html"] for item in data if "text/html" in item]
+    assert any("alice" in page and "active" in page for page in pages)
+    assert any("CMP-01" in page and "<details>" in page for page in pages)
+    (table,) = [item["text/markdown"] for item in data if "text/markdown" in item]
+    for event in ("created", "ready", "suspended", "resumed"):
+        assert f"`session.lifecycle.{event}`" in table
+    for line in ("Linux ", "suspended\nactive\nwritten before", "terminated (request), virtual machines left: 0"):
+        assert line in printed
+    assert nothing_is_left(scratch)
+
+
+@pytest.mark.integration
+def test_the_first_example_runs(environment: dict[str, str], scratch: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "python/01_first_session.py"), "--picture", str(picture)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    for line in ("CMP-01", "terminated (request)", "no process, socket or file is left"):
+        assert line in done.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert nothing_is_left(scratch)
