@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include <unistd.h>
 
@@ -33,7 +34,8 @@ static isdk::Task<void> first_session(isdk::Environment environment, isdk::Confi
     std::printf("exec:       %s", result.stdout_data.c_str());
     co_await sessions.write_file(session.id, "/tmp/note", "kept in memory", call);
 
-    auto report = co_await sdk->validate_isolation(session.id, {}, call);
+    std::vector<isdk::Layer> every_layer;  // empty = all
+    auto report = co_await sdk->validate_isolation(session.id, every_layer, call);
     std::printf("isolation:  %s, %.0f to %.0f of 100\n", isdk::name_of(report.score.verdict), report.score.lower,
                 report.score.upper);
 
