@@ -3,6 +3,7 @@
 
 #include <stop_token>
 #include <string>
+#include <utility>
 
 #include <infrastructure_sdk/clock.hpp>
 
@@ -32,6 +33,11 @@ private:
 
 /// What every asynchronous operation is given: how long, who may stop it, whom it belongs to.
 struct Call {
+    // Constructors, because g++ 12 destroys a temporary aggregate of a co_await expression twice.
+    Call() {}
+    Call(Deadline deadline, std::stop_token stop = {}, std::string correlation_id = {})
+        : deadline(deadline), stop(std::move(stop)), correlation_id(std::move(correlation_id)) {}
+
     Deadline deadline;
     std::stop_token stop;
     std::string correlation_id;
