@@ -64,7 +64,6 @@ agent() {
     while :; do qemu-ga -m virtio-serial -p /dev/${port##*/} -t /run; sleep 1; done
   done
 }
-agent >/dev/null 2>&1 &
 load virtio_blk virtio-rng failover net_failover virtio_net virtio_balloon
 ip link set lo up
 for word in $(cat /proc/cmdline); do
@@ -80,6 +79,8 @@ banner() {
   echo
 }
 banner >/dev/tty1; banner >/dev/ttyS0
+# Last: who is answered finds disk, network and console ready.
+agent >/dev/null 2>&1 &
 while :; do setsid sh -c 'exec sh -l </dev/ttyS0 >/dev/ttyS0 2>&1'; sleep 1; done &
 while :; do setsid cttyhack sh -l </dev/tty1 >/dev/tty1 2>&1; sleep 1; done
 """
