@@ -74,7 +74,8 @@ TEST(IsolationScoreExamples, VerdictsTakePrecedenceForEveryCombination) {
         bool serious[3] = {}, minor[3] = {};
         for (int i = 0, rest = combination; i < 4; ++i, rest /= 3) {
             findings.push_back(make_finding(*checks[i], statuses[rest % 3], now));
-            (i < 2 ? serious : minor)[rest % 3] = true;
+            if (i < 2) serious[rest % 3] = true;
+            else minor[rest % 3] = true;
         }
         auto expected = serious[1]                                             ? Verdict::not_isolated
                         : serious[2]                                           ? Verdict::unproven
