@@ -137,6 +137,27 @@ void bind_sdk(py::module_& module) {
                                           [parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().create(parsed, call); },
                                           session_dict);
              })
+        .def("plan",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, Text request) {
+                 auto parsed = session_request_from_json(parse(request));
+                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
+                                          [parsed](InfrastructureSDK& sdk, Call) { return sdk.sessions().plan(parsed); },
+                                          session_dict);
+             })
+        .def("can_create",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, Text request) {
+                 auto parsed = session_request_from_json(parse(request));
+                 return call_sdk<std::optional<Denial>>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [parsed](InfrastructureSDK& sdk, Call) { return sdk.sessions().can_create(parsed); },
+                     [](const std::optional<Denial>& denial) -> py::object { return denial ? as_dict(*denial) : py::none(); });
+             })
+        .def("usage",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id) {
+                 return call_sdk<std::vector<UsageLine>>(self, queue, future, timeout_s, correlation_id,
+                                                         [](InfrastructureSDK& sdk, Call) { return sdk.sessions().usage(); },
+                                                         [](const std::vector<UsageLine>& lines) { return as_list(lines); });
+             })
         .def("get",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
                  return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,

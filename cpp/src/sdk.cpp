@@ -57,6 +57,18 @@ std::map<std::string, Template> load_templates(const Config& config) {
     return templates;
 }
 
+/// A path that is set and cannot be read fails the start: limits are never silently off.
+std::vector<Limit> load_limits(const Config& config) {
+    auto path = config.text("session.limits_file");
+    if (path.empty()) return {};
+    std::ifstream file(path, std::ios::binary);
+    std::string yaml((std::istreambuf_iterator<char>(file)), {});
+    if (!file)
+        throw Error(Errc::configuration, "session.limits_file: '" + path + "' cannot be read",
+                    {{"field", "session.limits_file"}, {"value", path}});
+    return parse_limits(yaml, path);
+}
+
 /// Another short-lived owner is waited for; a long-lived one is named when the patience ends.
 Task<OwnerLock> take_lock(Environment environment, std::string directory, Call call) {
     Duration pause = std::chrono::milliseconds(20);
@@ -117,6 +129,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         throw Error(Errc::unsupported, "providers.default: '" + name + "' is not part of this build; allowed: qemu",
                     {{"field", "providers.default"}, {"value", name}, {"allowed", "qemu"}, {"capability", "provider"}});
     auto templates = load_templates(config);
+    auto limits = load_limits(config);
     auto directory = state_directory(config);
     Call patience = call.within(Deadline::after(*environment.clock, config.duration("store.lock_timeout")));
     auto lock = co_await take_lock(environment, directory, patience);
@@ -138,6 +151,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         engine.resume_timeout = impl.config.duration("session.resume_timeout");
         engine.terminate_timeout = impl.config.duration("session.terminate_timeout");
         engine.templates = impl.templates;
+        engine.limits = std::move(limits);
         engine.isolation_gate = [&impl](VmId vm, Call gate_call) -> Task<bool> {
             IsolationSubject subject{{}, vm, impl.provider->evidence(vm)};
             std::vector<IsolationSubject> nobody;

@@ -12,7 +12,7 @@ from infrastructure_sdk.config import InfraSDKConfig
 from infrastructure_sdk.exceptions import InvalidTransitionError
 from infrastructure_sdk.isolation import IsolationEngine
 from infrastructure_sdk.session import UserSessionManager
-from infrastructure_sdk.vm import TemplateCatalogue, VMLifecycleController
+from infrastructure_sdk.vm import LimitCatalogue, TemplateCatalogue, VMLifecycleController
 
 __all__ = ["InfrastructureSDK"]
 
@@ -60,6 +60,7 @@ class InfrastructureSDK:
         self.vms = VMLifecycleController(self)
         self.isolation = IsolationEngine(self)
         self.templates = TemplateCatalogue(self)
+        self.limits = LimitCatalogue(self)
 
     async def open(self) -> InfrastructureSDK:
         """Take the state directory, open the store, adopt what runs.

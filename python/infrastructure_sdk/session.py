@@ -381,6 +381,16 @@ class Session:
         return await self._sdk._call(lambda native: getattr(native, verb), self.id, *arguments, timeout=timeout)
 
 
+def _as_text(request: SessionRequest) -> str:
+    if not isinstance(request, SessionRequest):
+        raise ValidationError("create: a SessionRequest is needed", context={"field": "request"})
+    try:
+        return json.dumps(request.to_dict())
+    except (TypeError, ValueError) as error:
+        why = f"create: the request cannot be written as JSON: {error}"
+        raise ValidationError(why, context={"field": "request", "value": repr(request)}) from error
+
+
 class UserSessionManager:
     """Creates and finds sessions."""
 
@@ -396,15 +406,43 @@ class UserSessionManager:
             If a field is wrong; the message names it, its value and what is allowed.
         NotFoundError
             If there is no such template or its image was not built.
+        AdmissionDeniedError
+            If a limit does not let it in; the message names the limit, what is in use and by whom.
         """
-        if not isinstance(request, SessionRequest):
-            raise ValidationError("create: a SessionRequest is needed", context={"field": "request"})
-        try:
-            text = json.dumps(request.to_dict())
-        except (TypeError, ValueError) as error:
-            why = f"create: the request cannot be written as JSON: {error}"
-            raise ValidationError(why, context={"field": "request", "value": repr(request)}) from error
+        text = _as_text(request)
         return Session(self._sdk, await self._sdk._call(lambda native: native.create, text))
+
+    async def plan(self, request: SessionRequest) -> Mapping[str, Any]:
+        """The document of the session that `create` would record, after the same checks; nothing is recorded.
+
+        Its ids, addresses and times are examples: `create` chooses its own.
+
+        Raises
+        ------
+        ValidationError, NotFoundError
+            As `create` does.
+        """
+        text = _as_text(request)
+        found: Mapping[str, Any] = await self._sdk._call(lambda native: native.plan, text)
+        return found
+
+    async def can_create(self, request: SessionRequest) -> Mapping[str, Any] | None:
+        """Whether admission would let the request in now; nothing is taken.
+
+        Returns
+        -------
+        Mapping or None
+            None if it would. Else why not: ``limit`` (scope, subject, resource, value), ``subject``, ``in_use``,
+            ``requested``, ``holders`` (session ids, at most 10), ``holder_count`` and a ``message`` for people.
+
+        Raises
+        ------
+        ValidationError, NotFoundError
+            As `create` does, for what is not a limit.
+        """
+        text = _as_text(request)
+        found: Mapping[str, Any] | None = await self._sdk._call(lambda native: native.can_create, text)
+        return found
 
     async def get(self, session_id: str) -> Session:
         """One session.

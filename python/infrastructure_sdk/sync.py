@@ -37,6 +37,7 @@ __all__ = [
     "FileClient",
     "InfrastructureSDK",
     "IsolationEngine",
+    "LimitCatalogue",
     "ResourceSpec",
     "Screenshot",
     "Session",
@@ -168,6 +169,10 @@ class VMLifecycleController(_Twin, mirrors=_vm.VMLifecycleController):
     """What the provider has and can do."""
 
 
+class LimitCatalogue(_Twin, mirrors=_vm.LimitCatalogue):
+    """What users, tenants, templates and the host may hold."""
+
+
 class IsolationEngine(_Twin, mirrors=_isolation.IsolationEngine):
     """Looks at running sessions."""
 
@@ -197,6 +202,7 @@ _TWINS: dict[type, type[_Twin]] = {
     _session.FileClient: FileClient,
     _session.Session: Session,
     _session.UserSessionManager: UserSessionManager,
+    _vm.LimitCatalogue: LimitCatalogue,
     _vm.VMLifecycleController: VMLifecycleController,
     _isolation.IsolationEngine: IsolationEngine,
 }

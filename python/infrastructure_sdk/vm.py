@@ -12,7 +12,7 @@ from infrastructure_sdk.config import InfraSDKConfig
 if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
 
-__all__ = ["TemplateCatalogue", "VMLifecycleController", "doctor"]
+__all__ = ["LimitCatalogue", "TemplateCatalogue", "VMLifecycleController", "doctor"]
 
 
 class VMLifecycleController:
@@ -46,6 +46,18 @@ class TemplateCatalogue:
     def list(self) -> list[Mapping[str, Any]]:
         """All templates, by name."""
         found: list[Mapping[str, Any]] = self._sdk._opened().templates()
+        return found
+
+
+class LimitCatalogue:
+    """What users, tenants, templates and the host may hold (``session.limits_file``)."""
+
+    def __init__(self, sdk: InfrastructureSDK) -> None:
+        self._sdk = sdk
+
+    async def usage(self) -> list[Mapping[str, Any]]:
+        """A dict for each limit: ``limit``, ``subject``, ``in_use``, ``free``, ``holder_count``."""
+        found: list[Mapping[str, Any]] = await self._sdk._call(lambda native: native.usage)
         return found
 
 

@@ -616,6 +616,52 @@ def test_every_view_of_a_session_in_every_format(
     assert [session["id"] for session in loaded("session", "list", "--all")] == [name]
 
 
+def test_a_dry_run_of_create_checks_everything_and_changes_nothing(
+    infra: Command, image_dir: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["session", "create", "--user", "alice", "--dry-run", "-o", "json"]
+    said = infra(*words)
+    assert said.code == 3
+    assert "infra-sdk image build linux-tiny" in said.err
+    monkeypatch.setenv("INFRA_SDK_VM__IMAGE_DIRECTORY", str(image_dir))
+    said = infra(*words, "--memory", "256Mi", "--tag", "team=red", "--ttl", "1h")
+    assert said.code == 0, said.err
+    planned = json.loads(said.out)
+    assert (planned["user_id"], planned["state"], planned["tags"]) == ("alice", "pending", {"team": "red"})
+    assert (planned["resources"]["memory"], planned["template"]) == ("256Mi", "linux-tiny")
+    assert "nothing was changed" in said.err
+    for more, code in ((["--ttl", "9999h"], 2), (["--memory", "1Mi"], 2), (["--template", "linux-tinny"], 3)):
+        assert infra(*words, *more).code == code
+    assert list(state_dir.iterdir()) == []
+
+
+def test_limits_refuse_what_does_not_fit_and_show_their_use(
+    infra: Command, image_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("limits:\n  - {scope: user, subject: '*', sessions: 1}\n  - {scope: host, memory: 64Mi}\n")
+    monkeypatch.setenv("INFRA_SDK_VM__IMAGE_DIRECTORY", str(image_dir))
+    monkeypatch.setenv("INFRA_SDK_SESSION__LIMITS_FILE", str(limits))
+    said = infra("session", "create", "--user", "alice")
+    assert said.code == 5
+    assert "64Mi" in said.err and "128Mi" in said.err
+    said = infra("limits", "list", "-o", "json")
+    assert said.code == 0, said.err
+    lines = json.loads(said.out)
+    assert [(line["limit"]["scope"], line["limit"]["resource"], line["holder_count"]) for line in lines] == [
+        ("user", "sessions", 0),
+        ("host", "memory", 0),
+    ]
+    limits.write_text("limits:\n  - {scope: user, sesions: 1}\n")
+    said = infra("limits", "list")
+    assert said.code == 2
+    assert "sessions" in said.err
+    monkeypatch.setenv("INFRA_SDK_SESSION__LIMITS_FILE", str(tmp_path / "none.yaml"))
+    said = infra("limits", "list")
+    assert said.code == 2
+    assert "session.limits_file" in said.err
+
+
 # ---- logs ------------------------------------------------------------------------------------------------------------
 
 

@@ -100,6 +100,7 @@ def test_requests_refuse_what_they_do_not_know() -> None:
         (sync.FileClient, session.FileClient),
         (sync.DesktopClient, session.DesktopClient),
         (sync.VMLifecycleController, vm.VMLifecycleController),
+        (sync.LimitCatalogue, vm.LimitCatalogue),
         (sync.IsolationEngine, isolation_module.IsolationEngine),
         (sync.InfrastructureSDK, isdk.InfrastructureSDK),
     ],

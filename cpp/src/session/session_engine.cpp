@@ -7,6 +7,7 @@
 
 #include "core/async_tools.hpp"
 #include "core/did_you_mean.hpp"
+#include "session/reservation_ledger.hpp"
 #include "session/session_fsm.hpp"
 #include "session/session_plan.hpp"
 #include <infrastructure_sdk/duration.hpp>
@@ -50,6 +51,7 @@ struct LiveSession {
     Signal changed;
     bool writing = false;  // one commit at a time keeps versions in order
     bool driven = false;   // a worker is on it
+    bool may_be_alive = false;  // failed, and its VM's death was not observed
     std::stop_source work; // stops the worker's present step
 };
 using LivePtr = std::shared_ptr<LiveSession>;
@@ -57,7 +59,7 @@ using LivePtr = std::shared_ptr<LiveSession>;
 struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Impl(Environment e, std::shared_ptr<Store> s, std::shared_ptr<VmProvider> p, SessionEngineOptions o)
         : env(std::move(e)), store(std::move(s)), provider(std::move(p)), options(std::move(o)), tasks(env.executor),
-          clock_changed(env.executor) {}
+          clock_changed(env.executor), reservations(options.limits) {}
 
     Environment env;
     std::shared_ptr<Store> store;
@@ -66,6 +68,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     TaskGroup tasks;
     Signal clock_changed;
     std::map<std::string, LivePtr> live;
+    ReservationLedger reservations;
     bool closing = false;
 
     using Edit = std::function<bool(Session&, Batch&)>;
@@ -85,6 +88,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
         auto it = live.find(id);
         return it == live.end() ? nullptr : it->second;
     }
+    Session plan(const SessionRequest& request) const;
     Task<LivePtr> need(std::string id);
     Task<bool> update(LivePtr target, Edit edit);
     Task<bool> transition(LivePtr target, SessionInput input, Outcome outcome, std::string correlation_id,
@@ -95,6 +99,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> drive(LivePtr target);
     Task<Outcome> step(LivePtr target, Session session, Call call);
     Task<Outcome> provision(LivePtr target, Session session, Call call);
+    Task<VmStatus> look(VmId vm, Call call);
     Task<Outcome> end_vm(Session session, Call call);
     Task<void> expire();
     Task<void> adopt(LivePtr target, Call call);
@@ -155,6 +160,7 @@ Task<bool> SessionEngine::Impl::update(LivePtr target, Edit edit) {
 Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, Outcome outcome, std::string correlation_id,
                                            std::function<void(Session&)> also) {
     SessionState before{};
+    std::unique_ptr<ReservationLedger::Change> held;
     Edit edit = [&](Session& session, Batch& batch) {
         auto next = next_state(session.state, input);
         if (!next) return false;
@@ -189,9 +195,12 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
         if (session.termination_reason) data["termination_reason"] = name_of(*session.termination_reason);
         batch.events.push_back({0, now(), event_type(before, *next), session.id, session.execution_id, correlation_id,
                                 data.dump(-1, ' ', false, json::error_handler_t::replace)});
+        target->may_be_alive = *next == SessionState::failed && (target->may_be_alive || input == SessionInput::terminate_failed);
+        held = reservations.change(session, batch, target->may_be_alive);
         return true;
     };
     bool done = co_await update(target, edit);
+    if (held) held->committed();
     if (done)
         log(target->session.state == SessionState::failed ? LogLevel::error : LogLevel::info, "session changed state",
             target->session,
@@ -203,10 +212,9 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
 
 // ---- verbs ---------------------------------------------------------------------------------------------------------
 
-Task<Session> SessionEngine::create(SessionRequest request, Call call) {
-    auto impl = impl_;
-    if (impl->closing) throw Error(Errc::cancelled, "the session engine is closed");
-    const auto& templates = impl->options.templates;
+/// A request that cannot become a VM is refused before anything is recorded.
+Session SessionEngine::Impl::plan(const SessionRequest& request) const {
+    const auto& templates = options.templates;
     auto source = templates.find(request.template_name);
     if (source == templates.end()) {
         std::string known;
@@ -221,26 +229,49 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
                         (guess.empty() ? std::string() : "; did you mean '" + guess + "'?"),
                     {{"field", "template"}, {"value", request.template_name}, {"allowed", known}, {"did_you_mean", guess}});
     }
-    SessionIds ids{"s-" + make_uuid(*impl->env.random).substr(0, 18), make_uuid(*impl->env.random),
-                   make_uuid(*impl->env.random)};
+    SessionIds ids{"s-" + make_uuid(*env.random).substr(0, 18), make_uuid(*env.random), make_uuid(*env.random)};
     ids.session.erase(std::remove(ids.session.begin() + 2, ids.session.end(), '-'), ids.session.end());
-    auto session = plan_session(request, source->second, ids, {impl->options.default_ttl, impl->options.maximum_ttl},
-                                impl->now());
-    session.provider = impl->provider->capabilities().provider;
-    session.accelerator = impl->provider->capabilities().accelerator;
-    // A request that cannot become a VM is refused before anything is recorded.
-    plan_vm(session, source->second, load_image(impl->options.image_directory, source->second.image));
+    auto session = plan_session(request, source->second, ids, {options.default_ttl, options.maximum_ttl}, now());
+    session.provider = provider->capabilities().provider;
+    session.accelerator = provider->capabilities().accelerator;
+    plan_vm(session, source->second, load_image(options.image_directory, source->second.image));
+    return session;
+}
+
+Task<Session> SessionEngine::plan(SessionRequest request) {
+    auto impl = impl_;
+    auto session = impl->plan(request);
+    if (auto denial = impl->reservations.check(session)) throw denial->to_error();
+    co_return session;
+}
+
+Task<std::optional<Denial>> SessionEngine::can_create(SessionRequest request) {
+    auto impl = impl_;
+    co_return impl->reservations.check(impl->plan(request));
+}
+
+Task<std::vector<UsageLine>> SessionEngine::usage() {
+    auto impl = impl_;
+    co_return impl->reservations.usage();
+}
+
+Task<Session> SessionEngine::create(SessionRequest request, Call call) {
+    auto impl = impl_;
+    if (impl->closing) throw Error(Errc::cancelled, "the session engine is closed");
+    auto session = impl->plan(request);
 
     Batch batch;
-    batch.puts.push_back({session_kind, session.id, json(session).dump(), 0});
+    auto held = impl->reservations.change(session, batch, false);
     batch.puts.push_back({intent_kind, session.id,
                           json{{"verb", "create"}, {"state", "pending"}, {"vm_id", session.vm_id.value},
                                {"execution_id", session.execution_id}, {"since", to_rfc3339(session.created_at)}}.dump(),
                           std::nullopt});
+    batch.puts.push_back({session_kind, session.id, json(session).dump(), 0});
     batch.events.push_back({0, session.created_at, "session.lifecycle.created", session.id, session.execution_id,
                             call.correlation_id, json{{"user_id", session.user_id}, {"template", session.template_name}}.dump()});
     auto result = co_await impl->store->commit(std::move(batch));
-    session.version = result.versions.front();
+    held->committed();
+    session.version = result.versions.back();
     auto target = std::make_shared<LiveSession>(session, impl->env.executor);
     impl->live[session.id] = target;
     impl->clock_changed.notify_all();
@@ -499,19 +530,21 @@ Task<Outcome> SessionEngine::Impl::step(LivePtr target, Session session, Call ca
         case SessionState::provisioning: co_return co_await provision(target, session, call);
         case SessionState::suspending: {
             auto within = call.within(budget(options.suspend_timeout));
-            Outcome failed{};
+            Outcome outcome{SessionInput::memory_saved, "", "", ""};
             try {
                 co_await provider->suspend(session.vm_id, within);
-                co_return Outcome{SessionInput::memory_saved, "", "", ""};
             } catch (const Error& error) {
                 if (error.errc() == Errc::cancelled) throw;
-                failed = failure(SessionInput::suspend_failed, error);
+                outcome = failure(SessionInput::suspend_failed, error);
             }
-            // Back to active only if the VM is seen running; otherwise it is lost.
-            auto status = co_await provider->inspect(session.vm_id, call);
+            // What was seen counts, not what was said. Back to active only if the VM runs.
+            auto status = co_await look(session.vm_id, call);
             if (status.state == VmState::suspended) co_return Outcome{SessionInput::memory_saved, "", "", ""};
-            if (status.state != VmState::running && status.state != VmState::paused) failed.input = SessionInput::vm_lost;
-            co_return failed;
+            bool runs = status.state == VmState::running || status.state == VmState::paused;
+            if (outcome.reason.empty())
+                outcome = {SessionInput::suspend_failed, "NotSuspended", std::string("the VM is ") + name_of(status.state), ""};
+            if (!runs) outcome.input = SessionInput::vm_lost;
+            co_return outcome;
         }
         case SessionState::resuming: {
             auto within = call.within(budget(options.resume_timeout));
@@ -520,6 +553,18 @@ Task<Outcome> SessionEngine::Impl::step(LivePtr target, Session session, Call ca
             co_return Outcome{SessionInput::channels_ready, "", "", ""};
         }
         default: co_return co_await end_vm(session, call);
+    }
+}
+
+/// Looks again while the provider could not, for as long as a termination may take.
+Task<VmStatus> SessionEngine::Impl::look(VmId vm, Call call) {
+    auto until = budget(options.terminate_timeout);
+    for (;;) {
+        auto status = co_await provider->inspect(vm, call);
+        if (status.state != VmState::unknown || until.expired(*env.clock)) co_return status;
+        auto pause = Deadline::after(*env.clock, std::chrono::seconds(1));
+        co_await env.clock->sleep_until(pause.when(), call.stop);
+        check(call, *env.clock, "looking at a VM");
     }
 }
 
@@ -552,13 +597,20 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
     try {
         co_await provider->power_off(session.vm_id, call.within(budget(options.terminate_timeout)));
     } catch (const Error& second) {
+        target->may_be_alive = true;
         log(LogLevel::warning, "a VM that failed to start could not be powered off", target->session, {{"detail", second.message()}});
     }
     std::rethrow_exception(error);
 }
 
 Task<Outcome> SessionEngine::Impl::end_vm(Session session, Call call) {
-    co_await provider->destroy(session.vm_id, call.within(budget(options.terminate_timeout)));
+    auto within = call.within(budget(options.terminate_timeout));
+    co_await provider->destroy(session.vm_id, within);
+    // "Done" is not enough: the end is what was seen.
+    auto status = co_await look(session.vm_id, within);
+    if (status.state != VmState::deleted)
+        throw Error(Errc::provider, std::string("the provider said that the VM is gone, but it is ") + name_of(status.state),
+                    {{"reason", "StillThere"}});
     co_return Outcome{SessionInput::vm_gone, "", "", ""};
 }
 
@@ -620,6 +672,7 @@ Task<void> SessionEngine::recover(Call call) {
             auto session = session_from_json(json::parse(record.json));
             session.version = record.version;
             if (session.state == SessionState::terminated) continue;
+            impl->reservations.restore(session, false);
             impl->live[session.id] = std::make_shared<LiveSession>(session, impl->env.executor);
         }
         if (records.size() < 1000) break;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,8 @@ template_app = typer.Typer(help="Templates: what VM a session gets.", no_args_is
 config_app = typer.Typer(help="The configuration and where it comes from.", no_args_is_help=True)
 app.add_typer(template_app, name="template")
 app.add_typer(config_app, name="config")
+limits_app = typer.Typer(help="Limits: what users, tenants, templates and the host may hold.", no_args_is_help=True)
+app.add_typer(limits_app, name="limits")
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 
@@ -80,6 +82,25 @@ def template_list(output: Output = Format.table) -> None:
 
 async def _templates(sdk: object) -> list[dict[str, object]]:
     return [dict(item) for item in sdk.templates.list()]  # type: ignore[attr-defined]
+
+
+@limits_app.command("list", epilog="Example:  infra-sdk limits list -o json")
+def limits_list(output: Output = Format.table) -> None:
+    """Each limit of session.limits_file, how much of it is in use and how much is free."""
+
+    async def action(sdk: Any) -> list[dict[str, Any]]:
+        return [dict(line) for line in await sdk.limits.usage()]
+
+    columns = {
+        "scope": "limit.scope",
+        "subject": "subject",
+        "resource": "limit.resource",
+        "limit": "limit.value",
+        "in use": "in_use",
+        "free": "free",
+        "holders": "holder_count",
+    }
+    show(context.run(action), columns, output, key="subject")
 
 
 @config_app.command("show", epilog="Example:  infra-sdk --config site.yaml config show -o json")

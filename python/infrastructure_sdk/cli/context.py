@@ -71,7 +71,7 @@ def make_config() -> Any:
     return config
 
 
-def run(action: Callable[[Any], Awaitable[T]]) -> T:
+def run(action: Callable[[Any], Awaitable[T]], *, state_dir: str | None = None) -> T:
     """Open the SDK, run `action(sdk)`, close; errors become a message and an exit code."""
 
     async def main() -> T:
@@ -79,7 +79,7 @@ def run(action: Callable[[Any], Awaitable[T]]) -> T:
 
         config = make_config()
         with isdk.logging.written(config.logging):
-            async with isdk.InfrastructureSDK(config=config) as sdk:
+            async with isdk.InfrastructureSDK(config=config, state_dir=state_dir) as sdk:
                 return await action(sdk)
 
     try:

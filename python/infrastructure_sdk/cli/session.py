@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +43,7 @@ def create(
     tag: Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be repeated.")] = None,
     wait: Wait = True,
     timeout: Timeout = "5m",
+    dry_run: context.DryRun = False,
     output: Output = Format.table,
 ) -> None:
     """Make a session. Ctrl-C while it boots ends it again: nothing is left behind.
@@ -58,6 +60,14 @@ def create(
         tags[name] = value
     resources = isdk.ResourceSpec(cpu=cpu, memory=memory, disk_size=disk_size)
     request = isdk.SessionRequest(user_id=user, template=template, resources=resources, ttl=ttl, tags=tags)
+
+    if dry_run:
+        # Not the real state directory: opening that would go on with what is in it, or wait for its owner.
+        with tempfile.TemporaryDirectory(prefix="infra-sdk-") as scratch:
+            document = dict(context.run(lambda sdk: sdk.sessions.plan(request), state_dir=scratch))
+        context.dry_run("this session would be made, under an id of its own")
+        show_one_or_row(document, output)
+        return
 
     async def action(sdk: Any) -> dict[str, Any]:
         session = await sdk.sessions.create(request)

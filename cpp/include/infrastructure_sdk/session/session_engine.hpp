@@ -3,9 +3,11 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <infrastructure_sdk/environment.hpp>
+#include <infrastructure_sdk/session/limits.hpp>
 #include <infrastructure_sdk/session/session.hpp>
 #include <infrastructure_sdk/store/store.hpp>
 #include <infrastructure_sdk/vm/template.hpp>
@@ -22,6 +24,8 @@ struct SessionEngineOptions {
     Duration resume_timeout = std::chrono::seconds(60);
     Duration terminate_timeout = std::chrono::seconds(30);
     std::map<std::string, Template> templates = builtin_templates();
+    /// What users, templates and the host may hold; see limits.hpp. Checked and written with the session itself.
+    std::vector<Limit> limits;
     /// Asked when a template demands isolation, before the session becomes active. False refuses it.
     std::function<Task<bool>(VmId, Call)> isolation_gate;
 };
@@ -38,8 +42,15 @@ public:
     /// Reads the store, asks the provider what exists, adopts running VMs and carries on with what was begun.
     Task<void> recover(Call call);
 
-    /// Completes when the session is recorded (`pending`); boots in the background. @throws Error(validation)
+    /// Completes when the session is recorded (`pending`); boots in the background. @throws Error(validation),
+    /// Error(quota_exceeded), Error(capacity), Error(budget_exceeded) naming the limit, what is in use and by whom.
     Task<Session> create(SessionRequest request, Call call);
+    /// What `create` would record, after the same checks; records and starts nothing. @throws as `create`
+    Task<Session> plan(SessionRequest request);
+    /// Whether admission would let it in now, and if not why. Takes nothing. @throws as `create` for what is not a limit.
+    Task<std::optional<Denial>> can_create(SessionRequest request);
+    /// How far each limit is used.
+    Task<std::vector<UsageLine>> usage();
     Task<Session> get(std::string id);
     Task<SessionPage> list(SessionFilter filter);
     /// Completes when the session is in `target`. A terminal or failed state ends the wait at once:

@@ -1,0 +1,56 @@
+#include "session/reservation_ledger.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <infrastructure_sdk/json.hpp>
+
+namespace infrastructure_sdk {
+
+Reservation reservation_of(const Session& session, bool may_be_alive) {
+    Amounts full;
+    full.sessions = 1;
+    full.cpu_milli = session.cpu.milli();
+    full.memory_bytes = session.memory.value();
+    full.disk_bytes = session.disk_size.value();
+    Reservation reservation;
+    reservation.session_id = session.id;
+    reservation.user_id = session.user_id;
+    reservation.template_name = session.template_name;
+    reservation.amounts = held_by(may_be_alive ? SessionState::terminating : session.state, full);
+    return reservation;
+}
+
+ReservationLedger::Change::Change(Admission& admission, Reservation wanted, bool ends)
+    : admission_(admission), wanted_(std::move(wanted)), before_(admission.find(wanted_.session_id)), ends_(ends) {
+    // What grows is taken now; the rest waits for the disk.
+    if (before_ && wanted_.amounts <= before_->amounts) return;
+    if (auto denial = admission_.reserve(wanted_)) throw denial->to_error();
+}
+
+ReservationLedger::Change::~Change() {
+    if (done_) return;
+    if (before_) admission_.restore(*before_);
+    else admission_.release(wanted_.session_id);
+}
+
+void ReservationLedger::Change::committed() {
+    done_ = true;
+    if (ends_) admission_.release(wanted_.session_id);
+    else admission_.restore(wanted_);
+}
+
+std::unique_ptr<ReservationLedger::Change> ReservationLedger::change(const Session& session, Batch& batch, bool may_be_alive) {
+    auto wanted = reservation_of(session, may_be_alive);
+    bool ends = session.state == SessionState::terminated;
+    if (ends) batch.erases.push_back({kind, session.id});
+    else batch.puts.push_back({kind, session.id, nlohmann::json(wanted).dump(), std::nullopt});
+    return std::make_unique<Change>(admission_, std::move(wanted), ends);
+}
+
+std::optional<Denial> ReservationLedger::check(const Session& session) const {
+    auto wanted = reservation_of(session);
+    wanted.session_id.clear();
+    return admission_.check(wanted);
+}
+
+}  // namespace infrastructure_sdk

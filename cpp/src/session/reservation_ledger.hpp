@@ -1,0 +1,57 @@
+#pragma once
+// Admission and its rows, kept together: a change of a session takes or gives back in the transaction that records it.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "session/admission.hpp"
+#include <infrastructure_sdk/session/session.hpp>
+#include <infrastructure_sdk/store/store.hpp>
+
+namespace infrastructure_sdk {
+
+/// What a session holds in its present state. `may_be_alive`: its death was not observed, so nothing is given back yet.
+Reservation reservation_of(const Session& session, bool may_be_alive = false);
+
+/// Not thread-safe; on the engine's executor. No I/O: it fills batches, the engine commits them.
+class ReservationLedger {
+public:
+    static constexpr const char* kind = "reservation";
+
+    explicit ReservationLedger(std::vector<Limit> limits) : admission_(std::move(limits)) {}
+
+    /// A change that is under way. Undone when it is destroyed before `committed`.
+    class Change {
+    public:
+        Change(Admission& admission, Reservation wanted, bool ends);
+        ~Change();
+        Change(const Change&) = delete;
+        Change& operator=(const Change&) = delete;
+        /// The batch is on disk: what is given back is free from now on.
+        void committed();
+
+    private:
+        Admission& admission_;
+        Reservation wanted_;
+        std::optional<Reservation> before_;
+        bool ends_;
+        bool done_ = false;
+    };
+
+    /// Takes what the session holds in its present state and adds the row to `batch`. What grows counts at once, so no
+    /// other caller gets it meanwhile; what shrinks counts when it is on disk.
+    /// @throws Error(quota_exceeded), Error(capacity), Error(budget_exceeded)
+    std::unique_ptr<Change> change(const Session& session, Batch& batch, bool may_be_alive);
+    /// A dry run of a new session.
+    std::optional<Denial> check(const Session& session) const;
+    /// What was held when the last owner died, whatever the limits are now.
+    void restore(const Session& session, bool may_be_alive) { admission_.restore(reservation_of(session, may_be_alive)); }
+    std::vector<UsageLine> usage() const { return admission_.usage(); }
+
+private:
+    Admission admission_;
+};
+
+}  // namespace infrastructure_sdk

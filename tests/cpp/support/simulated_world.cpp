@@ -1,0 +1,128 @@
+#include "support/simulated_world.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include <nlohmann/json.hpp>
+
+#include "session/reservation_ledger.hpp"
+#include "session/session_fsm.hpp"
+#include <infrastructure_sdk/json.hpp>
+
+namespace infrastructure_sdk::test {
+
+TinyImages::TinyImages() {
+    std::filesystem::create_directory(directory_ / "tiny");
+    std::ofstream(directory_ / "tiny/kernel") << "kernel";
+    nlohmann::json kernel{{"path", "kernel"}, {"sha256", std::string(64, 'a')}, {"size_bytes", 6}};
+    nlohmann::json manifest{{"schema", 1},         {"name", "tiny"},
+                            {"version", "1"},      {"os", "linux"},
+                            {"architecture", "x86_64"}, {"kernel_arguments", "quiet"},
+                            {"channels", {"agent"}}, {"files", {{"kernel", kernel}}}};
+    std::ofstream(directory_ / "tiny/manifest.json") << manifest.dump();
+}
+
+TinyImages& SimulatedWorld::images() {
+    static TinyImages images;
+    return images;
+}
+
+SimulatedWorld::SimulatedWorld(std::uint64_t seed, SimulatorOptions options, std::vector<Limit> limits)
+    : seed_(seed), limits_(std::move(limits)), host_([&] {
+          options.seed = seed;
+          return options;
+      }()),
+      wall_(VirtualRuntimeOptions().start) {
+    VirtualRuntime scratch;
+    disk_ = make_memory_store(scratch.environment());
+    open();
+}
+
+SimulatedWorld::~SimulatedWorld() { kill_owner(); }
+
+bool SimulatedWorld::open() {
+    kill_owner();
+    VirtualRuntimeOptions options;
+    options.seed = seed_ * 1000 + ++owners_;
+    options.start = wall_;
+    runtime_ = std::make_unique<VirtualRuntime>(options);
+    auto die = [this] { runtime_->halt(); };
+    points_ = std::make_shared<CrashPoints>(die);
+    provider_ = with_crash_points(make_simulator_provider(runtime_->environment(), host_), points_);
+    SessionEngineOptions engine;
+    engine.image_directory = images().path();
+    Template tiny;
+    tiny.name = tiny.image = "tiny";
+    tiny.memory = Quantity::from_milli((std::int64_t{128} << 20) * 1000);
+    tiny.disk_size = Quantity::from_milli((std::int64_t{64} << 20) * 1000);
+    engine.templates = {{"tiny", tiny}};
+    engine.limits = limits_;
+    engine_ = std::make_unique<SessionEngine>(runtime_->environment(), with_crash_points(disk_, points_), provider_, engine);
+    auto work = [](SessionEngine* target, Call call) -> Task<bool> {
+        co_await target->recover(call);
+        co_return true;
+    };
+    return run(work(engine_.get(), call()));
+}
+
+void SimulatedWorld::kill_owner() {
+    if (!runtime_) return;
+    wall_ = runtime_->environment().clock->wall_now();
+    runtime_->halt();
+    points_->arm(0);
+    engine_.reset();
+    provider_.reset();
+    runtime_.reset();
+}
+
+SessionRequest SimulatedWorld::request(const std::string& user) {
+    SessionRequest request;
+    request.user_id = user;
+    request.template_name = "tiny";
+    return request;
+}
+
+std::vector<Session> SimulatedWorld::sessions() {
+    std::vector<Session> found;
+    VirtualRuntime reader;
+    for (const auto& record : reader.run(disk_->list("session", "", 1'000'000))) found.push_back(session_from_json(nlohmann::json::parse(record.json)));
+    return found;
+}
+
+std::vector<std::string> SimulatedWorld::faults(const std::vector<std::string>& acknowledged) {
+    std::vector<std::string> wrong;
+    std::map<std::string, Session> by_vm, by_id;
+    Amounts expected;
+    for (const auto& session : sessions()) {
+        by_id[session.id] = session;
+        if (session.state != SessionState::terminated) by_vm[session.vm_id.value] = session;
+        if (is_transient(session.state)) wrong.push_back("stuck: " + session.id + " is " + name_of(session.state));
+    }
+    for (const auto& id : acknowledged)
+        if (!by_id.contains(id)) wrong.push_back("lost: " + id);
+    std::map<std::string, std::size_t> alive;
+    for (const auto& vm : host_.vms()) {
+        auto owner = by_vm.find(vm.id.value);
+        if (owner == by_vm.end()) wrong.push_back("orphan: " + vm.id.value);
+        if (vm.processes > 1) wrong.push_back("double VM: " + vm.id.value);
+        alive[vm.id.value] = vm.processes;
+    }
+    for (const auto& [vm, session] : by_vm) {
+        if (session.state == SessionState::active && alive[vm] != 1) wrong.push_back("active without a VM: " + session.id);
+        if (session.state == SessionState::suspended && alive[vm] != 0) wrong.push_back("suspended and alive: " + session.id);
+    }
+    VirtualRuntime reader;
+    std::map<std::string, Reservation> rows;
+    for (const auto& record : reader.run(disk_->list(ReservationLedger::kind, "", 1'000'000)))
+        rows[record.id] = reservation_from_json(nlohmann::json::parse(record.json));
+    for (const auto& [id, session] : by_id) {
+        bool held = rows.contains(id);
+        if (held == (session.state == SessionState::terminated)) wrong.push_back("reservation of " + id + " which is " + name_of(session.state));
+        if (held && session.state != SessionState::failed && rows[id].amounts != reservation_of(session).amounts)
+            wrong.push_back("wrong amounts of " + id);
+    }
+    if (rows.size() != by_vm.size()) wrong.push_back("reservations of nobody");
+    return wrong;
+}
+
+}  // namespace infrastructure_sdk::test

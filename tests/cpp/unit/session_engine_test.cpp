@@ -1,0 +1,220 @@
+// The session engine on a simulated host: limits, faults, and death of the owner at every point between two writes.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "core/seeded_random.hpp"
+#include "support/simulated_world.hpp"
+
+namespace infrastructure_sdk {
+namespace {
+
+using test::SimulatedWorld;
+using testing::IsEmpty;
+using namespace std::chrono_literals;
+
+TEST(SimulatedEngine, RunsTheWholeLife) {
+    SimulatedWorld world(1);
+    Session session;
+    ASSERT_TRUE(world.run(world.engine().create(world.request("alice"), world.call()), &session));
+    for (auto state : {SessionState::active, SessionState::suspended, SessionState::active, SessionState::terminated}) {
+        if (state == SessionState::suspended) world.run(world.engine().suspend(session.id, world.call()));
+        if (state == SessionState::terminated) world.run(world.engine().terminate(session.id, TerminationReason::request, world.call()));
+        if (session.state == SessionState::suspended) world.run(world.engine().resume(session.id, world.call()));
+        ASSERT_TRUE(world.run(world.engine().wait(session.id, state, world.call()), &session));
+        EXPECT_EQ(session.state, state) << world.last_message;
+    }
+    EXPECT_THAT(world.host().vms(), IsEmpty());
+    EXPECT_THAT(world.faults({session.id}), IsEmpty());
+}
+
+TEST(SimulatedEngine, ExpiresByItsTtlToTheSecond) {
+    SimulatedWorld world(1);
+    auto request = world.request("alice");
+    request.ttl = 1h;
+    Session session;
+    world.run(world.engine().create(request, world.call()), &session);
+    world.run_for(59min + 59s);
+    world.run(world.engine().get(session.id), &session);
+    EXPECT_EQ(session.state, SessionState::active);
+    world.run_for(2s);
+    world.run(world.engine().get(session.id), &session);
+    EXPECT_EQ(session.state, SessionState::terminated);
+    EXPECT_EQ(session.termination_reason, TerminationReason::ttl);
+}
+
+std::vector<Limit> at_most(std::int64_t sessions) { return {{LimitScope::user, "*", LimitResource::sessions, sessions}}; }
+
+TEST(SimulatedEngine, LetsExactlyAsManyInAsThereArePlaces) {
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        SimulatedWorld world(seed, {}, at_most(3));
+        auto race = [](SimulatedWorld* place, int* in, int* out) -> Task<bool> {
+            auto request = place->request("alice");
+            auto call = place->call();
+            try {
+                co_await place->engine().create(request, call);
+                ++*in;
+            } catch (const Error& error) {
+                EXPECT_EQ(error.errc(), Errc::quota_exceeded);
+                EXPECT_NE(error.message().find("3"), std::string::npos) << error.message();
+                ++*out;
+            }
+            co_return true;
+        };
+        int in = 0, out = 0;
+        TaskGroup group(world.runtime().environment().executor);
+        auto no_value = [](Task<bool> task) -> Task<void> { co_await std::move(task); };
+        for (int i = 0; i < 16; ++i) group.spawn(nullptr, "caller", no_value(race(&world, &in, &out)));
+        world.runtime().run(group.join());
+        EXPECT_EQ(in, 3);
+        EXPECT_EQ(out, 13);
+        EXPECT_EQ(world.sessions().size(), 3u) << "the refused left nothing";
+        std::optional<Denial> denial;
+        world.run(world.engine().can_create(world.request("alice")), &denial);
+        ASSERT_TRUE(denial);
+        EXPECT_EQ(denial->in_use, 3);
+        EXPECT_EQ(denial->holders.size(), 3u);
+        world.run(world.engine().can_create(world.request("bob")), &denial);
+        EXPECT_FALSE(denial);
+    }
+}
+
+TEST(SimulatedEngine, GivesMemoryBackWhileSuspendedAndTakesItAgainOnResume) {
+    SimulatedWorld world(1, {}, {{LimitScope::host, "", LimitResource::memory, std::int64_t{128} << 20}});
+    Session first, second;
+    world.run(world.engine().create(world.request("alice"), world.call()), &first);
+    world.run(world.engine().wait(first.id, SessionState::active, world.call()), &first);
+    world.run(world.engine().create(world.request("bob"), world.call()));
+    EXPECT_EQ(world.last_code, Errc::capacity);
+    world.run(world.engine().suspend(first.id, world.call()));
+    world.run(world.engine().wait(first.id, SessionState::suspended, world.call()));
+    world.run(world.engine().create(world.request("bob"), world.call()), &second);
+    EXPECT_EQ(world.last_code, Errc{});
+    world.run(world.engine().resume(first.id, world.call()));
+    EXPECT_EQ(world.last_code, Errc::capacity) << "its memory is bob's now";
+    world.run(world.engine().get(first.id), &first);
+    EXPECT_EQ(first.state, SessionState::suspended) << "a refused resume changes nothing";
+    world.run(world.engine().terminate(second.id, TerminationReason::request, world.call()));
+    world.run(world.engine().wait(second.id, SessionState::terminated, world.call()));
+    world.run(world.engine().resume(first.id, world.call()));
+    EXPECT_EQ(world.last_code, Errc{});
+}
+
+/// Users who create, suspend, resume and end sessions at random, on a host with faults, whose owner dies at random.
+struct Story {
+    Story(std::uint64_t seed, SimulatorFaults faults, std::size_t deaths)
+        : random(seed), world(seed, with(faults), at_most(2)), deaths_left(deaths) {}
+
+    static SimulatorOptions with(SimulatorFaults faults) {
+        SimulatorOptions options;
+        options.faults = faults;
+        return options;
+    }
+
+    void survive() {
+        while (!world.owner_lives()) {
+            ++deaths;
+            world.open();
+        }
+        if (deaths_left > 0 && !armed) {
+            world.points().arm(1 + random.below(12));
+            armed = true;
+            --deaths_left;
+        }
+    }
+
+    void act() {
+        survive();
+        auto& engine = world.engine();
+        auto user = "user-" + std::to_string(random.below(3));
+        Session made;
+        bool lived = true;
+        if (known.empty() || random.below(3) == 0) {
+            lived = world.run(engine.create(world.request(user), world.call()), &made);
+            if (lived && world.last_code == Errc{}) known.push_back(made.id);
+        } else {
+            const auto& id = known[random.below(known.size())];
+            switch (random.below(4)) {
+                case 0: lived = world.run(engine.suspend(id, world.call())); break;
+                case 1: lived = world.run(engine.resume(id, world.call())); break;
+                case 2: lived = world.run(engine.terminate(id, TerminationReason::request, world.call())); break;
+                default: break;
+            }
+        }
+        if (lived) world.run_for(std::chrono::milliseconds(random.below(4000)));
+        if (!world.owner_lives()) armed = false;
+    }
+
+    std::vector<std::string> end() {
+        world.points().arm(0);
+        world.host().set_faults({});
+        while (!world.owner_lives()) world.open();
+        world.run_for(2h);
+        return world.faults(known);
+    }
+
+    SeededRandom random;
+    SimulatedWorld world;
+    std::size_t deaths_left;
+    std::size_t deaths = 0;
+    bool armed = false;
+    std::vector<std::string> known;
+};
+
+TEST(SimulatedEngine, LosesNothingWhereverItsOwnerDies) {
+    std::size_t deaths = 0;
+    for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+        Story story(seed, {}, 5);
+        for (int i = 0; i < 25; ++i) story.act();
+        ASSERT_THAT(story.end(), IsEmpty()) << "seed " << seed;
+        deaths += story.deaths;
+    }
+    EXPECT_GT(deaths, 500u) << "the owner must really have died";
+}
+
+TEST(SimulatedEngine, LosesNothingOnAHostWithFaults) {
+    SimulatorFaults faults{50'000, 50'000, 20'000, 30'000, 20'000, 50'000, 0};
+    for (std::uint64_t seed = 1; seed <= 100; ++seed) {
+        Story story(seed, faults, 3);
+        for (int i = 0; i < 25; ++i) story.act();
+        ASSERT_THAT(story.end(), IsEmpty()) << "seed " << seed;
+    }
+}
+
+TEST(SimulatedEngine, SurvivesDeathAtEachPointOfAWholeLife) {
+    // First without a death, to learn how many points there are.
+    auto life = [](SimulatedWorld& world, std::vector<std::string>& known) {
+        Session session;
+        auto& engine = world.engine();
+        if (!world.run(engine.create(world.request("alice"), world.call()), &session)) return;
+        known.push_back(session.id);
+        if (!world.run(engine.wait(session.id, SessionState::active, world.call()))) return;
+        if (!world.run(engine.suspend(session.id, world.call()))) return;
+        if (!world.run(engine.wait(session.id, SessionState::suspended, world.call()))) return;
+        if (!world.run(engine.resume(session.id, world.call()))) return;
+        if (!world.run(engine.wait(session.id, SessionState::active, world.call()))) return;
+        if (!world.run(engine.terminate(session.id, TerminationReason::request, world.call()))) return;
+        world.run(engine.wait(session.id, SessionState::terminated, world.call()));
+    };
+    SimulatedWorld whole(1);
+    std::vector<std::string> ids;
+    life(whole, ids);
+    std::size_t points = 0;
+    for (const auto& [name, times] : whole.points().passed()) points += times;
+    ASSERT_GT(points, 20u);
+    for (std::size_t point = 1; point <= points; ++point) {
+        SimulatedWorld world(1);
+        std::vector<std::string> known;
+        world.points().arm(point);
+        life(world, known);
+        EXPECT_FALSE(world.owner_lives()) << "point " << point;
+        ASSERT_TRUE(world.open());
+        world.run_for(10min);
+        EXPECT_THAT(world.faults(known), IsEmpty()) << "point " << point;
+    }
+}
+
+}  // namespace
+}  // namespace infrastructure_sdk
