@@ -12,7 +12,7 @@ namespace {
 constexpr std::size_t most_logs = 10'000;  // the oldest go first
 }
 
-RuntimeHandle::RuntimeHandle(const std::string& level) : pid_(::getpid()) {
+RuntimeHandle::RuntimeHandle(const std::string& level) : forks_(fork_count()) {
     auto sink = make_callback_sink([logs = logs_](const LogRecord& record) {
         std::lock_guard lock(logs->mutex);
         if (logs->records.size() >= most_logs) logs->records.pop_front();
@@ -22,12 +22,12 @@ RuntimeHandle::RuntimeHandle(const std::string& level) : pid_(::getpid()) {
 }
 
 RuntimeHandle::~RuntimeHandle() {
-    if (pid_ == ::getpid()) stop();
+    if (forks_ == fork_count()) stop();
     else release_after_fork();
 }
 
 void RuntimeHandle::stop() {
-    if (stopped_ || pid_ != ::getpid() || !runtime_) return;
+    if (stopped_ || forks_ != fork_count() || !runtime_) return;
     stopped_ = true;
     py::gil_scoped_release release;
     runtime_->stop();

@@ -42,7 +42,12 @@ public:
     std::shared_ptr<Operation> begin(pybind11::object future);
     /// Any thread, no GIL.
     void complete(std::shared_ptr<Operation> operation);
-    /// GIL held. Asks the operation to stop; it still completes.
+    /// GIL held. `start` spawns the operation on `executor`: at once if no other is under way, otherwise together with
+    /// what this turn of the event loop starts, so that a thousand operations wake the engine once and not each time.
+    void launch(const Operation& operation, const Executor& executor, std::function<void()> start);
+    /// GIL held. Spawns what `launch` kept.
+    void flush();
+    /// GIL held. Asks the operation to stop and lets go of its future; it still completes.
     void cancel(std::uint64_t id);
     /// GIL held. Sets at most 512 futures; more come with the next wake-up. Returns how many.
     int drain();
@@ -53,17 +58,21 @@ public:
 private:
     void wake();
     int eventfd_;
-    pid_t pid_;
+    unsigned forks_;
     std::mutex mutex_;
     std::vector<std::shared_ptr<Operation>> done_;
     bool closed_ = false;
     std::unordered_map<std::uint64_t, std::shared_ptr<Operation>> live_;
     std::uint64_t next_ = 1;
+    std::vector<std::function<void()>> starting_;
+    Executor starting_on_;
 };
 
 void bind_queue(pybind11::module_& module);
 
+/// How often this process and its parents were forked, the parents up to the fork: unlike getpid() no system call.
+unsigned fork_count();
 /// @throws Error(internal) in a forked child, where the engine's threads do not exist.
-void refuse_after_fork(pid_t made_in);
+void refuse_after_fork(unsigned made_at_fork_count);
 
 }  // namespace infrastructure_sdk::bindings

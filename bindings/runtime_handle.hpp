@@ -16,7 +16,7 @@ public:
     explicit RuntimeHandle(const std::string& level);
     ~RuntimeHandle();
     const Environment& environment() const {
-        refuse_after_fork(pid_);
+        refuse_after_fork(forks_);
         return runtime_->environment();
     }
     void stop();
@@ -28,7 +28,7 @@ private:
         std::mutex mutex;
         std::deque<LogRecord> records;
     };
-    pid_t pid_;
+    unsigned forks_;
     std::shared_ptr<Logs> logs_ = std::make_shared<Logs>();
     std::unique_ptr<Runtime> runtime_;
     bool stopped_ = false;

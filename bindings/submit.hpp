@@ -28,12 +28,15 @@ std::uint64_t submit(const QueuePtr& queue, pybind11::object future, const Envir
     if (how.timeout_s >= 0)
         call.deadline = Deadline::after(*environment.clock, std::chrono::duration_cast<Duration>(std::chrono::duration<double>(
                                                                 std::min(how.timeout_s, 1e8))));
-    boost::asio::co_spawn(environment.executor, make(call),
-                          [queue, operation, convert, make](std::exception_ptr error, T value) mutable {
-                              operation->error = error;
-                              if (!error) operation->result = [convert, value = std::move(value)] { return convert(value); };
-                              queue->complete(std::move(operation));
-                          });
+    auto start = [executor = environment.executor, call = std::move(call), queue, operation, convert, make] {
+        boost::asio::co_spawn(executor, make(call),
+                              [queue, operation, convert, make](std::exception_ptr error, T value) mutable {
+                                  operation->error = error;
+                                  if (!error) operation->result = [convert, value = std::move(value)] { return convert(value); };
+                                  queue->complete(std::move(operation));
+                              });
+    };
+    queue->launch(*operation, environment.executor, std::move(start));
     return operation->id;
 }
 

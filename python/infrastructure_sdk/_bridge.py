@@ -42,13 +42,14 @@ def seconds(value: str | float | None) -> float:
 
 
 def _queue_of(loop: asyncio.AbstractEventLoop) -> _core.CompletionQueue:
-    with _lock:
-        queue = _queues.get(loop)
-        if queue is None:
-            queue = _core.CompletionQueue()
+    queue = _queues.get(loop)
+    if queue is None:
+        # Only this loop's thread makes its queue; the lock is for other loops.
+        queue = _core.CompletionQueue()
+        with _lock:
             _queues[loop] = queue
-            loop.add_reader(queue.descriptor, queue.drain)
-        return queue
+        loop.add_reader(queue.descriptor, queue.drain)
+    return queue
 
 
 async def call(

@@ -8,12 +8,11 @@ journal, and every channel of the template. Times of both in turn, medians.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from statistics import median
 
 from by_hand import HandVm
-from measure import Row, installation, parse_arguments, scratch_directory, show
+from measure import Row, installation, run, scratch_directory
 
 import infrastructure_sdk as isdk
 
@@ -24,11 +23,7 @@ async def boot_session(sdk: isdk.InfrastructureSDK) -> tuple[isdk.Session, float
     """An active session and the seconds that it took."""
     started = time.perf_counter()
     session = await sdk.sessions.create(isdk.SessionRequest(user_id="bench", template="linux-tiny", ttl="1h"))
-    try:
-        await session.wait_until_active("3m")
-    except BaseException:
-        await session.terminate()
-        raise
+    await session.wait_until_active("3m")
     return session, time.perf_counter() - started
 
 
@@ -62,5 +57,4 @@ async def main() -> list[Row]:
 
 
 if __name__ == "__main__":
-    as_json = parse_arguments(__doc__)
-    show(asyncio.run(main()), as_json)
+    run(main(), __doc__)

@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from statistics import median
 
-from measure import Row, parse_arguments, show
+from measure import Row, run
 
 from infrastructure_sdk import _bridge
 
@@ -133,5 +133,4 @@ async def main() -> list[Row]:
 
 
 if __name__ == "__main__":
-    as_json = parse_arguments(__doc__)
-    show(asyncio.run(main()), as_json)
+    run(main(), __doc__)

@@ -10,7 +10,6 @@ idles; medians.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from statistics import median
 
 from bench_boot import boot_session
 from by_hand import HandVm
-from measure import Row, installation, parse_arguments, scratch_directory, show
+from measure import Row, installation, run, scratch_directory
 
 import infrastructure_sdk as isdk
 
@@ -78,13 +77,9 @@ async def main() -> list[Row]:
     with scratch_directory() as place:
         async with installation(place) as sdk:
             session, _ = await boot_session(sdk)
-            try:
-                record = place / "state" / "vms" / session.vm_id / "vm.json"
-                return await measure(session, record, place / "by-hand")
-            finally:
-                await session.terminate()
+            record = place / "state" / "vms" / session.vm_id / "vm.json"
+            return await measure(session, record, place / "by-hand")
 
 
 if __name__ == "__main__":
-    as_json = parse_arguments(__doc__)
-    show(asyncio.run(main()), as_json)
+    run(main(), __doc__)

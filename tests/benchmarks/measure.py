@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,11 +32,19 @@ class Row:
         return None if self.reference is None else self.value / self.reference
 
 
-def parse_arguments(description: str | None) -> bool:
-    """Whether --json was given."""
+def run(benchmark: Coroutine[None, None, list[Row]], description: str | None) -> None:
+    """The command: run a benchmark to its end, or let it clean up when it is told to stop, and show its rows."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    return bool(parser.parse_args().json)
+    as_json = parser.parse_args().json
+
+    async def stoppable() -> list[Row]:
+        task = asyncio.ensure_future(benchmark)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await task
+
+    show(asyncio.run(stoppable()), as_json)
 
 
 def show(rows: list[Row], as_json: bool) -> None:
@@ -60,8 +70,14 @@ def scratch_directory() -> Iterator[Path]:
         shutil.rmtree(place)
 
 
-def installation(place: Path) -> isdk.InfrastructureSDK:
-    """An SDK, not opened, whose state is below `place`; images from INFRA_SDK_TEST_IMAGE_DIR."""
+@asynccontextmanager
+async def installation(place: Path) -> AsyncIterator[isdk.InfrastructureSDK]:
+    """An opened SDK, state in `place`/state, images from INFRA_SDK_TEST_IMAGE_DIR; at the end no session is left."""
     images = os.environ.get("INFRA_SDK_TEST_IMAGE_DIR") or isdk.config.default_image_directory()
-    state = place / "state"
-    return isdk.InfrastructureSDK({"store": {"state_directory": str(state)}, "vm": {"image_directory": str(images)}})
+    config = {"store": {"state_directory": str(place / "state")}, "vm": {"image_directory": str(images)}}
+    async with isdk.InfrastructureSDK(config) as sdk:
+        try:
+            yield sdk
+        finally:
+            for session in await sdk.sessions.list():
+                await session.terminate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import textwrap
@@ -53,6 +54,31 @@ async def test_cancelling_the_task_stops_the_operation(runtime: _core.Runtime) -
 def test_many_loops_one_after_another(runtime: _core.Runtime) -> None:
     for _ in range(20):
         asyncio.run(_bridge.noop(runtime))
+
+
+def test_a_loop_is_let_go_although_its_operations_were_cancelled(runtime: _core.Runtime) -> None:
+    async def leave_one_behind() -> None:
+        operation = asyncio.ensure_future(_bridge.sleep(runtime, 3600))
+        await asyncio.sleep(0)
+        assert not operation.done()
+
+    gc.collect()
+    before = len(_bridge._queues)
+    for _ in range(20):
+        asyncio.run(leave_one_behind())
+    gc.collect()
+    assert len(_bridge._queues) <= before + 1
+
+
+async def test_operations_of_one_turn_are_started_in_order(runtime: _core.Runtime) -> None:
+    ended: list[int] = []
+
+    async def operation(number: int) -> None:
+        await _bridge.noop(runtime)
+        ended.append(number)
+
+    await asyncio.gather(*(operation(number) for number in range(100)))
+    assert ended == sorted(ended)
 
 
 def test_operations_in_flight_do_not_disturb_the_end_of_the_interpreter() -> None:

@@ -7,6 +7,7 @@
 
 #include "core/async_tools.hpp"
 #include "core/did_you_mean.hpp"
+#include "session/deadline_index.hpp"
 #include "session/reservation_ledger.hpp"
 #include "session/session_fsm.hpp"
 #include "session/session_plan.hpp"
@@ -69,6 +70,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Signal clock_changed;
     std::map<std::string, LivePtr> live;
     ReservationLedger reservations;
+    DeadlineIndex expiries;
     bool closing = false;
 
     using Edit = std::function<bool(Session&, Batch&)>;
@@ -89,6 +91,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
         return it == live.end() ? nullptr : it->second;
     }
     Session plan(const SessionRequest& request) const;
+    void index(const Session& session);
     Task<LivePtr> need(std::string id);
     Task<bool> update(LivePtr target, Edit edit);
     Task<bool> transition(LivePtr target, SessionInput input, Outcome outcome, std::string correlation_id,
@@ -118,6 +121,16 @@ SessionEngine::SessionEngine(Environment environment, std::shared_ptr<Store> sto
 
 SessionEngine::~SessionEngine() = default;
 
+/// Keeps the expiry of a session where the clock looks.
+void SessionEngine::Impl::index(const Session& session) {
+    bool ends = session.state == SessionState::terminating || session.state == SessionState::terminated;
+    auto when = ends ? std::nullopt : session.expires_at;
+    // An end that failed is tried again, but not at once.
+    constexpr Duration pause = std::chrono::seconds(30);
+    if (when && session.state == SessionState::failed) when = std::max(*when, session.updated_at + pause);
+    if (expiries.set(session.id, when)) clock_changed.notify_all();
+}
+
 // ---- records -------------------------------------------------------------------------------------------------------
 
 Task<LivePtr> SessionEngine::Impl::need(std::string id) {
@@ -146,6 +159,7 @@ Task<bool> SessionEngine::Impl::update(LivePtr target, Edit edit) {
         auto result = co_await store->commit(std::move(batch));
         copy.version = result.versions.back();
         target->session = std::move(copy);
+        index(target->session);
         if (target->session.state == SessionState::terminated) live.erase(target->session.id);
     } catch (...) {
         error = std::current_exception();
@@ -274,7 +288,7 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     session.version = result.versions.back();
     auto target = std::make_shared<LiveSession>(session, impl->env.executor);
     impl->live[session.id] = target;
-    impl->clock_changed.notify_all();
+    impl->index(session);
     impl->spawn_driver(target);
     co_return session;
 }
@@ -429,7 +443,6 @@ Task<Session> SessionEngine::extend(std::string id, Duration by, Call call) {
     if (!co_await impl->update(target, edit))
         throw Error(Errc::invalid_transition, "session " + target->session.id + " is ending and cannot be extended",
                     {{"session", target->session.id}, {"state", name_of(target->session.state)}});
-    impl->clock_changed.notify_all();
     co_return target->session;
 }
 
@@ -620,14 +633,8 @@ Task<void> SessionEngine::Impl::expire() {
     auto stop = tasks.stop_source().get_token();
     Call expiry;
     while (!stop.stop_requested()) {
-        std::optional<WallTime> next;
-        std::vector<std::string> due;
-        for (const auto& [id, target] : live) {
-            const auto& session = target->session;
-            if (!session.expires_at || session.state == SessionState::terminating) continue;
-            if (*session.expires_at <= now()) due.push_back(id);
-            else if (!next || *session.expires_at < *next) next = session.expires_at;
-        }
+        auto retry = Deadline();
+        auto due = expiries.due(now());
         for (const auto& id : due) {
             std::function<void(Session&)> reason = [](Session& session) { session.termination_reason = TerminationReason::ttl; };
             try {
@@ -635,10 +642,15 @@ Task<void> SessionEngine::Impl::expire() {
             } catch (const Error& error) {
                 env.logger->log(LogLevel::error, "session", "an expired session could not be ended",
                                 {{"session", id}, {"detail", error.message()}});
-                next = now() + std::chrono::seconds(10);
+                retry = Deadline::after(*env.clock, std::chrono::seconds(10));
             }
         }
-        auto until = next ? Deadline::after(*env.clock, *next - now()) : Deadline();
+        // The wall clock may jump: the next deadline is looked at again at least this often.
+        constexpr Duration longest = std::chrono::seconds(30);
+        auto next = expiries.next();
+        auto until = retry;
+        if (next && retry.is_never())
+            until = Deadline::after(*env.clock, std::clamp<Duration>(*next - now(), Duration::zero(), longest));
         Call pause{until, stop, std::string()};
         co_await clock_changed.wait(*env.clock, pause);
     }
@@ -673,6 +685,7 @@ Task<void> SessionEngine::recover(Call call) {
             session.version = record.version;
             if (session.state == SessionState::terminated) continue;
             impl->reservations.restore(session, false);
+            impl->index(session);
             impl->live[session.id] = std::make_shared<LiveSession>(session, impl->env.executor);
         }
         if (records.size() < 1000) break;

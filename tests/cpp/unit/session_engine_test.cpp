@@ -5,13 +5,14 @@
 
 #include <algorithm>
 
-#include "core/seeded_random.hpp"
-#include "support/simulated_world.hpp"
+#include "support/story.hpp"
 
 namespace infrastructure_sdk {
 namespace {
 
 using test::SimulatedWorld;
+using test::Story;
+using test::at_most;
 using testing::IsEmpty;
 using namespace std::chrono_literals;
 
@@ -45,7 +46,49 @@ TEST(SimulatedEngine, ExpiresByItsTtlToTheSecond) {
     EXPECT_EQ(session.termination_reason, TerminationReason::ttl);
 }
 
-std::vector<Limit> at_most(std::int64_t sessions) { return {{LimitScope::user, "*", LimitResource::sessions, sessions}}; }
+TEST(SimulatedEngine, TriesAFailedEndAgainWithoutHurry) {
+    SimulatorOptions options;
+    options.keep_history = true;
+    SimulatedWorld world(1, options);
+    auto request = world.request("alice");
+    request.ttl = 1h;
+    Session session;
+    world.run(world.engine().create(request, world.call()), &session);
+    world.run_for(59min);
+    SimulatorFaults broken;
+    broken.fail = 1'000'000;
+    world.host().set_faults(broken);
+    world.run_for(11min);
+    world.run(world.engine().get(session.id), &session);
+    EXPECT_EQ(session.state, SessionState::failed);
+    auto tries = std::count_if(world.host().history().begin(), world.host().history().end(),
+                               [](const std::string& line) { return line.starts_with("destroy"); });
+    EXPECT_GE(tries, 10);
+    EXPECT_LE(tries, 21);
+    world.host().set_faults({});
+    world.run_for(1min);
+    EXPECT_THAT(world.faults({session.id}), IsEmpty());
+    EXPECT_THAT(world.host().vms(), IsEmpty());
+}
+
+TEST(SimulatedEngine, FollowsAWallClockThatJumps) {
+    SimulatedWorld world(1);
+    auto request = world.request("alice");
+    request.ttl = 1h;
+    Session early, late;
+    world.run(world.engine().create(request, world.call()), &early);
+    auto clock = world.runtime().environment().clock;
+    world.run_for(1min);
+    world.runtime().set_wall_time(clock->wall_now() + 2h);
+    world.run(world.engine().create(request, world.call()), &late);
+    world.run_for(31s);
+    world.run(world.engine().get(early.id), &early);
+    EXPECT_EQ(early.termination_reason, TerminationReason::ttl) << "the deadline is an absolute time, and it has passed";
+    world.runtime().set_wall_time(clock->wall_now() - 24h);
+    world.run_for(2h);
+    world.run(world.engine().get(late.id), &late);
+    EXPECT_EQ(late.state, SessionState::active) << "its time has not come again";
+}
 
 TEST(SimulatedEngine, LetsExactlyAsManyInAsThereArePlaces) {
     for (std::uint64_t seed = 1; seed <= 20; ++seed) {
@@ -101,67 +144,6 @@ TEST(SimulatedEngine, GivesMemoryBackWhileSuspendedAndTakesItAgainOnResume) {
     world.run(world.engine().resume(first.id, world.call()));
     EXPECT_EQ(world.last_code, Errc{});
 }
-
-/// Users who create, suspend, resume and end sessions at random, on a host with faults, whose owner dies at random.
-struct Story {
-    Story(std::uint64_t seed, SimulatorFaults faults, std::size_t deaths)
-        : random(seed), world(seed, with(faults), at_most(2)), deaths_left(deaths) {}
-
-    static SimulatorOptions with(SimulatorFaults faults) {
-        SimulatorOptions options;
-        options.faults = faults;
-        return options;
-    }
-
-    void survive() {
-        while (!world.owner_lives()) {
-            ++deaths;
-            world.open();
-        }
-        if (deaths_left > 0 && !armed) {
-            world.points().arm(1 + random.below(12));
-            armed = true;
-            --deaths_left;
-        }
-    }
-
-    void act() {
-        survive();
-        auto& engine = world.engine();
-        auto user = "user-" + std::to_string(random.below(3));
-        Session made;
-        bool lived = true;
-        if (known.empty() || random.below(3) == 0) {
-            lived = world.run(engine.create(world.request(user), world.call()), &made);
-            if (lived && world.last_code == Errc{}) known.push_back(made.id);
-        } else {
-            const auto& id = known[random.below(known.size())];
-            switch (random.below(4)) {
-                case 0: lived = world.run(engine.suspend(id, world.call())); break;
-                case 1: lived = world.run(engine.resume(id, world.call())); break;
-                case 2: lived = world.run(engine.terminate(id, TerminationReason::request, world.call())); break;
-                default: break;
-            }
-        }
-        if (lived) world.run_for(std::chrono::milliseconds(random.below(4000)));
-        if (!world.owner_lives()) armed = false;
-    }
-
-    std::vector<std::string> end() {
-        world.points().arm(0);
-        world.host().set_faults({});
-        while (!world.owner_lives()) world.open();
-        world.run_for(2h);
-        return world.faults(known);
-    }
-
-    SeededRandom random;
-    SimulatedWorld world;
-    std::size_t deaths_left;
-    std::size_t deaths = 0;
-    bool armed = false;
-    std::vector<std::string> known;
-};
 
 TEST(SimulatedEngine, LosesNothingWhereverItsOwnerDies) {
     std::size_t deaths = 0;

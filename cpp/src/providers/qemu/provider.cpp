@@ -501,11 +501,17 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
         if (file < 0) throw Error(Errc::store, "the memory file cannot be made: " + std::string(std::strerror(errno)), {{"path", path}});
         if (vm->record.uid && ::fchown(file, *vm->record.uid, *vm->record.uid) != 0)
             throw Error(Errc::permission_denied, "the memory file cannot be given to its uid: " + std::string(std::strerror(errno)));
+        // Without it QEMU keeps to 128 MiB/s, as if the file were somebody's network.
+        json rate{{"max-bandwidth", std::uint64_t{1} << 40}};
+        co_await client->execute("migrate-set-parameters", rate, call);
         co_await client->execute("stop", no_arguments, call);
         json name{{"fdname", "memory"}};
         co_await client->execute("getfd", name, call, file);
         json target{{"uri", "fd:memory"}};
         co_await client->execute("migrate", target, call);
+        // The file is hashed and goes to disk while QEMU writes it.
+        auto digest = std::make_shared<GrowingFileDigest>(file);
+        auto follow = [digest] { return digest->advance(); };
         Duration pause = std::chrono::milliseconds(1);
         for (;;) {
             auto answer = co_await client->execute("query-migrate", no_arguments, call);
@@ -516,14 +522,15 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
                             {{"reason", "MemorySaveFailed"}})
                     .with_remote_message(answer.value("error-desc", ""));
             check(call, *environment_.clock, "saving memory");
+            if (co_await run_blocking(environment_.blocking, follow)) continue;
             auto next = Deadline::after(*environment_.clock, pause).earlier(call.deadline);
             co_await environment_.clock->sleep_until(next.when(), call.stop);
             pause = std::min<Duration>(pause * 2, std::chrono::milliseconds(20));
         }
-        auto work = [file] {
-            auto digest = sha256_hex_of_file(file);
+        auto work = [digest, file] {
+            while (digest->advance()) {}
             if (::fdatasync(file) != 0) throw Error(Errc::store, "the memory file cannot be written to disk: " + std::string(std::strerror(errno)));
-            return digest;
+            return digest->finish();
         };
         vm->record.memory_sha256 = co_await run_blocking(environment_.blocking, work);
         // From here on the file is the VM: a crash before the process ended resumes from it.
@@ -581,11 +588,11 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
     vm->record.process.reset();
     co_await save(vm);
 
-    Descriptors descriptors;
+    auto descriptors = std::make_shared<Descriptors>();
     auto path = vm->path(file_name::memory);
     std::exception_ptr failure;
     try {
-        int file = descriptors.add(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+        int file = descriptors->add(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
         auto corrupted = [&](const std::string& why) {
             return Error(Errc::provider, "the memory file of VM " + id.value + " " + why + "; its disk is kept",
                          {{"reason", "MemoryFileCorrupted"}, {"path", path}});
@@ -607,7 +614,7 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
             *done = true;
             signal->notify_all();
         };
-        int copy = descriptors.add(::fcntl(file, F_DUPFD_CLOEXEC, 0));
+        int copy = descriptors->add(::fcntl(file, F_DUPFD_CLOEXEC, 0));
         tasks_.spawn(environment_.logger, "check a memory file", check_file(blocking, copy, digest, hashed, changed));
         std::exception_ptr start_failure;
         try {
@@ -651,6 +658,8 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
     co_await save(vm);
     std::error_code ignored;
     fs::remove(path, ignored);
+    // The last descriptor of a removed file gives its blocks back, which takes a while.
+    asio::post(environment_.blocking, [last = std::move(descriptors)] {});
 }
 
 // ---- ending --------------------------------------------------------------------------------------------------------
@@ -811,10 +820,12 @@ Task<std::string> QemuProvider::screenshot(VmId id, Call call) {
         constexpr std::size_t most = 64u << 20;
         int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (fd < 0) throw Error(Errc::not_ready, "the display gave no picture", {{"channel", "display"}});
-        std::string bytes(most, '\0');
+        struct stat status {};
+        auto there = ::fstat(fd, &status) == 0 ? static_cast<std::size_t>(status.st_size) : 0;
+        std::string bytes(std::min(there, most), '\0');
         std::size_t size = 0;
-        for (ssize_t got = 1; got > 0 && size < most; size += static_cast<std::size_t>(std::max<ssize_t>(got, 0)))
-            got = ::read(fd, bytes.data() + size, most - size);
+        for (ssize_t got = 1; got > 0 && size < bytes.size(); size += static_cast<std::size_t>(std::max<ssize_t>(got, 0)))
+            got = ::read(fd, bytes.data() + size, bytes.size() - size);
         ::close(fd);
         ::unlink(path.c_str());
         bytes.resize(size);

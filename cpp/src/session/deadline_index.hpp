@@ -1,0 +1,50 @@
+#pragma once
+// Which session is due next, without looking at the others. Pure.
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <infrastructure_sdk/clock.hpp>
+
+namespace infrastructure_sdk {
+
+class DeadlineIndex {
+public:
+    /// nullopt = none any more. True when the earliest deadline is another one now.
+    bool set(const std::string& id, std::optional<WallTime> when) {
+        auto before = next();
+        if (auto known = by_id_.find(id); known != by_id_.end()) {
+            if (when == known->second) return false;
+            by_time_.erase({known->second, id});
+            by_id_.erase(known);
+        }
+        if (when) {
+            by_id_.emplace(id, *when);
+            by_time_.emplace(*when, id);
+        }
+        return next() != before;
+    }
+    std::optional<WallTime> next() const {
+        if (by_time_.empty()) return std::nullopt;
+        return by_time_.begin()->first;
+    }
+    /// The sessions whose deadline is not after `now`, earliest first.
+    std::vector<std::string> due(WallTime now) const {
+        std::vector<std::string> ids;
+        for (const auto& [when, id] : by_time_) {
+            if (when > now) break;
+            ids.push_back(id);
+        }
+        return ids;
+    }
+
+private:
+    std::set<std::pair<WallTime, std::string>> by_time_;
+    std::map<std::string, WallTime> by_id_;
+};
+
+}  // namespace infrastructure_sdk
