@@ -122,7 +122,26 @@ struct InfrastructureSDK::Impl {
     IsolationEngine isolation;
     std::unique_ptr<SessionEngine> sessions;
     bool closed = false;
+
+    Task<IsolationReport> report(Session session, std::vector<Layer> layers, Call call);
 };
+
+/// One session against all others that run.
+Task<IsolationReport> InfrastructureSDK::Impl::report(Session session, std::vector<Layer> layers, Call call) {
+    IsolationSubject subject{session.id, session.vm_id, provider->evidence(session.vm_id)};
+    std::vector<IsolationSubject> neighbours;
+    SessionFilter running;
+    running.states = {SessionState::active};
+    running.limit = 1000;
+    for (;;) {
+        auto page = co_await sessions->list(running);
+        for (const auto& other : page.sessions)
+            if (other.id != session.id) neighbours.push_back({other.id, other.vm_id, provider->evidence(other.vm_id)});
+        if (page.next.empty()) break;
+        running.after = page.next;
+    }
+    co_return co_await isolation.validate(subject, neighbours, layers, call);
+}
 
 Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment environment, Config config, Call call) {
     if (auto name = config.text("providers.default"); name != "qemu")
@@ -152,11 +171,9 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         engine.terminate_timeout = impl.config.duration("session.terminate_timeout");
         engine.templates = impl.templates;
         engine.limits = std::move(limits);
-        engine.isolation_gate = [&impl](VmId vm, Call gate_call) -> Task<bool> {
-            IsolationSubject subject{{}, vm, impl.provider->evidence(vm)};
-            std::vector<IsolationSubject> nobody;
+        engine.isolation_gate = [&impl](Session session, Call gate_call) -> Task<bool> {
             std::vector<Layer> all;
-            auto report = co_await impl.isolation.validate(subject, nobody, all, gate_call);
+            auto report = co_await impl.report(session, all, gate_call);
             co_return report.score.verdict == Verdict::isolated;
         };
         impl.sessions = std::make_unique<SessionEngine>(environment, impl.store, impl.provider, std::move(engine));
@@ -179,22 +196,8 @@ const Config& InfrastructureSDK::config() const { return impl_->config; }
 const std::map<std::string, Template>& InfrastructureSDK::templates() const { return impl_->templates; }
 
 Task<IsolationReport> InfrastructureSDK::validate_isolation(std::string session_id, std::vector<Layer> layers, Call call) {
-    auto& impl = *impl_;
-    auto session = co_await impl.sessions->get(session_id);
-    IsolationSubject subject{session.id, session.vm_id, impl.provider->evidence(session.vm_id)};
-    std::vector<IsolationSubject> neighbours;
-    SessionFilter running;
-    running.states = {SessionState::active};
-    running.limit = 1000;
-    for (;;) {
-        auto page = co_await impl.sessions->list(running);
-        for (const auto& other : page.sessions)
-            if (other.id != session.id)
-                neighbours.push_back({other.id, other.vm_id, impl.provider->evidence(other.vm_id)});
-        if (page.next.empty()) break;
-        running.after = page.next;
-    }
-    co_return co_await impl.isolation.validate(subject, neighbours, layers, call);
+    auto session = co_await impl_->sessions->get(session_id);
+    co_return co_await impl_->report(session, layers, call);
 }
 
 Task<std::vector<VmStatus>> InfrastructureSDK::list_vms(Call call) { return impl_->provider->list_owned(call); }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -75,4 +74,7 @@ def doctor(config: InfraSDKConfig | None = None) -> list[dict[str, str]]:
         finally:
             runtime.stop()
 
-    return asyncio.run(look())
+    # On the background loop, so that it works in a notebook's running one.
+    from infrastructure_sdk.sync import _run
+
+    return _run(look())

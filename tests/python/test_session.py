@@ -19,6 +19,7 @@ import pytest
 
 import infrastructure_sdk as isdk
 import infrastructure_sdk.sync as sync
+from infrastructure_sdk import vm
 
 pytestmark = pytest.mark.integration
 
@@ -383,8 +384,9 @@ async def test_correlation_ids_arrive_and_secrets_do_not(
                 await session.terminate()
             events = await session.events()
             shown += [repr(sdk), repr(session), session._repr_html_(), str(session.to_dict()), str(events), command]
-    begun = {event["type"].rpartition(".")[2]: event["correlation_id"] for event in events}
-    assert (begun["created"], begun["terminating"]) == ("request-7", "request-8")
+    by_type = {event["type"].rpartition(".")[2]: event["correlation_id"] for event in events}
+    assert {by_type[word] for word in ("created", "started", "ready")} == {"request-7"}
+    assert {by_type[word] for word in ("terminating", "terminated")} == {"request-8"}
     records = [record for record in caplog.records if record.name.startswith("infrastructure_sdk.")]
     ids = {getattr(record, "correlation_id", "") for record in records}
     assert "request-8" in ids
@@ -392,6 +394,11 @@ async def test_correlation_ids_arrive_and_secrets_do_not(
     shown += [record.getMessage() + str(record.__dict__) for record in caplog.records]
     shown += [file.read_bytes().decode(errors="replace") for file in state_dir.rglob("*") if file.is_file()]
     assert secret not in "".join(shown)
+
+
+async def test_the_doctor_may_be_asked_inside_a_running_loop(config: isdk.InfraSDKConfig) -> None:
+    lines = vm.doctor(config)
+    assert {"qemu", "accelerator", "image"} <= {line["name"] for line in lines}
 
 
 def test_the_sync_twin_does_the_same(config: isdk.InfraSDKConfig) -> None:

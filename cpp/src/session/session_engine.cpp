@@ -52,6 +52,7 @@ struct LiveSession {
     Signal changed;
     bool writing = false;  // one commit at a time keeps versions in order
     bool driven = false;   // a worker is on it
+    std::string correlation_id;  // of the verb that the worker carries out
     bool may_be_alive = false;  // failed, and its VM's death was not observed
     std::stop_source work; // stops the worker's present step
 };
@@ -287,6 +288,7 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     held->committed();
     session.version = result.versions.back();
     auto target = std::make_shared<LiveSession>(session, impl->env.executor);
+    target->correlation_id = call.correlation_id;
     impl->live[session.id] = target;
     impl->index(session);
     impl->spawn_driver(target);
@@ -379,6 +381,7 @@ Task<Session> SessionEngine::Impl::begin(std::string id, SessionInput verb, std:
                     std::string("cannot ") + name_of(verb) + " session " + id + " while it is " + name_of(target->session.state),
                     {{"session", id}, {"state", name_of(target->session.state)}, {"verb", name_of(verb)}});
     }
+    target->correlation_id = call.correlation_id;
     target->work.request_stop();
     spawn_driver(target);
     co_return target->session;
@@ -510,13 +513,13 @@ Task<void> SessionEngine::Impl::drive(LivePtr target) {
     while (is_transient(target->session.state) && !parent.stop_requested()) {
         if (target->session.state == SessionState::pending) {
             Outcome capacity{SessionInput::provision, "", "", ""};
-            co_await transition(target, capacity.input, capacity, std::string(), nullptr);
+            co_await transition(target, capacity.input, capacity, target->correlation_id, nullptr);
             continue;
         }
         target->work = std::stop_source();
         std::stop_callback forward(parent, [source = target->work]() mutable { source.request_stop(); });
         Session session = target->session;
-        Call call{Deadline(), target->work.get_token(), std::string()};
+        Call call{Deadline(), target->work.get_token(), target->correlation_id};
         Outcome outcome{};
         bool stopped = false;
         try {
@@ -533,7 +536,7 @@ Task<void> SessionEngine::Impl::drive(LivePtr target) {
         }
         // Another verb was recorded meanwhile: this step's end is not the session's news any more.
         if (stopped || target->session.state != session.state || target->session.execution_id != session.execution_id) continue;
-        co_await transition(target, outcome.input, outcome, std::string(), nullptr);
+        co_await transition(target, outcome.input, outcome, target->correlation_id, nullptr);
     }
     target->driven = false;
 }
@@ -595,7 +598,7 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
         co_await provider->start(session.vm_id, session.execution_id, within);
         co_await provider->wait_ready(session.vm_id, within);
         if (source->second.isolation == IsolationGate::isolated && options.isolation_gate) {
-            bool isolated = co_await options.isolation_gate(session.vm_id, within);
+            bool isolated = co_await options.isolation_gate(session, within);
             if (!isolated)
                 throw Error(Errc::isolation, "the isolation report does not allow this session to start; template '" +
                                                  session.template_name + "' demands isolation",

@@ -174,6 +174,27 @@ TEST_F(RealSession, RefusesACorruptedMemoryFileAndKeepsTheDisk) {
     EXPECT_FALSE(qemu::find_vm_process(session.vm_id.value));
 }
 
+TEST_F(RealSession, RefusesToResumeOnAnImageThatWasReplaced) {
+    auto session = start();
+    run(*runtime_, sdk_->sessions().suspend(session.id, call()));
+    wait(session, SessionState::suspended);
+    close();
+    auto images = state_ / "other-images";
+    fs::copy(image_directory(), images, fs::copy_options::recursive);
+    auto record = state_ / "vms" / session.vm_id.value / "vm.json";
+    std::ifstream in(record);
+    std::string text((std::istreambuf_iterator<char>(in)), {});
+    for (auto at = text.find(image_directory()); at != std::string::npos; at = text.find(image_directory(), at + 1))
+        text.replace(at, image_directory().size(), images.string());
+    std::ofstream(record) << text;
+    open();
+    run(*runtime_, sdk_->sessions().resume(session.id, call()));
+    EXPECT_NE(errc_of(sdk_->sessions().wait(session.id, SessionState::active, call())), Errc{});
+    auto failed = run(*runtime_, sdk_->sessions().get(session.id));
+    EXPECT_EQ(failed.failure_reason, "ImageReplaced") << failed.failure_message;
+    EXPECT_FALSE(qemu::find_vm_process(session.vm_id.value));
+}
+
 TEST_F(RealSession, IsTerminatedWhileItBoots) {
     SessionRequest request;
     request.user_id = "bob";

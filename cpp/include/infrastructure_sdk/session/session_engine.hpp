@@ -27,7 +27,7 @@ struct SessionEngineOptions {
     /// What users, templates and the host may hold; see limits.hpp. Checked and written with the session itself.
     std::vector<Limit> limits;
     /// Asked when a template demands isolation, before the session becomes active. False refuses it.
-    std::function<Task<bool>(VmId, Call)> isolation_gate;
+    std::function<Task<bool>(Session, Call)> isolation_gate;
 };
 
 /// Every method must be awaited on the Environment's executor (any number at once). A call that is cancelled or runs out

@@ -50,9 +50,23 @@ int open_for_vm(const std::string& path) {
     return fd;
 }
 
+/// Which files the image consists of: device, inode, size and time of change of each. Blocking.
+std::string identity_of(const ImageFiles& image) {
+    std::string identity;
+    for (const auto& path : {image.kernel, image.initrd, image.disk}) {
+        struct stat status {};
+        if (!path.empty() && ::stat(path.c_str(), &status) == 0)
+            identity += std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino) + ":" + std::to_string(status.st_size) + ":" +
+                        std::to_string(status.st_mtim.tv_sec) + "." + std::to_string(status.st_mtim.tv_nsec);
+        identity += "/";
+    }
+    return identity;
+}
+
+/// The group that opens a device to its members; nullopt when there is none, or when it is root's.
 std::optional<unsigned> group_of(const char* path) {
     struct stat status {};
-    if (::stat(path, &status) != 0) return std::nullopt;
+    if (::stat(path, &status) != 0 || (status.st_mode & 0060) != 0060 || status.st_gid == 0) return std::nullopt;
     return status.st_gid;
 }
 
@@ -116,6 +130,9 @@ Task<AsyncMutex::Guard> QemuProvider::turn(VmPtr vm, Call call, const char* doin
 }
 
 Task<void> QemuProvider::save(VmPtr vm) {
+    Call no_limit;
+    auto guard = co_await vm->writing.lock(*environment_.clock, no_limit, "saving a VM's record");
+    if (vm->removed) co_return;
     auto directory = vm->directory;
     auto record = vm->record;
     auto work = [directory, record] {
@@ -313,9 +330,10 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
     auto target = directory_of(spec.id);
     auto scratch = vms_ + "/.new-" + spec.id.value;
     auto image_tool = image_tool_;
-    auto work = [record, target, scratch, image_tool] {
+    auto work = [record, target, scratch, image_tool]() mutable {
         fs::remove_all(scratch);
         try {
+            record.image_identity = identity_of(record.spec.image);
             if (::mkdir(scratch.c_str(), 0700) != 0)
                 throw Error(Errc::store, "the VM's folder cannot be made: " + std::string(std::strerror(errno)), {{"path", scratch}});
             if (!record.spec.image.disk.empty()) {
@@ -340,9 +358,9 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
             fs::remove_all(scratch, ignored);
             throw;
         }
-        return true;
+        return record;
     };
-    co_await run_blocking(environment_.blocking, work);
+    record = co_await run_blocking(environment_.blocking, work);
     auto vm = std::make_shared<Vm>(std::move(record), target, environment_.executor);
     vm->agent = make_guest_agent(environment_, vm->path(file_name::agent));
     known_[spec.id] = vm;
@@ -362,6 +380,11 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
     give(descriptors.add(listen_unix(vm->path(file_name::qmp))), inherited::qmp);
     give(descriptors.add(listen_unix(vm->path(file_name::agent))), inherited::agent);
     const auto& image = vm->record.spec.image;
+    if (identity_of(image) != vm->record.image_identity)
+        throw Error(Errc::provider, "image '" + image.name + "' was replaced after VM " + vm->record.spec.id.value +
+                                        " was made, and its disk fits only the old one; keep images that are in use and "
+                                        "import new ones under another name",
+                    {{"reason", "ImageReplaced"}, {"image", image.name}});
     if (!image.kernel.empty()) give(descriptors.add(open_for_vm(image.kernel)), inherited::kernel);
     if (!image.initrd.empty()) give(descriptors.add(open_for_vm(image.initrd)), inherited::initrd);
     if (!image.disk.empty()) give(descriptors.add(open_for_vm(image.disk)), inherited::base_disk);
@@ -729,6 +752,9 @@ Task<void> QemuProvider::destroy(VmId id, Call call) {
     auto guard = co_await turn(vm, call, "destroying a VM");
     co_await end(vm, call);
     vm->agent->disconnect();
+    Call no_limit;
+    auto last = co_await vm->writing.lock(*environment_.clock, no_limit, "removing a VM's folder");
+    vm->removed = true;
     auto directory = vm->directory;
     auto work = [directory] {
         std::error_code error;

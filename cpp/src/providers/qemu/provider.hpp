@@ -16,10 +16,12 @@ namespace infrastructure_sdk::qemu {
 
 /// One VM in memory. The record is a copy of the file's; all on the executor.
 struct Vm {
-    Vm(VmRecord r, std::string d, Executor executor) : record(std::move(r)), directory(std::move(d)), mutex(executor), changed(executor) {}
+    Vm(VmRecord r, std::string d, Executor executor) : record(std::move(r)), directory(std::move(d)), mutex(executor), writing(executor), changed(executor) {}
     VmRecord record;
     std::string directory;
-    AsyncMutex mutex;  ///< one verb at a time
+    AsyncMutex mutex;    ///< one verb at a time
+    AsyncMutex writing;  ///< one write to the directory at a time: the watcher writes beside the verbs
+    bool removed = false;  ///< the directory is gone and stays so
     Signal changed;    ///< the process died
     std::shared_ptr<QmpClient> qmp;
     std::shared_ptr<QemuGuestAgent> agent;

@@ -54,6 +54,7 @@ std::string to_text(const VmRecord& record) {
                   {"arguments", record.arguments},
                   {"uid", record.uid ? json(*record.uid) : json(nullptr)},
                   {"process", record.process ? json(*record.process) : json(nullptr)},
+                  {"image_identity", record.image_identity},
                   {"memory_sha256", record.memory_sha256}};
     return document.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
@@ -97,6 +98,7 @@ VmRecord record_from_text(const std::string& text) try {
         record.process = ProcessIdentity{process.at("boot_id").get<std::string>(), process.at("pid").get<std::int64_t>(),
                                          process.at("start_time_ticks").get<std::uint64_t>(),
                                          process.at("vm_uuid").get<std::string>()};
+    record.image_identity = document.at("image_identity").get<std::string>();
     record.memory_sha256 = document.at("memory_sha256").get<std::string>();
     return record;
 } catch (const json::exception& error) {

@@ -21,6 +21,7 @@ struct VmRecord {
     std::vector<std::string> arguments;  ///< of the last cold start; a resume needs the same
     std::optional<unsigned> uid;
     std::optional<ProcessIdentity> process;
+    std::string image_identity;  ///< of the image's files when the VM was made: its disk fits no others
     std::string memory_sha256;  ///< of a complete memory file; empty = there is none
 };
 
