@@ -40,7 +40,8 @@ void RuntimeHandle::release_after_fork() {
 
 std::vector<LogRecord> RuntimeHandle::take_logs() {
     std::lock_guard lock(logs_->mutex);
-    std::vector<LogRecord> records(std::make_move_iterator(logs_->records.begin()), std::make_move_iterator(logs_->records.end()));
+    std::vector<LogRecord> records(std::make_move_iterator(logs_->records.begin()),
+                                   std::make_move_iterator(logs_->records.end()));
     logs_->records.clear();
     return records;
 }
@@ -49,21 +50,26 @@ void bind_runtime(py::module_& module) {
     py::class_<RuntimeHandle, std::shared_ptr<RuntimeHandle>>(module, "Runtime", "The native engine's threads.")
         .def(py::init<const std::string&>(), py::arg("level"))
         .def("stop", &RuntimeHandle::stop, "Let nothing new start and join the threads.")
-        .def("release_after_fork", &RuntimeHandle::release_after_fork, "For a forked child: leave the parent's threads alone.")
-        .def("take_logs",
-             [](RuntimeHandle& self) {
-                 py::list result;
-                 for (const auto& record : self.take_logs()) {
-                     nlohmann::json fields = nlohmann::json::object();
-                     for (const auto& field : record.fields) fields[field.name] = field.value;
-                     nlohmann::json item{{"time", to_rfc3339(record.time)}, {"level", name_of(record.level)},
-                                         {"logger", record.logger}, {"message", record.message},
-                                         {"correlation_id", record.correlation_id}, {"fields", fields}};
-                     result.append(to_python(item));
-                 }
-                 return result;
-             },
-             "Log records since the last call.")
+        .def("release_after_fork", &RuntimeHandle::release_after_fork,
+             "For a forked child: leave the parent's threads alone.")
+        .def(
+            "take_logs",
+            [](RuntimeHandle& self) {
+                py::list result;
+                for (const auto& record : self.take_logs()) {
+                    nlohmann::json fields = nlohmann::json::object();
+                    for (const auto& field : record.fields) fields[field.name] = field.value;
+                    nlohmann::json item{{"time", to_rfc3339(record.time)},
+                                        {"level", name_of(record.level)},
+                                        {"logger", record.logger},
+                                        {"message", record.message},
+                                        {"correlation_id", record.correlation_id},
+                                        {"fields", fields}};
+                    result.append(to_python(item));
+                }
+                return result;
+            },
+            "Log records since the last call.")
         .def(
             "noop",
             [](RuntimeHandle& self, const QueuePtr& queue, py::object future) {
@@ -77,13 +83,16 @@ void bind_runtime(py::module_& module) {
             [](RuntimeHandle& self, const QueuePtr& queue, py::object future, double seconds, double timeout_s) {
                 auto environment = self.environment();
                 auto work = [](Environment env, double length, Call call) -> Task<bool> {
-                    auto until = Deadline::after(*env.clock, std::chrono::duration_cast<Duration>(std::chrono::duration<double>(length)));
+                    auto until = Deadline::after(
+                        *env.clock, std::chrono::duration_cast<Duration>(std::chrono::duration<double>(length)));
                     co_await env.clock->sleep_until(until.earlier(call.deadline).when(), call.stop);
                     if (call.stop.stop_requested()) throw Error(Errc::cancelled, "the sleep was cancelled");
                     if (call.deadline.expired(*env.clock)) throw Error(Errc::timeout, "the sleep took too long");
                     co_return true;
                 };
-                std::function<Task<bool>(Call)> make = [environment, work, seconds](Call call) { return work(environment, seconds, call); };
+                std::function<Task<bool>(Call)> make = [environment, work, seconds](Call call) {
+                    return work(environment, seconds, call);
+                };
                 return submit<bool>(queue, std::move(future), environment, {timeout_s, {}}, make,
                                     [](bool) -> py::object { return py::none(); });
             },

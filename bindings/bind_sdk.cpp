@@ -55,7 +55,8 @@ std::vector<Layer> parse_layers(const std::vector<std::string>& names) {
                 found = true;
             }
         if (!found)
-            throw Error(Errc::validation, "layers: '" + name + "' is not allowed; compute, network, storage, runtime, memory",
+            throw Error(Errc::validation,
+                        "layers: '" + name + "' is not allowed; compute, network, storage, runtime, memory",
                         {{"field", "layers"}, {"value", name}});
     }
     return layers;
@@ -105,10 +106,12 @@ void bind_sdk(py::module_& module) {
             std::function<Task<SdkPtr>(Call)> make = [environment, config](Call call) {
                 return InfrastructureSDK::open(environment, config, call);
             };
-            return submit<SdkPtr>(queue, std::move(future), environment, {timeout_s, correlation_id}, make,
-                                  [runtime](const SdkPtr& sdk) -> py::object { return py::cast(SdkHandle{runtime, sdk}); });
+            return submit<SdkPtr>(
+                queue, std::move(future), environment, {timeout_s, correlation_id}, make,
+                [runtime](const SdkPtr& sdk) -> py::object { return py::cast(SdkHandle{runtime, sdk}); });
         },
-        py::arg("runtime"), py::arg("queue"), py::arg("future"), py::arg("timeout_s"), py::arg("correlation_id"), py::arg("config"));
+        py::arg("runtime"), py::arg("queue"), py::arg("future"), py::arg("timeout_s"), py::arg("correlation_id"),
+        py::arg("config"));
     module.def(
         "doctor",
         [](const RuntimePtr& runtime, Q queue, F future, double timeout_s, Text correlation_id, const Config& config) {
@@ -117,10 +120,12 @@ void bind_sdk(py::module_& module) {
             std::function<Task<std::vector<DoctorLine>>(Call)> make = [environment, options](Call call) {
                 return qemu_doctor(environment, options, call);
             };
-            return submit<std::vector<DoctorLine>>(queue, std::move(future), environment, {timeout_s, correlation_id}, make,
+            return submit<std::vector<DoctorLine>>(queue, std::move(future), environment, {timeout_s, correlation_id},
+                                                   make,
                                                    [](const std::vector<DoctorLine>& lines) { return as_list(lines); });
         },
-        py::arg("runtime"), py::arg("queue"), py::arg("future"), py::arg("timeout_s"), py::arg("correlation_id"), py::arg("config"));
+        py::arg("runtime"), py::arg("queue"), py::arg("future"), py::arg("timeout_s"), py::arg("correlation_id"),
+        py::arg("config"));
 
     py::class_<SdkHandle>(module, "Sdk", "An opened SDK; every method starts an operation and returns its id.")
         .def("capabilities", [](S self) { return as_dict(self.sdk->capabilities()); })
@@ -133,16 +138,17 @@ void bind_sdk(py::module_& module) {
         .def("create",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, Text request) {
                  auto parsed = session_request_from_json(parse(request));
-                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
-                                          [parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().create(parsed, call); },
-                                          session_dict);
+                 return call_sdk<Session>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().create(parsed, call); },
+                     session_dict);
              })
         .def("plan",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, Text request) {
                  auto parsed = session_request_from_json(parse(request));
-                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
-                                          [parsed](InfrastructureSDK& sdk, Call) { return sdk.sessions().plan(parsed); },
-                                          session_dict);
+                 return call_sdk<Session>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [parsed](InfrastructureSDK& sdk, Call) { return sdk.sessions().plan(parsed); }, session_dict);
              })
         .def("can_create",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, Text request) {
@@ -150,122 +156,150 @@ void bind_sdk(py::module_& module) {
                  return call_sdk<std::optional<Denial>>(
                      self, queue, future, timeout_s, correlation_id,
                      [parsed](InfrastructureSDK& sdk, Call) { return sdk.sessions().can_create(parsed); },
-                     [](const std::optional<Denial>& denial) -> py::object { return denial ? as_dict(*denial) : py::none(); });
+                     [](const std::optional<Denial>& denial) -> py::object {
+                         return denial ? as_dict(*denial) : py::none();
+                     });
              })
         .def("usage",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id) {
-                 return call_sdk<std::vector<UsageLine>>(self, queue, future, timeout_s, correlation_id,
-                                                         [](InfrastructureSDK& sdk, Call) { return sdk.sessions().usage(); },
-                                                         [](const std::vector<UsageLine>& lines) { return as_list(lines); });
+                 return call_sdk<std::vector<UsageLine>>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [](InfrastructureSDK& sdk, Call) { return sdk.sessions().usage(); },
+                     [](const std::vector<UsageLine>& lines) { return as_list(lines); });
              })
         .def("get",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
-                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
-                                          [id](InfrastructureSDK& sdk, Call) { return sdk.sessions().get(id); }, session_dict);
+                 return call_sdk<Session>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id](InfrastructureSDK& sdk, Call) { return sdk.sessions().get(id); }, session_dict);
              })
         .def("list",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, Text filter) {
                  auto parsed = session_filter_from_json(parse(filter));
-                 return call_sdk<SessionPage>(self, queue, future, timeout_s, correlation_id,
-                                              [parsed](InfrastructureSDK& sdk, Call) { return sdk.sessions().list(parsed); },
-                                              [](const SessionPage& page) { return as_dict(page); });
+                 return call_sdk<SessionPage>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [parsed](InfrastructureSDK& sdk, Call) { return sdk.sessions().list(parsed); },
+                     [](const SessionPage& page) { return as_dict(page); });
              })
         .def("wait",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, Text state) {
                  auto parsed = parse_session_state(state);
-                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
-                                          [id, parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().wait(id, parsed, call); },
-                                          session_dict);
+                 return call_sdk<Session>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id, parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().wait(id, parsed, call); },
+                     session_dict);
              })
         .def("suspend",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
-                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
-                                          [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().suspend(id, call); },
-                                          session_dict);
+                 return call_sdk<Session>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().suspend(id, call); },
+                     session_dict);
              })
         .def("resume",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
-                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
-                                          [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().resume(id, call); },
-                                          session_dict);
+                 return call_sdk<Session>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().resume(id, call); }, session_dict);
              })
         .def("terminate",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, Text reason) {
                  auto parsed = parse_reason(reason);
-                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
-                                          [id, parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().terminate(id, parsed, call); },
-                                          session_dict);
+                 return call_sdk<Session>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id, parsed](InfrastructureSDK& sdk, Call call) {
+                         return sdk.sessions().terminate(id, parsed, call);
+                     },
+                     session_dict);
              })
         .def("touch",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
-                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
-                                          [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().touch(id, call); },
-                                          session_dict);
+                 return call_sdk<Session>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().touch(id, call); }, session_dict);
              })
-        .def("extend",
-             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, Text by) {
-                 auto parsed = parse_duration(by, "by");
-                 return call_sdk<Session>(self, queue, future, timeout_s, correlation_id,
-                                          [id, parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().extend(id, parsed, call); },
-                                          session_dict);
-             })
+        .def(
+            "extend",
+            [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, Text by) {
+                auto parsed = parse_duration(by, "by");
+                return call_sdk<Session>(
+                    self, queue, future, timeout_s, correlation_id,
+                    [id, parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().extend(id, parsed, call); },
+                    session_dict);
+            })
         .def("events",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::optional<std::string> subject,
                  std::uint64_t after, std::size_t limit) {
                  EventQuery query{after, subject, limit};
-                 return call_sdk<std::vector<Event>>(self, queue, future, timeout_s, correlation_id,
-                                                     [query](InfrastructureSDK& sdk, Call) { return sdk.sessions().events(query); },
-                                                     [](const std::vector<Event>& events) { return as_list(events); });
+                 return call_sdk<std::vector<Event>>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [query](InfrastructureSDK& sdk, Call) { return sdk.sessions().events(query); },
+                     [](const std::vector<Event>& events) { return as_list(events); });
              })
-        .def("exec",
-             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id,
-                 const std::vector<std::string>& arguments, const py::bytes& input, const std::map<std::string, std::string>& environment) {
-                 ExecRequest request;
-                 request.arguments = arguments;
-                 request.stdin_data = std::string(input);
-                 request.environment = environment;
-                 return call_sdk<ExecResult>(self, queue, future, timeout_s, correlation_id,
-                                             [id, request](InfrastructureSDK& sdk, Call call) { return sdk.sessions().exec(id, request, call); },
-                                             exec_result);
-             })
+        .def(
+            "exec",
+            [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id,
+                const std::vector<std::string>& arguments, const py::bytes& input,
+                const std::map<std::string, std::string>& environment) {
+                ExecRequest request;
+                request.arguments = arguments;
+                request.stdin_data = std::string(input);
+                request.environment = environment;
+                return call_sdk<ExecResult>(
+                    self, queue, future, timeout_s, correlation_id,
+                    [id, request](InfrastructureSDK& sdk, Call call) { return sdk.sessions().exec(id, request, call); },
+                    exec_result);
+            })
         .def("read_file",
-             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, std::string path, std::size_t limit) {
-                 return call_sdk<std::string>(self, queue, future, timeout_s, correlation_id,
-                                              [id, path, limit](InfrastructureSDK& sdk, Call call) { return sdk.sessions().read_file(id, path, limit, call); },
-                                              bytes);
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, std::string path,
+                 std::size_t limit) {
+                 return call_sdk<std::string>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id, path, limit](InfrastructureSDK& sdk, Call call) {
+                         return sdk.sessions().read_file(id, path, limit, call);
+                     },
+                     bytes);
              })
         .def("write_file",
-             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, std::string path, const py::bytes& data) {
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, std::string path,
+                 const py::bytes& data) {
                  std::string content(data);
                  auto sdk = self.sdk;
-                 return submit_void(queue, future, self.runtime->environment(), {timeout_s, correlation_id}, [sdk, id, path, content](Call call) {
-                     return sdk->sessions().write_file(id, path, content, call);
-                 });
+                 return submit_void(queue, future, self.runtime->environment(), {timeout_s, correlation_id},
+                                    [sdk, id, path, content](Call call) {
+                                        return sdk->sessions().write_file(id, path, content, call);
+                                    });
              })
         .def("screenshot",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
-                 return call_sdk<std::string>(self, queue, future, timeout_s, correlation_id,
-                                              [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().screenshot(id, call); },
-                                              bytes);
+                 return call_sdk<std::string>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().screenshot(id, call); }, bytes);
              })
         .def("inspect_vm",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
-                 return call_sdk<VmStatus>(self, queue, future, timeout_s, correlation_id,
-                                           [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().inspect_vm(id, call); },
-                                           [](const VmStatus& status) { return as_dict(status); });
+                 return call_sdk<VmStatus>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().inspect_vm(id, call); },
+                     [](const VmStatus& status) { return as_dict(status); });
              })
         .def("list_vms",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id) {
-                 return call_sdk<std::vector<VmStatus>>(self, queue, future, timeout_s, correlation_id,
-                                                        [](InfrastructureSDK& sdk, Call call) { return sdk.list_vms(call); },
-                                                        [](const std::vector<VmStatus>& list) { return as_list(list); });
+                 return call_sdk<std::vector<VmStatus>>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [](InfrastructureSDK& sdk, Call call) { return sdk.list_vms(call); },
+                     [](const std::vector<VmStatus>& list) { return as_list(list); });
              })
         .def("validate_isolation",
-             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, const std::vector<std::string>& layers) {
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id,
+                 const std::vector<std::string>& layers) {
                  auto parsed = parse_layers(layers);
-                 return call_sdk<IsolationReport>(self, queue, future, timeout_s, correlation_id,
-                                                  [id, parsed](InfrastructureSDK& sdk, Call call) { return sdk.validate_isolation(id, parsed, call); },
-                                                  [](const IsolationReport& report) { return as_dict(report); });
+                 return call_sdk<IsolationReport>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id, parsed](InfrastructureSDK& sdk, Call call) {
+                         return sdk.validate_isolation(id, parsed, call);
+                     },
+                     [](const IsolationReport& report) { return as_dict(report); });
              })
         .def("close", [=](S self, Q queue, F future, double timeout_s, Text correlation_id) {
             auto sdk = self.sdk;

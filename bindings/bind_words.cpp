@@ -21,16 +21,20 @@ void bind_words(py::module_& module) {
         py::arg("text"), py::arg("field") = "duration", "Seconds of a Go duration such as 1h30m.");
     module.def(
         "parse_quantity",
-        [](const std::string& text, const std::string& field) { return Quantity::parse(text, field).milli(); }, py::arg("text"),
-        py::arg("field") = "quantity", "Thousandths of a Kubernetes quantity such as 4Gi.");
+        [](const std::string& text, const std::string& field) { return Quantity::parse(text, field).milli(); },
+        py::arg("text"), py::arg("field") = "quantity", "Thousandths of a Kubernetes quantity such as 4Gi.");
     module.def("template_schema", &template_json_schema, "JSON Schema of template files, as text.");
     module.def(
         "checks",
         [] {
             py::list result;
             for (const auto& check : check_catalogue()) {
-                nlohmann::json item{{"id", check.id},       {"layer", name_of(check.layer)}, {"severity", name_of(check.severity)},
-                                    {"title", check.title}, {"fix", check.fix},              {"controls", check.controls}};
+                nlohmann::json item{{"id", check.id},
+                                    {"layer", name_of(check.layer)},
+                                    {"severity", name_of(check.severity)},
+                                    {"title", check.title},
+                                    {"fix", check.fix},
+                                    {"controls", check.controls}};
                 result.append(to_python(item));
             }
             return result;

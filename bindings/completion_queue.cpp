@@ -37,8 +37,9 @@ unsigned fork_count() { return forks.load(std::memory_order_relaxed); }
 
 void refuse_after_fork(unsigned made_at_fork_count) {
     if (made_at_fork_count != fork_count())
-        throw Error(Errc::internal, "this SDK was opened before a fork and cannot be used in the child: open another here "
-                                    "(multiprocessing: use the start method 'spawn')",
+        throw Error(Errc::internal,
+                    "this SDK was opened before a fork and cannot be used in the child: open another here "
+                    "(multiprocessing: use the start method 'spawn')",
                     {{"reason", "Forked"}});
 }
 

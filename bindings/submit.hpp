@@ -21,20 +21,21 @@ struct CallArguments {
 /// Spawns `make(call)` on the runtime; `convert` turns its value into a Python object later, with the GIL.
 /// GIL held. @returns the operation's id.
 template <class T, class Convertor>
-std::uint64_t submit(const QueuePtr& queue, pybind11::object future, const Environment& environment, const CallArguments& how,
-                     std::function<Task<T>(Call)> make, Convertor convert) {
+std::uint64_t submit(const QueuePtr& queue, pybind11::object future, const Environment& environment,
+                     const CallArguments& how, std::function<Task<T>(Call)> make, Convertor convert) {
     auto operation = queue->begin(std::move(future));
     Call call{Deadline(), operation->stop.get_token(), how.correlation_id};
     if (how.timeout_s >= 0)
-        call.deadline = Deadline::after(*environment.clock, std::chrono::duration_cast<Duration>(std::chrono::duration<double>(
-                                                                std::min(how.timeout_s, 1e8))));
+        call.deadline = Deadline::after(
+            *environment.clock,
+            std::chrono::duration_cast<Duration>(std::chrono::duration<double>(std::min(how.timeout_s, 1e8))));
     auto start = [executor = environment.executor, call = std::move(call), queue, operation, convert, make] {
-        boost::asio::co_spawn(executor, make(call),
-                              [queue, operation, convert, make](std::exception_ptr error, T value) mutable {
-                                  operation->error = error;
-                                  if (!error) operation->result = [convert, value = std::move(value)] { return convert(value); };
-                                  queue->complete(std::move(operation));
-                              });
+        boost::asio::co_spawn(
+            executor, make(call), [queue, operation, convert, make](std::exception_ptr error, T value) mutable {
+                operation->error = error;
+                if (!error) operation->result = [convert, value = std::move(value)] { return convert(value); };
+                queue->complete(std::move(operation));
+            });
     };
     queue->launch(*operation, environment.executor, std::move(start));
     return operation->id;

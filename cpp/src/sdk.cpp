@@ -46,7 +46,8 @@ std::map<std::string, Template> load_templates(const Config& config) {
             templates[parsed.name] = std::move(parsed);
         }
         if (error)
-            throw Error(Errc::configuration, "vm.template_directory: '" + directory + "' cannot be read: " + error.message(),
+            throw Error(Errc::configuration,
+                        "vm.template_directory: '" + directory + "' cannot be read: " + error.message(),
                         {{"field", "vm.template_directory"}, {"value", directory}});
     }
     for (auto& entry : templates) {
@@ -112,7 +113,8 @@ QemuOptions qemu_options(const Config& config) {
 }
 
 struct InfrastructureSDK::Impl {
-    Impl(Environment e, Config c, OwnerLock l) : environment(e), config(std::move(c)), lock(std::move(l)), isolation(e) {}
+    Impl(Environment e, Config c, OwnerLock l)
+        : environment(e), config(std::move(c)), lock(std::move(l)), isolation(e) {}
     Environment environment;
     Config config;
     OwnerLock lock;
@@ -195,7 +197,8 @@ const Capabilities& InfrastructureSDK::capabilities() const { return impl_->prov
 const Config& InfrastructureSDK::config() const { return impl_->config; }
 const std::map<std::string, Template>& InfrastructureSDK::templates() const { return impl_->templates; }
 
-Task<IsolationReport> InfrastructureSDK::validate_isolation(std::string session_id, std::vector<Layer> layers, Call call) {
+Task<IsolationReport> InfrastructureSDK::validate_isolation(std::string session_id, std::vector<Layer> layers,
+                                                            Call call) {
     auto session = co_await impl_->sessions->get(session_id);
     co_return co_await impl_->report(session, layers, call);
 }

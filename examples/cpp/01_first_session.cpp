@@ -51,7 +51,8 @@ static isdk::Task<void> first_session(isdk::Environment environment, isdk::Confi
     auto left = co_await sdk->list_vms(call);
     std::printf("terminated: %zu virtual machines left\n", left.size());
     co_await sdk->close();
-    if (note != "kept in memory" || !left.empty()) throw isdk::Error(isdk::Errc::internal, "the session was not what it must be");
+    if (note != "kept in memory" || !left.empty())
+        throw isdk::Error(isdk::Errc::internal, "the session was not what it must be");
 }
 
 int main() {

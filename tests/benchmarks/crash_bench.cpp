@@ -53,10 +53,10 @@ int main(int count, char** arguments) {
     auto tally = run(trials);
     auto line = [as_json](const char* name, std::size_t value, const char* unit) {
         if (as_json)
-            std::printf("{\"name\": \"crash.%s\", \"value\": %zu, \"unit\": \"%s\", \"reference\": null, \"ratio\": null}\n",
-                        name, value, unit);
-        else
-            std::printf("%-16s %8zu %s\n", name, value, unit);
+            std::printf(
+                "{\"name\": \"crash.%s\", \"value\": %zu, \"unit\": \"%s\", \"reference\": null, \"ratio\": null}\n",
+                name, value, unit);
+        else std::printf("%-16s %8zu %s\n", name, value, unit);
     };
     line("deaths", tally.deaths, "count");
     line("sessions", tally.sessions, "count");

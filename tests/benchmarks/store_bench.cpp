@@ -1,8 +1,8 @@
 // Durable commits a second of SqliteStore, against bare SQLite group commit by hand, in turn in one run.
 //
 // A commit is a new record of 1,000 bytes and one event. By hand: the same file, PRAGMAs and rows, the statements that
-// store them and nothing else (no versions, no savepoints); one thread writes what waits in one transaction, another one
-// plays every committer. Files are in TMPDIR, which has to be a real disk: on a tmpfs nothing is durable.
+// store them and nothing else (no versions, no savepoints); one thread writes what waits in one transaction, another
+// one plays every committer. Files are in TMPDIR, which has to be a real disk: on a tmpfs nothing is durable.
 
 #include <algorithm>
 #include <chrono>
@@ -66,8 +66,8 @@ double rate_of_store(const std::string& path, int committers) {
     auto start = now();
     std::vector<std::future<void>> running;
     for (int i = 0; i < committers; ++i)
-        running.push_back(boost::asio::co_spawn(runtime.environment().executor, commit_until(store, count, start + window),
-                                                boost::asio::use_future));
+        running.push_back(boost::asio::co_spawn(runtime.environment().executor,
+                                                commit_until(store, count, start + window), boost::asio::use_future));
     for (auto& committer : running) committer.get();
     auto rate = static_cast<double>(*count) / seconds_since(start);
     store->close();
@@ -84,11 +84,14 @@ void need(bool good, sqlite3* database) {
 class Rows {
 public:
     explicit Rows(const std::string& path) {
-        need(sqlite3_open_v2(path.c_str(), &database_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr) == SQLITE_OK, database_);
+        need(sqlite3_open_v2(path.c_str(), &database_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr) ==
+                 SQLITE_OK,
+             database_);
         execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=4000");
         record_ = prepare("INSERT INTO records(kind,id,version,json) VALUES('session',?1,1,?2)");
-        event_ = prepare("INSERT INTO events(time,type,subject,execution_id,correlation_id,data) "
-                         "VALUES('1970-01-01T00:00:00.000000000Z',?1,?2,?3,'',?4)");
+        event_ = prepare(
+            "INSERT INTO events(time,type,subject,execution_id,correlation_id,data) "
+            "VALUES('1970-01-01T00:00:00.000000000Z',?1,?2,?3,'',?4)");
     }
     Rows(const Rows&) = delete;
     Rows& operator=(const Rows&) = delete;
@@ -108,10 +111,13 @@ public:
     }
 
 private:
-    void execute(const char* sql) { need(sqlite3_exec(database_, sql, nullptr, nullptr, nullptr) == SQLITE_OK, database_); }
+    void execute(const char* sql) {
+        need(sqlite3_exec(database_, sql, nullptr, nullptr, nullptr) == SQLITE_OK, database_);
+    }
     sqlite3_stmt* prepare(const char* sql) {
         sqlite3_stmt* statement = nullptr;
-        need(sqlite3_prepare_v3(database_, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, nullptr) == SQLITE_OK, database_);
+        need(sqlite3_prepare_v3(database_, sql, -1, SQLITE_PREPARE_PERSISTENT, &statement, nullptr) == SQLITE_OK,
+             database_);
         return statement;
     }
     void step(sqlite3_stmt* statement, std::initializer_list<const std::string*> texts) {

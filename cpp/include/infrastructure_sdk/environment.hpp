@@ -20,7 +20,8 @@ struct Environment {
 };
 
 /// Owns the threads behind an Environment with system clock and random.
-/// `stop()` (and the destructor) let nothing new start, cancel what runs and join. Not to be called from its own threads.
+/// `stop()` (and the destructor) let nothing new start, cancel what runs and join. Not to be called from its own
+/// threads.
 class Runtime {
 public:
     explicit Runtime(std::shared_ptr<LogSink> sink, LogLevel level = LogLevel::info, unsigned blocking_threads = 4);

@@ -24,7 +24,8 @@ struct LogField {
     LogField(std::string name, std::string value) : name(std::move(name)), value(std::move(value)) {}
     LogField(std::string name, const char* value) : name(std::move(name)), value(value) {}
     LogField(std::string name, const Secret&) : name(std::move(name)), value(Secret::redacted()) {}
-    LogField(std::string name, std::int64_t value) : name(std::move(name)), value(std::to_string(value)), is_number(true) {}
+    LogField(std::string name, std::int64_t value)
+        : name(std::move(name)), value(std::to_string(value)), is_number(true) {}
 
     std::string name;
     std::string value;
@@ -34,7 +35,7 @@ struct LogField {
 struct LogRecord {
     WallTime time;
     LogLevel level = LogLevel::info;
-    std::string logger;          ///< e.g. "vm.qemu"
+    std::string logger;  ///< e.g. "vm.qemu"
     std::string message;
     std::string correlation_id;  ///< may be empty
     std::vector<LogField> fields;

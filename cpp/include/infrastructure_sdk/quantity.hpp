@@ -12,7 +12,11 @@ namespace infrastructure_sdk {
 class Quantity {
 public:
     constexpr Quantity() = default;
-    static constexpr Quantity from_milli(std::int64_t milli) { Quantity q; q.milli_ = milli; return q; }
+    static constexpr Quantity from_milli(std::int64_t milli) {
+        Quantity q;
+        q.milli_ = milli;
+        return q;
+    }
     static Quantity from_units(std::int64_t units);
 
     /// @param field named in the error.

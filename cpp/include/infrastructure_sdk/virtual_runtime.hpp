@@ -20,8 +20,8 @@ struct VirtualRuntimeOptions {
     LogLevel level = LogLevel::info;
 };
 
-/// Runs what is ready, and when nothing is, moves the clock to the next timer. The same seed gives the same order, times
-/// and random bytes. One thread: the caller's. `blocking` runs inline.
+/// Runs what is ready, and when nothing is, moves the clock to the next timer. The same seed gives the same order,
+/// times and random bytes. One thread: the caller's. `blocking` runs inline.
 class VirtualRuntime {
 public:
     explicit VirtualRuntime(VirtualRuntimeOptions options = {});
@@ -35,14 +35,15 @@ public:
     void run_for(Duration length);
     /// Runs what is ready, or else the next timer. False = neither is there, or the runtime was halted.
     bool step();
-    /// As kill -9 does to a process: nothing of what is ready or waiting ever runs. What holds it is destroyed with this.
+    /// As kill -9 does to a process: nothing of what is ready or waiting ever runs. What holds it is destroyed with
+    /// this.
     void halt() noexcept;
     bool halted() const noexcept;
     /// Sets the wall clock, as an operator or NTP may; the monotonic clock and timers are not touched.
     void set_wall_time(WallTime time);
 
-    /// Steps until the task is done. @throws what it throws; Error(timeout) when it waits for something that never comes,
-    /// Error(cancelled) when the runtime was halted.
+    /// Steps until the task is done. @throws what it throws; Error(timeout) when it waits for something that never
+    /// comes, Error(cancelled) when the runtime was halted.
     template <class T>
     T run(Task<T> task);
     void run(Task<void> task);

@@ -94,7 +94,11 @@ void require_good(const Config& config, ProblemList& problems) {
         auto smaller = config.duration(rule.smaller), larger = config.duration(rule.larger);
         if (smaller <= larger || larger == Duration::zero()) continue;
         auto limit = std::string(rule.larger) + " (" + to_string(larger) + ", " + config.origin(rule.larger) + ")";
-        problems.add({rule.smaller, to_string(smaller), "at most " + limit, config.origin(rule.smaller), {},
+        problems.add({rule.smaller,
+                      to_string(smaller),
+                      "at most " + limit,
+                      config.origin(rule.smaller),
+                      {},
                       "it is more than " + std::string(rule.larger) + "; set both"});
     }
     if (auto all = problems.take(); !all.empty()) throw ConfigError(std::move(all));
@@ -106,14 +110,22 @@ Config config_from_document(const Document& document, const std::string& source)
     Config config;
     const auto& root = document.root;
     if (root.kind != Node::Kind::map && root.kind != Node::Kind::null && problems.empty())
-        problems.add({{}, {}, "a mapping of sections", problems.origin(root.line), {},
+        problems.add({{},
+                      {},
+                      "a mapping of sections",
+                      problems.origin(root.line),
+                      {},
                       "the document is " + std::string(describe(root.kind))});
     std::vector<std::string> sections;
     for (const auto& section : config_sections()) sections.push_back(section.name);
     for (const auto* node : known_members(root, "", sections, problems, paths())) {
         if (node->kind == Node::Kind::null) continue;
         if (node->kind != Node::Kind::map) {
-            problems.add({node->key, Secret::redacted(), "a mapping of options", problems.origin(node->line), {},
+            problems.add({node->key,
+                          Secret::redacted(),
+                          "a mapping of options",
+                          problems.origin(node->line),
+                          {},
                           "it is " + std::string(describe(node->kind))});
             continue;
         }

@@ -36,15 +36,11 @@ std::string find_elsewhere(const std::string& key, const std::vector<std::string
 
 }  // namespace
 
-std::string ProblemList::origin(int line) const {
-    return line > 0 ? source_ + ":" + std::to_string(line) : source_;
-}
+std::string ProblemList::origin(int line) const { return line > 0 ? source_ + ":" + std::to_string(line) : source_; }
 
 void ProblemList::add(ConfigProblem problem) {
-    if (problems_.size() < problem_limit)
-        problems_.push_back(std::move(problem));
-    else
-        ++more_;
+    if (problems_.size() < problem_limit) problems_.push_back(std::move(problem));
+    else ++more_;
 }
 
 void ProblemList::add(const Document& document) {
@@ -91,8 +87,7 @@ std::vector<ReadValue> read_values(const Node& map, const std::string& prefix, s
         if (node->kind == Node::Kind::null) continue;
         auto checked = check_value(field, *node);
         auto origin = problems.origin(node->line);
-        if (checked.problem.empty())
-            values.push_back({&field, checked.text, origin});
+        if (checked.problem.empty()) values.push_back({&field, checked.text, origin});
         else
             problems.add({prefix + node->key, shown_value(field, *node), allowed_values(field), origin,
                           did_you_mean(node->text, choices_of(field)), checked.problem});

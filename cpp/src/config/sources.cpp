@@ -76,8 +76,7 @@ Config config_from_assignments(const std::vector<Assignment>& assignments, Probl
         std::string problem;
         auto node = node_from_text(field, assignment.value, problem);
         auto checked = problem.empty() ? check_value(field, node) : CheckedValue{{}, problem};
-        if (checked.problem.empty())
-            ConfigAccess::set(config, field.path, checked.text, assignment.origin);
+        if (checked.problem.empty()) ConfigAccess::set(config, field.path, checked.text, assignment.origin);
         else
             problems.add({field.path, shown_value(field, node), allowed_values(field), assignment.origin,
                           did_you_mean(assignment.value, choices_of(field)), checked.problem});
@@ -140,8 +139,12 @@ std::vector<DotenvEntry> parse_dotenv(const std::string& text, ProblemList& prob
         at = end + 1;
         ++number;
         auto bad = [&](const std::string& name, const char* why) {
-            problems.add({name, Secret::redacted(), "NAME=value, NAME='value' or NAME=\"value\"",
-                          problems.origin(number), {}, why});
+            problems.add({name,
+                          Secret::redacted(),
+                          "NAME=value, NAME='value' or NAME=\"value\"",
+                          problems.origin(number),
+                          {},
+                          why});
         };
         if (is_tail(line)) continue;
         if (line.starts_with("export ") || line.starts_with("export\t")) line = trimmed(line.substr(7));
@@ -225,7 +228,7 @@ Secret read_secret(const std::string& reference, const std::string& path) {
         if (!value || !*value) refuse("the environment variable '" + where + "' is not set");
         return Secret(value);
     }
-    struct stat status {};
+    struct stat status{};
     if (::stat(where.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) refuse("'" + where + "' is not a file");
     if ((status.st_mode & 0077) != 0) refuse("'" + where + "' is open to others; run: chmod 600 " + where);
     std::ifstream file(where, std::ios::binary);

@@ -62,9 +62,7 @@ void require_bounds(const ConfigField& field, const T& value, Parse parse) {
     if (*field.maximum && parse(field.maximum) < value) throw Rejected{"it is more than " + std::string(field.maximum)};
 }
 
-[[noreturn]] void wrong_kind(const Node& node) {
-    throw Rejected{"it is " + std::string(describe(node.kind))};
-}
+[[noreturn]] void wrong_kind(const Node& node) { throw Rejected{"it is " + std::string(describe(node.kind))}; }
 
 const std::string& text_of(const Node& node) {
     bool bare = node.kind == Node::Kind::boolean || node.kind == Node::Kind::integer || node.kind == Node::Kind::number;

@@ -79,14 +79,16 @@ TaskGroup::TaskGroup(Executor executor) : state_(std::make_shared<State>(std::mo
 namespace {
 
 template <class State>
-Task<void> run_child(std::shared_ptr<State> state, std::shared_ptr<const Logger> logger, std::string name, Task<void> task) {
+Task<void> run_child(std::shared_ptr<State> state, std::shared_ptr<const Logger> logger, std::string name,
+                     Task<void> task) {
     try {
         co_await std::move(task);
     } catch (const Error& error) {
         if (error.errc() != Errc::cancelled && logger)
             logger->log(LogLevel::error, "core", "a background task failed: " + name, {{"detail", error.message()}});
     } catch (const std::exception& error) {
-        if (logger) logger->log(LogLevel::error, "core", "a background task failed: " + name, {{"detail", error.what()}});
+        if (logger)
+            logger->log(LogLevel::error, "core", "a background task failed: " + name, {{"detail", error.what()}});
     }
     --state->running;
     state->changed.notify_all();
@@ -96,7 +98,8 @@ Task<void> run_child(std::shared_ptr<State> state, std::shared_ptr<const Logger>
 
 void TaskGroup::spawn(std::shared_ptr<const Logger> logger, std::string name, Task<void> task) {
     ++state_->running;
-    asio::co_spawn(state_->executor, run_child(state_, std::move(logger), std::move(name), std::move(task)), asio::detached);
+    asio::co_spawn(state_->executor, run_child(state_, std::move(logger), std::move(name), std::move(task)),
+                   asio::detached);
 }
 
 Task<void> TaskGroup::join() {

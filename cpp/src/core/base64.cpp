@@ -17,7 +17,8 @@ std::optional<std::string> base64_decode(std::string_view text) {
     std::size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
     // EVP_DecodeBlock takes white space and padding anywhere; we do not.
     for (char c : text.substr(0, text.size() - padding))
-        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/')) return std::nullopt;
+        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/'))
+            return std::nullopt;
     std::string bytes(text.size() / 4 * 3, '\0');
     int size = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
                                reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));

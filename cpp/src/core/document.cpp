@@ -47,12 +47,9 @@ Node plain_scalar(std::string text, int line) {
         node.text = text.front() == 't' || text.front() == 'T' ? "true" : "false";
         return node;
     }
-    if (all_digits(without_sign(text)))
-        node.kind = Node::Kind::integer;
-    else if (is_number(text))
-        node.kind = Node::Kind::number;
-    else
-        node.kind = Node::Kind::text;
+    if (all_digits(without_sign(text))) node.kind = Node::Kind::integer;
+    else if (is_number(text)) node.kind = Node::Kind::number;
+    else node.kind = Node::Kind::text;
     node.text = std::move(text);
     return node;
 }

@@ -60,7 +60,10 @@ bool is_retryable(std::error_code code) noexcept {
 }
 
 Error::Error(Errc code, std::string message, ErrorContext context)
-    : std::system_error(make_error_code(code)), errc_(code), message_(std::move(message)), context_(std::move(context)) {}
+    : std::system_error(make_error_code(code)),
+      errc_(code),
+      message_(std::move(message)),
+      context_(std::move(context)) {}
 
 Error& Error::with_remote_message(std::string text) {
     remote_message_ = std::move(text);

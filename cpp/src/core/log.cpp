@@ -83,13 +83,14 @@ Logger::Logger(std::shared_ptr<LogSink> sink, std::shared_ptr<Clock> clock, LogL
 void Logger::log(LogLevel level, std::string_view logger, std::string message, std::vector<LogField> fields,
                  std::string correlation_id) const {
     if (!enabled(level)) return;
-    sink_->write({clock_->wall_now(), level, std::string(logger), std::move(message), std::move(correlation_id), std::move(fields)});
+    sink_->write({clock_->wall_now(), level, std::string(logger), std::move(message), std::move(correlation_id),
+                  std::move(fields)});
 }
 
 std::string format_json(const LogRecord& record) {
     auto level = static_cast<std::size_t>(record.level);
-    std::string line = "{\"timestamp\":\"" + to_rfc3339(record.time) + "\",\"severity_text\":\"" + severity_texts[level] +
-                       "\",\"severity_number\":" + std::to_string(severity_numbers[level]) +
+    std::string line = "{\"timestamp\":\"" + to_rfc3339(record.time) + "\",\"severity_text\":\"" +
+                       severity_texts[level] + "\",\"severity_number\":" + std::to_string(severity_numbers[level]) +
                        ",\"logger\":" + quoted(record.logger) + ",\"body\":" + quoted(record.message);
     if (!record.correlation_id.empty()) line += ",\"correlation_id\":" + quoted(record.correlation_id);
     for (const auto& field : record.fields)
@@ -102,11 +103,13 @@ std::string format_text(const LogRecord& record) {
     level.resize(5, ' ');
     auto time = to_rfc3339(record.time).substr(0, 23) + "Z";
     auto quoted_message = quoted(record.message);
-    std::string line = time + " " + level + " " + record.logger + ": " + quoted_message.substr(1, quoted_message.size() - 2);
+    std::string line =
+        time + " " + level + " " + record.logger + ": " + quoted_message.substr(1, quoted_message.size() - 2);
     for (const auto& field : record.fields)
         line += " " + field.name + "=" + (plain(field.value) ? field.value : quoted(field.value));
     if (!record.correlation_id.empty())
-        line += " correlation_id=" + (plain(record.correlation_id) ? record.correlation_id : quoted(record.correlation_id));
+        line +=
+            " correlation_id=" + (plain(record.correlation_id) ? record.correlation_id : quoted(record.correlation_id));
     return line;
 }
 
@@ -114,7 +117,8 @@ std::shared_ptr<LogSink> make_stream_sink(LogFormat format, const std::string& p
     if (path.empty()) return std::make_shared<StreamSink>(format, std::make_shared<spdlog::sinks::stderr_sink_mt>());
     int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        throw Error(Errc::configuration, "logging.file: '" + path + "' cannot be written: " + std::string(::strerror(errno)),
+        throw Error(Errc::configuration,
+                    "logging.file: '" + path + "' cannot be written: " + std::string(::strerror(errno)),
                     {{"field", "logging.file"}, {"value", path}});
     ::close(fd);
     return std::make_shared<StreamSink>(format, std::make_shared<spdlog::sinks::basic_file_sink_mt>(path));

@@ -12,7 +12,8 @@ public:
     void fill(std::span<std::uint8_t> bytes) override {
         for (std::size_t i = 0; i < bytes.size(); i += 8) {
             auto word = next();
-            for (std::size_t j = i; j < bytes.size() && j < i + 8; ++j, word >>= 8) bytes[j] = static_cast<std::uint8_t>(word);
+            for (std::size_t j = i; j < bytes.size() && j < i + 8; ++j, word >>= 8)
+                bytes[j] = static_cast<std::uint8_t>(word);
         }
     }
     std::uint64_t next() {

@@ -50,10 +50,8 @@ public:
     void close() {
         Node node = std::move(open_.back());
         open_.pop_back();
-        if (open_.empty())
-            document_.root = std::move(node);
-        else
-            open_.back().children.push_back(std::move(node));
+        if (open_.empty()) document_.root = std::move(node);
+        else open_.back().children.push_back(std::move(node));
     }
 
     bool in_map() const { return !open_.empty() && open_.back().kind == Node::Kind::map; }

@@ -43,7 +43,8 @@ int open_directory(const std::string& path) {
 
 int listen_unix(const std::string& path) {
     auto fail = [&](const char* what) {
-        throw Error(Errc::provider, std::string("cannot ") + what + " the socket " + path + ": " + std::strerror(errno));
+        throw Error(Errc::provider,
+                    std::string("cannot ") + what + " the socket " + path + ": " + std::strerror(errno));
     };
     auto name = std::filesystem::path(path).filename().string();
     Descriptor directory{open_directory(path)};

@@ -30,7 +30,8 @@ const nlohmann::json* Facts::value(const std::string& name) const {
     auto it = facts_.find(name);
     if (it == facts_.end() || !it->second.could_not_look.empty() || it->second.json.empty()) return nullptr;
     auto parsed = parsed_.find(name);
-    if (parsed == parsed_.end()) parsed = parsed_.emplace(name, nlohmann::json::parse(it->second.json, nullptr, false)).first;
+    if (parsed == parsed_.end())
+        parsed = parsed_.emplace(name, nlohmann::json::parse(it->second.json, nullptr, false)).first;
     return parsed->second.is_discarded() ? nullptr : &parsed->second;
 }
 

@@ -15,9 +15,10 @@
 namespace infrastructure_sdk::isolation {
 
 /// Facts by name. Names of the collectors: proc.threads [status text of every thread], proc.ksm (ksm_stat text),
-/// proc.limits (text), proc.files [{fd,target,inode,writable,regular}], proc.locks (text), proc.listeners [target of every
-/// listening TCP socket], file.directory [{name,mode,uid,is_directory,has_acl}], sys.ksm_run (text), sys.core_pattern (text);
-/// and those of EvidenceSource. neighbours.macs: [{session, macs}] or why a neighbour could not be looked at.
+/// proc.limits (text), proc.files [{fd,target,inode,writable,regular}], proc.locks (text), proc.listeners [target of
+/// every listening TCP socket], file.directory [{name,mode,uid,is_directory,has_acl}], sys.ksm_run (text),
+/// sys.core_pattern (text); and those of EvidenceSource. neighbours.macs: [{session, macs}] or why a neighbour could
+/// not be looked at.
 class Facts {
 public:
     void add(Fact fact) { facts_[fact.name] = std::move(fact); }

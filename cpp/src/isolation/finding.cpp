@@ -20,7 +20,9 @@ std::string insufficient(const CheckDefinition& check, const std::vector<Evidenc
         enough = enough || (item.strength > Strength::e0 && item.strength >= check.floor &&
                             isolation::vantage_factor(item.vantage) > 0);
     }
-    return enough ? "" : std::string("the evidence is weaker than ") + name_of(check.floor) + " or comes from the guest alone";
+    return enough
+               ? ""
+               : std::string("the evidence is weaker than ") + name_of(check.floor) + " or comes from the guest alone";
 }
 
 }  // namespace

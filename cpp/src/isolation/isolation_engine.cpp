@@ -12,8 +12,8 @@
 namespace infrastructure_sdk {
 namespace {
 
-using nlohmann::json;
 using isolation::Facts;
+using nlohmann::json;
 
 std::string dumped(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
@@ -31,7 +31,8 @@ std::vector<Fact> collect_host_facts(std::int64_t pid, std::string directory, Wa
     auto base = "/proc/" + std::to_string(pid);
     auto text = [&](const char* name, const char* source, std::string path) {
         auto content = isolation::read_text(path);
-        facts.push_back(content ? seen(name, source, path, *content, now) : blind(name, source, path, "it cannot be read", now));
+        facts.push_back(content ? seen(name, source, path, *content, now)
+                                : blind(name, source, path, "it cannot be read", now));
     };
     auto statuses = isolation::read_thread_statuses(pid);
     facts.push_back(statuses ? seen("proc.threads", "procfs", base + "/task/*/status", *statuses, now)
@@ -46,7 +47,11 @@ std::vector<Fact> collect_host_facts(std::int64_t pid, std::string directory, Wa
     if (files) {
         auto list = json::array();
         for (const auto& file : *files)
-            list.push_back({{"fd", file.number}, {"target", file.target}, {"inode", file.inode}, {"writable", file.writable}, {"regular", file.regular}});
+            list.push_back({{"fd", file.number},
+                            {"target", file.target},
+                            {"inode", file.inode},
+                            {"writable", file.writable},
+                            {"regular", file.regular}});
         facts.push_back(seen("proc.files", "procfs", base + "/fd", list, now));
     } else {
         facts.push_back(blind("proc.files", "procfs", base + "/fd", "it cannot be read", now));
@@ -56,7 +61,8 @@ std::vector<Fact> collect_host_facts(std::int64_t pid, std::string directory, Wa
     auto listening = tcp ? isolation::parse_listening_inodes(*tcp) : std::nullopt;
     auto tcp6 = isolation::read_text(base + "/net/tcp6");
     // A kernel without IPv6 has no such file.
-    auto listening6 = tcp6 ? isolation::parse_listening_inodes(*tcp6) : std::optional<std::vector<std::uint64_t>>(std::in_place);
+    auto listening6 =
+        tcp6 ? isolation::parse_listening_inodes(*tcp6) : std::optional<std::vector<std::uint64_t>>(std::in_place);
     if (files && listening && listening6) {
         auto list = json::array();
         listening->insert(listening->end(), listening6->begin(), listening6->end());
@@ -72,7 +78,11 @@ std::vector<Fact> collect_host_facts(std::int64_t pid, std::string directory, Wa
     if (entries) {
         auto list = json::array();
         for (const auto& entry : *entries)
-            list.push_back({{"name", entry.name}, {"mode", entry.mode}, {"uid", entry.uid}, {"is_directory", entry.is_directory}, {"has_acl", entry.has_acl}});
+            list.push_back({{"name", entry.name},
+                            {"mode", entry.mode},
+                            {"uid", entry.uid},
+                            {"is_directory", entry.is_directory},
+                            {"has_acl", entry.has_acl}});
         facts.push_back(seen("file.directory", "file-stat", directory, list, now));
     } else {
         facts.push_back(blind("file.directory", "file-stat", directory, "it cannot be read", now));
@@ -89,7 +99,9 @@ struct Identity {
 /// nullopt unless all four parts are there.
 std::optional<Identity> identity_of(const Fact& fact) {
     auto value = json::parse(fact.json, nullptr, false);
-    auto positive = [&value](const char* key) { return value.contains(key) && value[key].is_number_unsigned() && value[key] > 0; };
+    auto positive = [&value](const char* key) {
+        return value.contains(key) && value[key].is_number_unsigned() && value[key] > 0;
+    };
     auto boot = isolation::text_at(value, "boot_id"), uuid = isolation::text_at(value, "vm_uuid");
     if (!fact.could_not_look.empty() || !boot || boot->empty() || !uuid || uuid->empty() || !positive("pid") ||
         !positive("start_time_ticks"))
@@ -100,7 +112,8 @@ std::optional<Identity> identity_of(const Fact& fact) {
     return identity;
 }
 
-Task<void> collect_into(std::shared_ptr<Facts> facts, std::shared_ptr<EvidenceSource> source, std::string name, Call call) {
+Task<void> collect_into(std::shared_ptr<Facts> facts, std::shared_ptr<EvidenceSource> source, std::string name,
+                        Call call) {
     auto fact = co_await source->collect(name, call);
     fact.name = name;
     facts->add(std::move(fact));
@@ -177,11 +190,13 @@ Task<IsolationReport> IsolationEngine::validate(IsolationSubject subject, std::v
     report.vm_id = subject.vm_id.value;
     report.instance_epoch = facts->epoch;
     for (const auto& check : isolation::checks()) {
-        if (!layers.empty() && std::find(layers.begin(), layers.end(), check.definition.layer) == layers.end()) continue;
+        if (!layers.empty() && std::find(layers.begin(), layers.end(), check.definition.layer) == layers.end())
+            continue;
         if (ours) {
             report.findings.push_back(check.judge(check.definition, *facts));
         } else {
-            auto why = identity.could_not_look.empty() ? std::string("the VM's identity changed or is another's") : identity.could_not_look;
+            auto why = identity.could_not_look.empty() ? std::string("the VM's identity changed or is another's")
+                                                       : identity.could_not_look;
             report.findings.push_back(Finding::unknown(check.definition, "could not look at the VM's process: " + why));
         }
     }

@@ -60,7 +60,8 @@ std::optional<ThreadStatus> parse_thread_status(std::string_view text) {
     auto uids = line_of(text, "Uid:");
     auto effective = single(text, "CapEff:", 16), bounding = single(text, "CapBnd:", 16);
     auto privileges = single(text, "NoNewPrivs:", 10), seccomp = single(text, "Seccomp:", 10);
-    if (!uids || uids->size() != 4 || !effective || !bounding || !privileges || !seccomp || *seccomp > 2) return std::nullopt;
+    if (!uids || uids->size() != 4 || !effective || !bounding || !privileges || !seccomp || *seccomp > 2)
+        return std::nullopt;
     for (const auto& word : *uids) {
         auto uid = number(word, 10);
         if (!uid) return std::nullopt;
@@ -76,7 +77,9 @@ std::optional<ThreadStatus> parse_thread_status(std::string_view text) {
 std::optional<KsmStat> parse_ksm_stat(std::string_view text) {
     auto pages = line_of(text, "ksm_merging_pages");
     auto merge_any = line_of(text, "ksm_merge_any:"), mergeable = line_of(text, "ksm_mergeable:");
-    auto answer = [](const auto& words) { return words && words->size() == 1 && (words->front() == "yes" || words->front() == "no"); };
+    auto answer = [](const auto& words) {
+        return words && words->size() == 1 && (words->front() == "yes" || words->front() == "no");
+    };
     if (!pages || pages->size() != 1 || !answer(merge_any) || !answer(mergeable)) return std::nullopt;
     auto count = number(pages->front(), 10);
     if (!count) return std::nullopt;
@@ -133,7 +136,8 @@ std::optional<std::string> read_text(const std::string& path) {
     std::string text;
     char part[4096];
     // read() turns the exception of a failing stream buffer into badbit; an iterator lets it out.
-    while (file.read(part, sizeof part) || file.gcount() > 0) text.append(part, static_cast<std::size_t>(file.gcount()));
+    while (file.read(part, sizeof part) || file.gcount() > 0)
+        text.append(part, static_cast<std::size_t>(file.gcount()));
     if (file.bad()) return std::nullopt;
     return text;
 }
@@ -163,7 +167,7 @@ std::optional<std::vector<OpenFile>> read_open_files(std::int64_t pid) {
         file.number = std::atoi(descriptor.filename().c_str());
         auto info = read_text(base + "/fdinfo/" + descriptor.filename().string());
         char target[4096];
-        struct stat status {};
+        struct stat status{};
         auto size = ::readlink(descriptor.c_str(), target, sizeof target);
         if (size < 0 || ::stat(descriptor.c_str(), &status) != 0) {
             // It may be closed between the listing and the look.
@@ -185,7 +189,7 @@ std::optional<std::vector<OpenFile>> read_open_files(std::int64_t pid) {
 std::optional<std::vector<FileStatus>> read_directory(const std::string& path) {
     std::vector<FileStatus> files;
     auto add = [&](const fs::path& at, std::string name) {
-        struct stat status {};
+        struct stat status{};
         if (::lstat(at.c_str(), &status) != 0) return false;
         auto size = ::lgetxattr(at.c_str(), "system.posix_acl_access", nullptr, 0);
         if (size < 0 && errno != ENODATA && errno != ENOTSUP) return false;

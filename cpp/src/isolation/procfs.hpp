@@ -1,6 +1,6 @@
 #pragma once
-// What /proc says, in two steps: reading (thin, blocking) and parsing (pure). A parser gives nullopt for anything that it
-// does not understand: that is "could not look".
+// What /proc says, in two steps: reading (thin, blocking) and parsing (pure). A parser gives nullopt for anything that
+// it does not understand: that is "could not look".
 
 #include <cstdint>
 #include <optional>

@@ -38,11 +38,13 @@ double strength_factor(Strength strength) {
 double confidence_of(const Finding& finding, WallTime now) {
     double best = 0;
     for (const auto& item : finding.evidence())
-        best = std::max(best, strength_factor(item.strength) * isolation::vantage_factor(item.vantage) * freshness(item, now));
+        best = std::max(
+            best, strength_factor(item.strength) * isolation::vantage_factor(item.vantage) * freshness(item, now));
     return best;
 }
 
-/// What rests on evidence of which any part has gone stale is not known any more. A failure stays one until the next look.
+/// What rests on evidence of which any part has gone stale is not known any more. A failure stays one until the next
+/// look.
 FindingStatus status_at(const Finding& finding, WallTime now) {
     if (finding.status() == FindingStatus::pass || finding.status() == FindingStatus::not_applicable) {
         bool stale = std::any_of(finding.evidence().begin(), finding.evidence().end(),
@@ -116,10 +118,10 @@ Score score(const std::vector<Finding>& findings, WallTime now) {
     }
     result.coverage = applicable > 0 ? decided / applicable : 0;
     result.confidence = passed > 0 ? confidence / passed : 0;
-    result.verdict = serious_fail                            ? Verdict::not_isolated
-                     : serious_unknown || decided == 0       ? Verdict::unproven
-                     : other                                 ? Verdict::degraded
-                                                             : Verdict::isolated;
+    result.verdict = serious_fail                      ? Verdict::not_isolated
+                     : serious_unknown || decided == 0 ? Verdict::unproven
+                     : other                           ? Verdict::degraded
+                                                       : Verdict::isolated;
     return result;
 }
 

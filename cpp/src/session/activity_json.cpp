@@ -48,7 +48,9 @@ constexpr ClockKind clock_kinds[] = {ClockKind::ttl, ClockKind::idle_timeout, Cl
                                      ClockKind::retention};
 
 template <typename T>
-json or_null(const std::optional<T>& value) { return value ? json(*value) : json(nullptr); }
+json or_null(const std::optional<T>& value) {
+    return value ? json(*value) : json(nullptr);
+}
 json or_null(const std::optional<Duration>& value) { return value ? json(to_string(*value)) : json(nullptr); }
 json or_null(const std::optional<WallTime>& value) { return value ? json(to_rfc3339(*value)) : json(nullptr); }
 
@@ -216,9 +218,9 @@ void to_json(json& document, const SessionClocks& clocks) {
     for (auto kind : clock_kinds) {
         const auto& clock = clock_of(clocks, kind);
         document[name_of(kind)] = {{"limit", or_null(clock.limit)},
-                                {"on_expiry", name_of(clock.on_expiry)},
-                                {"deadline", or_null(clock.deadline)},
-                                {"spent", clock.spent}};
+                                   {"on_expiry", name_of(clock.on_expiry)},
+                                   {"deadline", or_null(clock.deadline)},
+                                   {"spent", clock.spent}};
     }
 }
 

@@ -25,14 +25,10 @@ const std::string* subject_of(const Reservation& reservation, LimitScope scope) 
         return reservation.warm || subject.empty() ? nullptr : &subject;
     };
     switch (scope) {
-        case LimitScope::user:
-            return unless_warm(reservation.user_id);
-        case LimitScope::tenant:
-            return unless_warm(reservation.tenant);
-        case LimitScope::template_:
-            return unless_warm(reservation.template_name);
-        case LimitScope::host:
-            break;
+        case LimitScope::user: return unless_warm(reservation.user_id);
+        case LimitScope::tenant: return unless_warm(reservation.tenant);
+        case LimitScope::template_: return unless_warm(reservation.template_name);
+        case LimitScope::host: break;
     }
     return &host;
 }

@@ -56,33 +56,27 @@ bool is_count(LimitResource resource) { return row(resource).form == Form::count
 
 std::string amount_text(LimitResource resource, std::int64_t amount) {
     switch (row(resource).form) {
-        case Form::count:
-            break;
-        case Form::cores:
-            return Quantity::from_milli(amount).to_string();
+        case Form::count: break;
+        case Form::cores: return Quantity::from_milli(amount).to_string();
         case Form::bytes:
             // A sum may be more than a Quantity can hold.
             if (amount > most_of(Form::bytes)) break;
             return Quantity::from_units(amount).to_string();
-        case Form::money:
-            return money_text(amount);
+        case Form::money: return money_text(amount);
     }
     return std::to_string(amount);
 }
 
 std::int64_t parse_amount(LimitResource resource, const std::string& text, const std::string& field) {
     switch (row(resource).form) {
-        case Form::count:
-            break;
-        case Form::cores:
-            return Quantity::parse(text, field).milli();
+        case Form::count: break;
+        case Form::cores: return Quantity::parse(text, field).milli();
         case Form::bytes: {
             auto bytes = Quantity::parse(text, field).value();
             require_amount(resource, bytes, field);
             return bytes;
         }
-        case Form::money:
-            return parse_money(text, field);
+        case Form::money: return parse_money(text, field);
     }
     return parse_count(text, field);
 }

@@ -110,8 +110,11 @@ ExplainInputs explain_inputs_from_json(const json& document) try {
     for (const auto& sample : document.at("samples")) inputs.samples.push_back(activity_sample_from_json(sample));
     inputs.before = idle_memory_from_json(document.at("before"));
     if (const auto& last = document.at("last_transition"); !last.is_null()) {
-        TransitionRecord record{parse_rfc3339(last.at("at")), parse_session_state(last.at("from")),
-                                parse_session_state(last.at("to")), last.at("reason"), {}};
+        TransitionRecord record{parse_rfc3339(last.at("at")),
+                                parse_session_state(last.at("from")),
+                                parse_session_state(last.at("to")),
+                                last.at("reason"),
+                                {}};
         for (const auto& reading : last.at("readings")) record.readings.push_back(signal_reading_from_json(reading));
         inputs.last_transition = std::move(record);
     }

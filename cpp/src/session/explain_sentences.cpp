@@ -141,8 +141,9 @@ std::string compared(const WhatIf& what_if) {
 void say_what_if(Sentences& out, const WhatIf& what_if) {
     auto text = "With idle_timeout " + to_string(what_if.idle_timeout) + " ";
     if (what_if.due_at) text += "it would have become idle at " + moment(*what_if.due_at) + compared(what_if) + ".";
-    else text += "it would not have become idle by the last look (" + std::string(name_of(what_if.state)) +
-                 "); at the earliest at " + moment(what_if.earliest) + ".";
+    else
+        text += "it would not have become idle by the last look (" + std::string(name_of(what_if.state)) +
+                "); at the earliest at " + moment(what_if.earliest) + ".";
     out.push_back(std::move(text));
 }
 

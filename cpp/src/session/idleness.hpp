@@ -29,15 +29,15 @@ namespace infrastructure_sdk {
 
 /// A signal is active strictly above its threshold, averaged over the time between two looks.
 struct IdleThresholds {
-    double guest_cpu_cores = 0.05;            ///< CPU time per time: 1 = one core fully used
-    double network_bytes_per_second = 1024;   ///< both directions together
-    double disk_bytes_per_second = 4096;      ///< reads and writes together
+    double guest_cpu_cores = 0.05;                   ///< CPU time per time: 1 = one core fully used
+    double network_bytes_per_second = 1024;          ///< both directions together
+    double disk_bytes_per_second = 4096;             ///< reads and writes together
     Duration longest_gap = std::chrono::minutes(5);  ///< looks further apart are not compared
     friend bool operator==(const IdleThresholds&, const IdleThresholds&) = default;
 };
 
 struct IdleSettings {
-    std::optional<Duration> idle_timeout;  ///< none = never idle
+    std::optional<Duration> idle_timeout;                ///< none = never idle
     Duration arming_delay = std::chrono::minutes(1);     ///< between the warning and the look that confirms
     Duration sample_interval = std::chrono::minutes(1);  ///< at most half of thresholds.longest_gap
     IdleThresholds thresholds;
@@ -78,14 +78,14 @@ private:
 
 struct IdleVerdict {
     IdleState state = IdleState::unknown;
-    bool changed = false;     ///< another state than after the look before
-    WallTime since;           ///< of this state
-    WallTime quiet_since;     ///< the window's start: the last activity, or when looking began
+    bool changed = false;  ///< another state than after the look before
+    WallTime since;        ///< of this state
+    WallTime quiet_since;  ///< the window's start: the last activity, or when looking began
     WallTime next_look;
-    MonotonicTime wake_at;    ///< the same moment, for a timer
-    SignalSet active;         ///< activity, presence apart
-    SignalSet missing;        ///< needed and unknown; not empty exactly when `unknown`
-    SignalSet unseen;         ///< wanted and unknown
+    MonotonicTime wake_at;  ///< the same moment, for a timer
+    SignalSet active;       ///< activity, presence apart
+    SignalSet missing;      ///< needed and unknown; not empty exactly when `unknown`
+    SignalSet unseen;       ///< wanted and unknown
     friend bool operator==(const IdleVerdict&, const IdleVerdict&) = default;
 };
 
@@ -100,11 +100,11 @@ struct CounterMark {
 struct IdleMemory {
     enum Counter { guest_cpu, network_rx, network_tx, disk_read, disk_write, input, execs, touches, counter_count };
     std::array<CounterMark, counter_count> counters;
-    std::uint64_t execution = 0;                     ///< digest of the execution id; 0 = nothing was seen yet
-    MonotonicTime seen_at = MonotonicTime::min();    ///< the last look
-    MonotonicTime known_at = MonotonicTime::min();   ///< the last look that saw all that is needed
+    std::uint64_t execution = 0;                    ///< digest of the execution id; 0 = nothing was seen yet
+    MonotonicTime seen_at = MonotonicTime::min();   ///< the last look
+    MonotonicTime known_at = MonotonicTime::min();  ///< the last look that saw all that is needed
     MonotonicTime quiet_since = MonotonicTime::min();
-    MonotonicTime armed_at = MonotonicTime::min();   ///< min() = not armed
+    MonotonicTime armed_at = MonotonicTime::min();  ///< min() = not armed
     MonotonicTime state_since = MonotonicTime::min();
     IdleState state = IdleState::unknown;
     friend bool operator==(const IdleMemory&, const IdleMemory&) = default;

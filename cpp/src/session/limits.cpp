@@ -55,8 +55,7 @@ Amounts held_by(SessionState state, const Amounts& full) {
         case SessionState::active:
         case SessionState::suspending:
         case SessionState::resuming:
-        case SessionState::terminating:
-            return full;
+        case SessionState::terminating: return full;
         case SessionState::suspended:
         case SessionState::failed: {
             Amounts kept;
@@ -65,8 +64,7 @@ Amounts held_by(SessionState state, const Amounts& full) {
             kept.money_per_month_micros = full.money_per_month_micros;
             return kept;
         }
-        case SessionState::terminated:
-            return {};
+        case SessionState::terminated: return {};
     }
     return full;
 }

@@ -134,10 +134,10 @@ Measurements measure(const Counters& before, const ActivitySample& now, const Id
     of(ActivitySignal::connection) = count({now.vnc_clients, now.forwarded_connections});
     of(ActivitySignal::input) = events(growth(IdleMemory::input));
     of(ActivitySignal::guest_cpu) = rate({growth(IdleMemory::guest_cpu)}, thresholds.guest_cpu_cores * 1e9);
-    of(ActivitySignal::network) = rate({growth(IdleMemory::network_rx), growth(IdleMemory::network_tx)},
-                                       thresholds.network_bytes_per_second);
-    of(ActivitySignal::disk) = rate({growth(IdleMemory::disk_read), growth(IdleMemory::disk_write)},
-                                    thresholds.disk_bytes_per_second);
+    of(ActivitySignal::network) =
+        rate({growth(IdleMemory::network_rx), growth(IdleMemory::network_tx)}, thresholds.network_bytes_per_second);
+    of(ActivitySignal::disk) =
+        rate({growth(IdleMemory::disk_read), growth(IdleMemory::disk_write)}, thresholds.disk_bytes_per_second);
     of(ActivitySignal::users) = count({now.logged_in_users});
     of(ActivitySignal::heartbeat) = count({now.agent_answered ? Count(*now.agent_answered ? 1 : 0) : Count()});
     of(ActivitySignal::hold) = count({now.holds});

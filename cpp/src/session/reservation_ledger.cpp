@@ -39,7 +39,8 @@ void ReservationLedger::Change::committed() {
     else admission_.restore(wanted_);
 }
 
-std::unique_ptr<ReservationLedger::Change> ReservationLedger::change(const Session& session, Batch& batch, bool may_be_alive) {
+std::unique_ptr<ReservationLedger::Change> ReservationLedger::change(const Session& session, Batch& batch,
+                                                                     bool may_be_alive) {
     auto wanted = reservation_of(session, may_be_alive);
     bool ends = session.state == SessionState::terminated;
     if (ends) batch.erases.push_back({kind, session.id});

@@ -47,7 +47,9 @@ public:
     /// A dry run of a new session.
     std::optional<Denial> check(const Session& session) const;
     /// What was held when the last owner died, whatever the limits are now.
-    void restore(const Session& session, bool may_be_alive) { admission_.restore(reservation_of(session, may_be_alive)); }
+    void restore(const Session& session, bool may_be_alive) {
+        admission_.restore(reservation_of(session, may_be_alive));
+    }
     std::vector<UsageLine> usage() const { return admission_.usage(); }
 
 private:

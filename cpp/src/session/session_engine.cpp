@@ -25,7 +25,7 @@ constexpr const char* intent_kind = "intent";
 /// How a piece of work on a VM ended.
 struct Outcome {
     SessionInput input;
-    std::string reason;   // a stable word
+    std::string reason;  // a stable word
     std::string message;
     std::string channel;
 };
@@ -50,18 +50,23 @@ struct LiveSession {
     explicit LiveSession(Session value, Executor executor) : session(std::move(value)), changed(executor) {}
     Session session;
     Signal changed;
-    bool writing = false;  // one commit at a time keeps versions in order
-    bool driven = false;   // a worker is on it
+    bool writing = false;        // one commit at a time keeps versions in order
+    bool driven = false;         // a worker is on it
     std::string correlation_id;  // of the verb that the worker carries out
-    bool may_be_alive = false;  // failed, and its VM's death was not observed
-    std::stop_source work; // stops the worker's present step
+    bool may_be_alive = false;   // failed, and its VM's death was not observed
+    std::stop_source work;       // stops the worker's present step
 };
 using LivePtr = std::shared_ptr<LiveSession>;
 
 struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Impl(Environment e, std::shared_ptr<Store> s, std::shared_ptr<VmProvider> p, SessionEngineOptions o)
-        : env(std::move(e)), store(std::move(s)), provider(std::move(p)), options(std::move(o)), tasks(env.executor),
-          clock_changed(env.executor), reservations(options.limits) {}
+        : env(std::move(e)),
+          store(std::move(s)),
+          provider(std::move(p)),
+          options(std::move(o)),
+          tasks(env.executor),
+          clock_changed(env.executor),
+          reservations(options.limits) {}
 
     Environment env;
     std::shared_ptr<Store> store;
@@ -112,8 +117,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     void observe(VmEvent event);
 };
 
-SessionEngine::SessionEngine(Environment environment, std::shared_ptr<Store> store, std::shared_ptr<VmProvider> provider,
-                             SessionEngineOptions options)
+SessionEngine::SessionEngine(Environment environment, std::shared_ptr<Store> store,
+                             std::shared_ptr<VmProvider> provider, SessionEngineOptions options)
     : impl_(std::make_shared<Impl>(std::move(environment), std::move(store), std::move(provider), std::move(options))) {
     impl_->provider->on_event([weak = std::weak_ptr(impl_)](VmEvent event) {
         if (auto impl = weak.lock()) impl->observe(std::move(event));
@@ -172,8 +177,8 @@ Task<bool> SessionEngine::Impl::update(LivePtr target, Edit edit) {
 }
 
 /// One row of the state machine: the new state, its intent or its end, and the event, in one transaction.
-Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, Outcome outcome, std::string correlation_id,
-                                           std::function<void(Session&)> also) {
+Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, Outcome outcome,
+                                           std::string correlation_id, std::function<void(Session&)> also) {
     SessionState before{};
     std::unique_ptr<ReservationLedger::Change> held;
     Edit edit = [&](Session& session, Batch& batch) {
@@ -193,24 +198,26 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
         else if (*next != SessionState::terminating && *next != SessionState::failed) session.suspend_mode.reset();
         if (*next == SessionState::active && before == SessionState::suspending) session.desired = "active";
         auto word = outcome.reason.empty() ? std::string(name_of(*next)) : outcome.reason;
-        set_condition(session, {"Ready", *next == SessionState::active ? "True" : "False", word, outcome.message, now()});
+        set_condition(session,
+                      {"Ready", *next == SessionState::active ? "True" : "False", word, outcome.message, now()});
         if (is_transient(*next))
             batch.puts.push_back({intent_kind, session.id,
                                   json{{"verb", name_of(input)},
                                        {"state", name_of(*next)},
                                        {"vm_id", session.vm_id.value},
                                        {"execution_id", session.execution_id},
-                                       {"since", to_rfc3339(now())}}.dump(),
+                                       {"since", to_rfc3339(now())}}
+                                      .dump(),
                                   std::nullopt});
-        else
-            batch.erases.push_back({intent_kind, session.id});
+        else batch.erases.push_back({intent_kind, session.id});
         json data{{"from", name_of(before)}, {"to", name_of(*next)}};
         if (!outcome.reason.empty()) data["reason"] = outcome.reason;
         if (!outcome.message.empty()) data["message"] = outcome.message;
         if (session.termination_reason) data["termination_reason"] = name_of(*session.termination_reason);
         batch.events.push_back({0, now(), event_type(before, *next), session.id, session.execution_id, correlation_id,
                                 data.dump(-1, ' ', false, json::error_handler_t::replace)});
-        target->may_be_alive = *next == SessionState::failed && (target->may_be_alive || input == SessionInput::terminate_failed);
+        target->may_be_alive =
+            *next == SessionState::failed && (target->may_be_alive || input == SessionInput::terminate_failed);
         held = reservations.change(session, batch, target->may_be_alive);
         return true;
     };
@@ -219,7 +226,9 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
     if (done)
         log(target->session.state == SessionState::failed ? LogLevel::error : LogLevel::info, "session changed state",
             target->session,
-            {{"from", name_of(before)}, {"to", name_of(target->session.state)}, {"reason", outcome.reason},
+            {{"from", name_of(before)},
+             {"to", name_of(target->session.state)},
+             {"reason", outcome.reason},
              {"detail", outcome.message}},
             correlation_id);
     co_return done;
@@ -239,10 +248,11 @@ Session SessionEngine::Impl::plan(const SessionRequest& request) const {
             names.push_back(entry.first);
         }
         auto guess = did_you_mean(request.template_name, names);
-        throw Error(Errc::not_found,
-                    "there is no template '" + request.template_name + "'; known: " + known +
-                        (guess.empty() ? std::string() : "; did you mean '" + guess + "'?"),
-                    {{"field", "template"}, {"value", request.template_name}, {"allowed", known}, {"did_you_mean", guess}});
+        throw Error(
+            Errc::not_found,
+            "there is no template '" + request.template_name + "'; known: " + known +
+                (guess.empty() ? std::string() : "; did you mean '" + guess + "'?"),
+            {{"field", "template"}, {"value", request.template_name}, {"allowed", known}, {"did_you_mean", guess}});
     }
     SessionIds ids{"s-" + make_uuid(*env.random).substr(0, 18), make_uuid(*env.random), make_uuid(*env.random)};
     ids.session.erase(std::remove(ids.session.begin() + 2, ids.session.end(), '-'), ids.session.end());
@@ -278,12 +288,17 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     Batch batch;
     auto held = impl->reservations.change(session, batch, false);
     batch.puts.push_back({intent_kind, session.id,
-                          json{{"verb", "create"}, {"state", "pending"}, {"vm_id", session.vm_id.value},
-                               {"execution_id", session.execution_id}, {"since", to_rfc3339(session.created_at)}}.dump(),
+                          json{{"verb", "create"},
+                               {"state", "pending"},
+                               {"vm_id", session.vm_id.value},
+                               {"execution_id", session.execution_id},
+                               {"since", to_rfc3339(session.created_at)}}
+                              .dump(),
                           std::nullopt});
     batch.puts.push_back({session_kind, session.id, json(session).dump(), 0});
     batch.events.push_back({0, session.created_at, "session.lifecycle.created", session.id, session.execution_id,
-                            call.correlation_id, json{{"user_id", session.user_id}, {"template", session.template_name}}.dump()});
+                            call.correlation_id,
+                            json{{"user_id", session.user_id}, {"template", session.template_name}}.dump()});
     auto result = co_await impl->store->commit(std::move(batch));
     held->committed();
     session.version = result.versions.back();
@@ -339,11 +354,14 @@ Task<Session> SessionEngine::wait(std::string id, SessionState target_state, Cal
             ErrorContext context{{"session", id}, {"reason", session.failure_reason}};
             if (!session.failure_channel.empty()) {
                 context["channel"] = session.failure_channel;
-                throw Error(Errc::not_ready, "session " + id + " failed: channel '" + session.failure_channel +
-                                                 "' did not answer: " + session.failure_message, context);
+                throw Error(Errc::not_ready,
+                            "session " + id + " failed: channel '" + session.failure_channel +
+                                "' did not answer: " + session.failure_message,
+                            context);
             }
             auto code = session.failure_reason == "ProcessKilled" ? Errc::provider : Errc::session_creation;
-            throw Error(code, "session " + id + " failed (" + session.failure_reason + "): " + session.failure_message, context);
+            throw Error(code, "session " + id + " failed (" + session.failure_reason + "): " + session.failure_message,
+                        context);
         }
         bool resting = session.state == SessionState::terminated || session.state == SessionState::suspended ||
                        (session.state == SessionState::active && target_state != SessionState::terminated &&
@@ -353,12 +371,14 @@ Task<Session> SessionEngine::wait(std::string id, SessionState target_state, Cal
             for (const auto& condition : session.conditions)
                 if (condition.type == "Ready" && !condition.message.empty()) why = ": " + condition.message;
             throw Error(Errc::invalid_transition,
-                        "session " + id + " is " + name_of(session.state) + " and will not become " + name_of(target_state) +
-                            " by itself" + why,
+                        "session " + id + " is " + name_of(session.state) + " and will not become " +
+                            name_of(target_state) + " by itself" + why,
                         {{"session", id}, {"state", name_of(session.state)}});
         }
-        check(call, *impl->env.clock,
-              ("waiting for session " + id + " to become " + name_of(target_state) + ", it is " + name_of(session.state)).c_str());
+        check(
+            call, *impl->env.clock,
+            ("waiting for session " + id + " to become " + name_of(target_state) + ", it is " + name_of(session.state))
+                .c_str());
         co_await target->changed.wait(*impl->env.clock, call);
     }
 }
@@ -378,7 +398,8 @@ Task<Session> SessionEngine::Impl::begin(std::string id, SessionInput verb, std:
     if (!done) {
         if (is_already(target->session.state, verb)) co_return target->session;
         throw Error(Errc::invalid_transition,
-                    std::string("cannot ") + name_of(verb) + " session " + id + " while it is " + name_of(target->session.state),
+                    std::string("cannot ") + name_of(verb) + " session " + id + " while it is " +
+                        name_of(target->session.state),
                     {{"session", id}, {"state", name_of(target->session.state)}, {"verb", name_of(verb)}});
     }
     target->correlation_id = call.correlation_id;
@@ -391,7 +412,8 @@ Task<Session> SessionEngine::suspend(std::string id, Call call) {
     auto impl = impl_;
     const auto& modes = impl->provider->capabilities().suspend_modes;
     if (std::find(modes.begin(), modes.end(), "memory") == modes.end())
-        throw Error(Errc::unsupported, "provider " + impl->provider->capabilities().provider + " cannot suspend to memory",
+        throw Error(Errc::unsupported,
+                    "provider " + impl->provider->capabilities().provider + " cannot suspend to memory",
                     {{"capability", "suspend_modes"}});
     co_return co_await impl->begin(std::move(id), SessionInput::suspend, std::string("suspended"), call, nullptr);
 }
@@ -406,7 +428,8 @@ Task<Session> SessionEngine::resume(std::string id, Call call) {
 Task<Session> SessionEngine::terminate(std::string id, TerminationReason reason, Call call) {
     auto impl = impl_;
     std::function<void(Session&)> state_reason = [reason](Session& session) { session.termination_reason = reason; };
-    co_return co_await impl->begin(std::move(id), SessionInput::terminate, std::string("terminated"), call, state_reason);
+    co_return co_await impl->begin(std::move(id), SessionInput::terminate, std::string("terminated"), call,
+                                   state_reason);
 }
 
 Task<Session> SessionEngine::touch(std::string id, Call call) {
@@ -428,7 +451,8 @@ Task<Session> SessionEngine::extend(std::string id, Duration by, Call call) {
     auto impl = impl_;
     auto target = co_await impl->need(std::move(id));
     if (by <= Duration::zero())
-        throw Error(Errc::validation, "extend: a duration above zero is needed", {{"field", "by"}, {"value", to_string(by)}});
+        throw Error(Errc::validation, "extend: a duration above zero is needed",
+                    {{"field", "by"}, {"value", to_string(by)}});
     Impl::Edit edit = [&](Session& session, Batch& batch) {
         if (session.state == SessionState::terminated || session.state == SessionState::terminating) return false;
         auto base = session.expires_at.value_or(impl->now());
@@ -455,9 +479,10 @@ namespace {
 
 void need_active(const Session& session, const char* verb) {
     if (session.state != SessionState::active)
-        throw Error(Errc::invalid_transition,
-                    std::string("cannot ") + verb + " in session " + session.id + " while it is " + name_of(session.state),
-                    {{"session", session.id}, {"state", name_of(session.state)}, {"verb", verb}});
+        throw Error(
+            Errc::invalid_transition,
+            std::string("cannot ") + verb + " in session " + session.id + " while it is " + name_of(session.state),
+            {{"session", session.id}, {"state", name_of(session.state)}, {"verb", verb}});
 }
 
 }  // namespace
@@ -535,7 +560,8 @@ Task<void> SessionEngine::Impl::drive(LivePtr target) {
             }
         }
         // Another verb was recorded meanwhile: this step's end is not the session's news any more.
-        if (stopped || target->session.state != session.state || target->session.execution_id != session.execution_id) continue;
+        if (stopped || target->session.state != session.state || target->session.execution_id != session.execution_id)
+            continue;
         co_await transition(target, outcome.input, outcome, target->correlation_id, nullptr);
     }
     target->driven = false;
@@ -558,7 +584,8 @@ Task<Outcome> SessionEngine::Impl::step(LivePtr target, Session session, Call ca
             if (status.state == VmState::suspended) co_return Outcome{SessionInput::memory_saved, "", "", ""};
             bool runs = status.state == VmState::running || status.state == VmState::paused;
             if (outcome.reason.empty())
-                outcome = {SessionInput::suspend_failed, "NotSuspended", std::string("the VM is ") + name_of(status.state), ""};
+                outcome = {SessionInput::suspend_failed, "NotSuspended",
+                           std::string("the VM is ") + name_of(status.state), ""};
             if (!runs) outcome.input = SessionInput::vm_lost;
             co_return outcome;
         }
@@ -600,8 +627,9 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
         if (source->second.isolation == IsolationGate::isolated && options.isolation_gate) {
             bool isolated = co_await options.isolation_gate(session, within);
             if (!isolated)
-                throw Error(Errc::isolation, "the isolation report does not allow this session to start; template '" +
-                                                 session.template_name + "' demands isolation",
+                throw Error(Errc::isolation,
+                            "the isolation report does not allow this session to start; template '" +
+                                session.template_name + "' demands isolation",
                             {{"reason", "IsolationFailed"}});
         }
         co_return Outcome{SessionInput::channels_ready, "", "", ""};
@@ -614,7 +642,8 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
         co_await provider->power_off(session.vm_id, call.within(budget(options.terminate_timeout)));
     } catch (const Error& second) {
         target->may_be_alive = true;
-        log(LogLevel::warning, "a VM that failed to start could not be powered off", target->session, {{"detail", second.message()}});
+        log(LogLevel::warning, "a VM that failed to start could not be powered off", target->session,
+            {{"detail", second.message()}});
     }
     std::rethrow_exception(error);
 }
@@ -625,7 +654,8 @@ Task<Outcome> SessionEngine::Impl::end_vm(Session session, Call call) {
     // "Done" is not enough: the end is what was seen.
     auto status = co_await look(session.vm_id, within);
     if (status.state != VmState::deleted)
-        throw Error(Errc::provider, std::string("the provider said that the VM is gone, but it is ") + name_of(status.state),
+        throw Error(Errc::provider,
+                    std::string("the provider said that the VM is gone, but it is ") + name_of(status.state),
                     {{"reason", "StillThere"}});
     co_return Outcome{SessionInput::vm_gone, "", "", ""};
 }
@@ -639,7 +669,9 @@ Task<void> SessionEngine::Impl::expire() {
         auto retry = Deadline();
         auto due = expiries.due(now());
         for (const auto& id : due) {
-            std::function<void(Session&)> reason = [](Session& session) { session.termination_reason = TerminationReason::ttl; };
+            std::function<void(Session&)> reason = [](Session& session) {
+                session.termination_reason = TerminationReason::ttl;
+            };
             try {
                 co_await begin(id, SessionInput::terminate, std::string("terminated"), expiry, reason);
             } catch (const Error& error) {

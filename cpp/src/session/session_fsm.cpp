@@ -7,14 +7,15 @@
 namespace infrastructure_sdk {
 namespace {
 
-constexpr std::array<const char*, 9> state_names{"pending",   "provisioning", "active",     "suspending", "suspended",
-                                                 "resuming",  "terminating",  "terminated", "failed"};
+constexpr std::array<const char*, 9> state_names{"pending",  "provisioning", "active",     "suspending", "suspended",
+                                                 "resuming", "terminating",  "terminated", "failed"};
 constexpr std::array<const char*, 14> reason_names{
-    "request", "ttl",       "idle",      "disconnect",       "retention",     "quota",    "budget",
-    "policy",  "preempted", "isolation_failed", "provider_lost", "orphaned", "admin",    "startup_failed"};
-constexpr std::array<const char*, 12> input_names{
-    "provision", "channels_ready", "startup_failed", "suspend", "memory_saved",     "suspend_failed",
-    "resume",    "resume_failed",  "terminate",      "vm_gone", "terminate_failed", "vm_lost"};
+    "request",       "ttl",      "idle",   "disconnect",    "retention",
+    "quota",         "budget",   "policy", "preempted",     "isolation_failed",
+    "provider_lost", "orphaned", "admin",  "startup_failed"};
+constexpr std::array<const char*, 12> input_names{"provision",    "channels_ready", "startup_failed",   "suspend",
+                                                  "memory_saved", "suspend_failed", "resume",           "resume_failed",
+                                                  "terminate",    "vm_gone",        "terminate_failed", "vm_lost"};
 
 }  // namespace
 

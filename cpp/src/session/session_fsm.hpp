@@ -9,18 +9,18 @@
 namespace infrastructure_sdk {
 
 enum class SessionInput {
-    provision,        ///< capacity was found
-    channels_ready,   ///< every advertised channel answered
-    startup_failed,   ///< the VM could not be made or booted, or a channel stayed silent
-    suspend,          ///< asked for
-    memory_saved,     ///< the VM is in its memory file
-    suspend_failed,   ///< and the VM still runs
-    resume,           ///< asked for
+    provision,       ///< capacity was found
+    channels_ready,  ///< every advertised channel answered
+    startup_failed,  ///< the VM could not be made or booted, or a channel stayed silent
+    suspend,         ///< asked for
+    memory_saved,    ///< the VM is in its memory file
+    suspend_failed,  ///< and the VM still runs
+    resume,          ///< asked for
     resume_failed,
-    terminate,        ///< asked for
-    vm_gone,          ///< death was observed and everything of the VM removed
-    terminate_failed, ///< the provider could not end it
-    vm_lost,          ///< the VM ended without being asked
+    terminate,         ///< asked for
+    vm_gone,           ///< death was observed and everything of the VM removed
+    terminate_failed,  ///< the provider could not end it
+    vm_lost,           ///< the VM ended without being asked
 };
 const char* name_of(SessionInput input) noexcept;
 

@@ -24,11 +24,14 @@ std::optional<WallTime> read_time(const json& document, const char* key) {
 
 [[noreturn]] void reject(const std::string& field, const std::string& value, const std::string& allowed,
                          const std::string& hint = {}) {
-    throw Error(Errc::validation, field + ": '" + value + "' is not allowed; " + allowed + (hint.empty() ? "" : "; " + hint),
+    throw Error(Errc::validation,
+                field + ": '" + value + "' is not allowed; " + allowed + (hint.empty() ? "" : "; " + hint),
                 {{"field", field}, {"value", value}, {"allowed", allowed}});
 }
 
-std::string shown(const json& value) { return value.is_string() ? value.get<std::string>() : value.dump().substr(0, 200); }
+std::string shown(const json& value) {
+    return value.is_string() ? value.get<std::string>() : value.dump().substr(0, 200);
+}
 
 void only_known(const json& document, const std::string& where, const std::vector<std::string>& known) {
     if (!document.is_object()) reject(where.empty() ? "request" : where, shown(document), "an object is needed");
@@ -53,7 +56,8 @@ std::optional<Quantity> quantity(const json& document, const char* key) {
     auto it = document.find(key);
     if (it == document.end() || it->is_null()) return std::nullopt;
     auto field = "resources." + std::string(key);
-    if (!it->is_string() && !it->is_number_integer()) reject(field, shown(*it), "a Kubernetes quantity is needed, e.g. \"4Gi\"");
+    if (!it->is_string() && !it->is_number_integer())
+        reject(field, shown(*it), "a Kubernetes quantity is needed, e.g. \"4Gi\"");
     auto value = Quantity::parse(it->is_string() ? it->get<std::string>() : it->dump(), field);
     if (value.milli() == 0) reject(field, shown(*it), "it must be above zero");
     return value;
@@ -62,8 +66,9 @@ std::optional<Quantity> quantity(const json& document, const char* key) {
 void printable(const std::string& field, const std::string& value, std::size_t most) {
     bool good = !value.empty() && value.size() <= most &&
                 std::none_of(value.begin(), value.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
-    if (!good) reject(field, json(value).dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 200),
-                      "1 to " + std::to_string(most) + " characters without control characters are needed");
+    if (!good)
+        reject(field, json(value).dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 200),
+               "1 to " + std::to_string(most) + " characters without control characters are needed");
 }
 
 std::map<std::string, std::string> tags(const json& document) {
@@ -82,52 +87,57 @@ std::map<std::string, std::string> tags(const json& document) {
 }  // namespace
 
 void to_json(json& document, const Condition& condition) {
-    document = {{"type", condition.type},       {"status", condition.status},         {"reason", condition.reason},
-                {"message", condition.message}, {"since", to_rfc3339(condition.since)}};
+    document = {{"type", condition.type},
+                {"status", condition.status},
+                {"reason", condition.reason},
+                {"message", condition.message},
+                {"since", to_rfc3339(condition.since)}};
 }
 
 void to_json(json& document, const Session& session) {
-    document = {{"id", session.id},
-                {"user_id", session.user_id},
-                {"template", session.template_name},
-                {"session_type", session.session_type},
-                {"state", name_of(session.state)},
-                {"desired", session.desired},
-                {"generation", session.generation},
-                {"observed_generation", session.observed_generation},
-                {"suspend_mode", session.suspend_mode ? json(*session.suspend_mode) : json(nullptr)},
-                {"vm_id", session.vm_id.value},
-                {"execution_id", session.execution_id},
-                {"resources",
-                 {{"cpu", session.cpu.to_string()},
-                  {"memory", session.memory.to_string()},
-                  {"disk_size", session.disk_size.to_string()}}},
-                {"provider", session.provider},
-                {"accelerator", session.accelerator},
-                {"mac_address", session.mac_address},
-                {"created_at", to_rfc3339(session.created_at)},
-                {"updated_at", to_rfc3339(session.updated_at)},
-                {"observed_at", to_rfc3339(session.observed_at)},
-                {"expires_at", optional_time(session.expires_at)},
-                {"last_activity_at", optional_time(session.last_activity_at)},
-                {"termination_reason",
-                 session.termination_reason ? json(name_of(*session.termination_reason)) : json(nullptr)},
-                {"failure", {{"reason", session.failure_reason},
-                             {"message", session.failure_message},
-                             {"channel", session.failure_channel}}},
-                {"tags", session.tags},
-                {"conditions", session.conditions},
-                {"version", session.version}};
+    document = {
+        {"id", session.id},
+        {"user_id", session.user_id},
+        {"template", session.template_name},
+        {"session_type", session.session_type},
+        {"state", name_of(session.state)},
+        {"desired", session.desired},
+        {"generation", session.generation},
+        {"observed_generation", session.observed_generation},
+        {"suspend_mode", session.suspend_mode ? json(*session.suspend_mode) : json(nullptr)},
+        {"vm_id", session.vm_id.value},
+        {"execution_id", session.execution_id},
+        {"resources",
+         {{"cpu", session.cpu.to_string()},
+          {"memory", session.memory.to_string()},
+          {"disk_size", session.disk_size.to_string()}}},
+        {"provider", session.provider},
+        {"accelerator", session.accelerator},
+        {"mac_address", session.mac_address},
+        {"created_at", to_rfc3339(session.created_at)},
+        {"updated_at", to_rfc3339(session.updated_at)},
+        {"observed_at", to_rfc3339(session.observed_at)},
+        {"expires_at", optional_time(session.expires_at)},
+        {"last_activity_at", optional_time(session.last_activity_at)},
+        {"termination_reason", session.termination_reason ? json(name_of(*session.termination_reason)) : json(nullptr)},
+        {"failure",
+         {{"reason", session.failure_reason},
+          {"message", session.failure_message},
+          {"channel", session.failure_channel}}},
+        {"tags", session.tags},
+        {"conditions", session.conditions},
+        {"version", session.version}};
 }
 
-void to_json(json& document, const SessionPage& page) {
-    document = {{"sessions", page.sessions}, {"next", page.next}};
-}
+void to_json(json& document, const SessionPage& page) { document = {{"sessions", page.sessions}, {"next", page.next}}; }
 
 void to_json(json& document, const Event& event) {
-    document = {{"sequence", event.sequence},       {"time", to_rfc3339(event.time)},
-                {"type", event.type},               {"subject", event.subject},
-                {"execution_id", event.execution_id}, {"correlation_id", event.correlation_id},
+    document = {{"sequence", event.sequence},
+                {"time", to_rfc3339(event.time)},
+                {"type", event.type},
+                {"subject", event.subject},
+                {"execution_id", event.execution_id},
+                {"correlation_id", event.correlation_id},
                 {"data", json::parse(event.data, nullptr, false)}};
 }
 

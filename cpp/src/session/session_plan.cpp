@@ -105,8 +105,9 @@ RecoveryStep plan_recovery(SessionState state, VmState vm) {
 
 bool matches(const SessionFilter& filter, const Session& session) {
     if (filter.user_id && *filter.user_id != session.user_id) return false;
-    if (filter.states.empty() ? session.state == SessionState::terminated
-                              : std::find(filter.states.begin(), filter.states.end(), session.state) == filter.states.end())
+    if (filter.states.empty()
+            ? session.state == SessionState::terminated
+            : std::find(filter.states.begin(), filter.states.end(), session.state) == filter.states.end())
         return false;
     return std::all_of(filter.tags.begin(), filter.tags.end(), [&](const auto& tag) {
         auto it = session.tags.find(tag.first);

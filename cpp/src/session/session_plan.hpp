@@ -34,9 +34,9 @@ std::string mac_address_of(const std::string& session_id);
 /// What recovery does with a session, given what the provider sees of its VM.
 struct RecoveryStep {
     enum class Action {
-        keep,      ///< nothing to do
-        drive,     ///< carry on with the transient state
-        apply,     ///< feed `input` to the state machine
+        keep,   ///< nothing to do
+        drive,  ///< carry on with the transient state
+        apply,  ///< feed `input` to the state machine
     };
     Action action = Action::keep;
     SessionInput input = SessionInput::vm_lost;

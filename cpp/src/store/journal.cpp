@@ -48,11 +48,14 @@ std::uint64_t to_unsigned(std::int64_t value) { return static_cast<std::uint64_t
 JournalWriter::JournalWriter(const std::string& path, const SqliteStoreOptions& options)
     : database_(open_for_writing(path, options)),
       version_(database_, "SELECT version FROM records WHERE kind=?1 AND id=?2"),
-      put_(database_, "INSERT INTO records(kind,id,version,json) VALUES(?1,?2,?3,?4) "
-                      "ON CONFLICT(kind,id) DO UPDATE SET version=excluded.version, json=excluded.json"),
+      put_(database_,
+           "INSERT INTO records(kind,id,version,json) VALUES(?1,?2,?3,?4) "
+           "ON CONFLICT(kind,id) DO UPDATE SET version=excluded.version, json=excluded.json"),
       erase_(database_, "DELETE FROM records WHERE kind=?1 AND id=?2"),
-      event_(database_, "INSERT INTO events(time,type,subject,execution_id,correlation_id,data) VALUES(?1,?2,?3,?4,?5,?6)"),
-      savepoint_(database_, "SAVEPOINT batch"), release_(database_, "RELEASE batch") {}
+      event_(database_,
+             "INSERT INTO events(time,type,subject,execution_id,correlation_id,data) VALUES(?1,?2,?3,?4,?5,?6)"),
+      savepoint_(database_, "SAVEPOINT batch"),
+      release_(database_, "RELEASE batch") {}
 
 CommitResult JournalWriter::apply(const Batch& batch) {
     Use(savepoint_)->step();
@@ -100,12 +103,15 @@ CommitResult JournalWriter::write(const Batch& batch) {
 }
 
 JournalReader::JournalReader(const std::string& path)
-    : database_(open_for_reading(path)), get_(database_, "SELECT version, json FROM records WHERE kind=?1 AND id=?2"),
+    : database_(open_for_reading(path)),
+      get_(database_, "SELECT version, json FROM records WHERE kind=?1 AND id=?2"),
       list_(database_, "SELECT id, version, json FROM records WHERE kind=?1 AND id>?2 ORDER BY id LIMIT ?3"),
-      events_(database_, "SELECT sequence,time,type,subject,execution_id,correlation_id,data FROM events "
-                         "WHERE sequence>?1 ORDER BY sequence LIMIT ?2"),
-      events_of_subject_(database_, "SELECT sequence,time,type,subject,execution_id,correlation_id,data FROM events "
-                                    "WHERE sequence>?1 AND subject=?3 ORDER BY sequence LIMIT ?2") {}
+      events_(database_,
+              "SELECT sequence,time,type,subject,execution_id,correlation_id,data FROM events "
+              "WHERE sequence>?1 ORDER BY sequence LIMIT ?2"),
+      events_of_subject_(database_,
+                         "SELECT sequence,time,type,subject,execution_id,correlation_id,data FROM events "
+                         "WHERE sequence>?1 AND subject=?3 ORDER BY sequence LIMIT ?2") {}
 
 std::optional<Record> JournalReader::get(const std::string& kind, const std::string& id) {
     Use read(get_);

@@ -21,7 +21,8 @@ public:
         result.versions = versions_after(batch.puts);
         for (std::size_t i = 0; i < batch.puts.size(); ++i) {
             auto& put = batch.puts[i];
-            records_.insert_or_assign(Key(put.kind, put.id), Record{put.kind, put.id, result.versions[i], std::move(put.json)});
+            records_.insert_or_assign(Key(put.kind, put.id),
+                                      Record{put.kind, put.id, result.versions[i], std::move(put.json)});
         }
         for (const auto& erase : batch.erases) records_.erase({erase.kind, erase.id});
         for (auto& event : batch.events) {
@@ -45,7 +46,8 @@ public:
         if (closed_) refuse_closed();
         std::vector<Record> found;
         auto it = records_.upper_bound({kind, after});
-        for (; it != records_.end() && it->first.first == kind && found.size() < limit; ++it) found.push_back(it->second);
+        for (; it != records_.end() && it->first.first == kind && found.size() < limit; ++it)
+            found.push_back(it->second);
         co_return found;
     }
 
@@ -54,7 +56,8 @@ public:
         if (closed_) refuse_closed();
         std::vector<Event> found;
         // Sequence N is at index N - 1.
-        for (auto i = std::min<std::uint64_t>(query.after, events_.size()); i < events_.size() && found.size() < query.limit; ++i)
+        for (auto i = std::min<std::uint64_t>(query.after, events_.size());
+             i < events_.size() && found.size() < query.limit; ++i)
             if (!query.subject || *query.subject == events_[i].subject) found.push_back(events_[i]);
         co_return found;
     }

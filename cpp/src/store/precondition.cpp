@@ -9,7 +9,7 @@ std::uint64_t next_version(const Put& put, std::uint64_t stored) {
     auto name = put.kind + " " + put.id;
     auto expected = std::to_string(*put.expected_version);
     auto actual = std::to_string(stored);
-    auto message = stored == 0                   ? name + " does not exist, version " + expected + " was expected"
+    auto message = stored == 0                  ? name + " does not exist, version " + expected + " was expected"
                    : *put.expected_version == 0 ? name + " exists already with version " + actual
                                                 : name + " has version " + actual + ", not " + expected;
     throw Error(Errc::conflict, message + ": it was changed meanwhile; read it again",

@@ -25,9 +25,9 @@ int stored_version(Sqlite& database) {
     auto version = read.step() ? static_cast<int>(read.integer(0)) : 0;
     if (version < 0 || version > schema_version())
         throw Error(Errc::store,
-                    std::string("the state database ") + sqlite3_db_filename(database.handle(), "main") + " has schema version " +
-                        std::to_string(version) + ", this release knows up to " + std::to_string(schema_version()) +
-                        ": use the release that wrote it or a newer one",
+                    std::string("the state database ") + sqlite3_db_filename(database.handle(), "main") +
+                        " has schema version " + std::to_string(version) + ", this release knows up to " +
+                        std::to_string(schema_version()) + ": use the release that wrote it or a newer one",
                     {{"version", std::to_string(version)}, {"known", std::to_string(schema_version())}});
     return version;
 }

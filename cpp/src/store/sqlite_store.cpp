@@ -68,7 +68,8 @@ class SqliteStore final : public Store, public std::enable_shared_from_this<Sqli
 public:
     SqliteStore(Environment environment, const std::string& path, SqliteStoreOptions options)
         : environment_(std::move(environment)),
-          writer_(std::make_unique<JournalWriter>(path, options)), reader_(std::make_unique<JournalReader>(path)) {}
+          writer_(std::make_unique<JournalWriter>(path, options)),
+          reader_(std::make_unique<JournalReader>(path)) {}
 
     Task<CommitResult> commit(Batch batch) override {
         auto self = shared_from_this();
@@ -77,8 +78,8 @@ public:
             commit->complete = completion(std::move(handler), commit);
             store->accept(std::move(commit));
         };
-        co_await asio::async_initiate<const asio::use_awaitable_t<>, void(std::exception_ptr)>(accept, asio::use_awaitable, self,
-                                                                                              pending);
+        co_await asio::async_initiate<const asio::use_awaitable_t<>, void(std::exception_ptr)>(
+            accept, asio::use_awaitable, self, pending);
         co_return std::move(pending->result);
     }
 
@@ -148,7 +149,8 @@ private:
     /// next group has them all. Straight from one group to the next, every second group would hold a single commit.
     void schedule() {
         auto self = shared_from_this();
-        asio::post(environment_.executor, [self] { asio::post(self->environment_.blocking, [self] { self->write_next(); }); });
+        asio::post(environment_.executor,
+                   [self] { asio::post(self->environment_.blocking, [self] { self->write_next(); }); });
     }
 
     void write_next() {
@@ -199,7 +201,8 @@ private:
 
 }  // namespace
 
-std::shared_ptr<Store> make_sqlite_store(const Environment& environment, const std::string& path, SqliteStoreOptions options) {
+std::shared_ptr<Store> make_sqlite_store(const Environment& environment, const std::string& path,
+                                         SqliteStoreOptions options) {
     return std::make_shared<SqliteStore>(environment, path, options);
 }
 

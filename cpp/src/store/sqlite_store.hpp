@@ -13,6 +13,7 @@ struct SqliteStoreOptions {
     std::chrono::milliseconds busy_timeout = std::chrono::seconds(5);
 };
 
-std::shared_ptr<Store> make_sqlite_store(const Environment& environment, const std::string& path, SqliteStoreOptions options);
+std::shared_ptr<Store> make_sqlite_store(const Environment& environment, const std::string& path,
+                                         SqliteStoreOptions options);
 
 }  // namespace infrastructure_sdk

@@ -30,8 +30,7 @@ constexpr ConfigField fields[] = {
     {"network", choice, "isolated", "", "", "none|isolated", "",
      "none: no network card; isolated: a network that no other VM and no host service can reach."},
     {"channels", list, "[\"agent\"]", "", "", "agent|display", "", "What must answer before a session is active."},
-    {"boot_timeout", duration, "60s", "1s", "24h", "", "",
-     "How long booting may take with KVM; scaled up for TCG."},
+    {"boot_timeout", duration, "60s", "1s", "24h", "", "", "How long booting may take with KVM; scaled up for TCG."},
     {"isolation", choice, "report", "", "", "report|isolated", "",
      "isolated: a session starts only when its verdict is isolated; report: it starts and the verdict is shown."},
 };
@@ -83,7 +82,11 @@ Template parse_template(const std::string& yaml, const std::string& source) {
     Template result;
     if (root.kind != Node::Kind::map) {
         if (problems.empty())
-            problems.add({{}, {}, "a mapping of fields", problems.origin(root.line), {},
+            problems.add({{},
+                          {},
+                          "a mapping of fields",
+                          problems.origin(root.line),
+                          {},
                           "the document is " + std::string(describe(root.kind))});
         refuse_document("template " + source, problems.take());
     }

@@ -57,9 +57,7 @@ protected:
         sdk_.reset();
         runtime_.reset();
     }
-    Call call() {
-        return {Deadline::after(*runtime_->environment().clock, std::chrono::minutes(4)), {}, "test"};
-    }
+    Call call() { return {Deadline::after(*runtime_->environment().clock, std::chrono::minutes(4)), {}, "test"}; }
     Session start() {
         SessionRequest request;
         request.user_id = "alice";
@@ -114,9 +112,12 @@ TEST_F(RealSession, IsUsedSuspendedResumedAndEnded) {
     session = wait(session, SessionState::active);
     EXPECT_NE(session.execution_id, first_execution);
     EXPECT_FALSE(fs::exists(memory));
-    EXPECT_EQ(run(*runtime_, sdk_->sessions().read_file(session.id, "/tmp/kept", 100, call())), std::string("\0\xff kept", 7));
-    auto skew = std::stoll(shell(session, "date +%s")) -
-                std::chrono::duration_cast<std::chrono::seconds>(runtime_->environment().clock->wall_now().time_since_epoch()).count();
+    EXPECT_EQ(run(*runtime_, sdk_->sessions().read_file(session.id, "/tmp/kept", 100, call())),
+              std::string("\0\xff kept", 7));
+    auto skew =
+        std::stoll(shell(session, "date +%s")) -
+        std::chrono::duration_cast<std::chrono::seconds>(runtime_->environment().clock->wall_now().time_since_epoch())
+            .count();
     EXPECT_LE(std::abs(skew), 5);
 
     run(*runtime_, sdk_->sessions().terminate(session.id, TerminationReason::request, call()));
@@ -129,8 +130,8 @@ TEST_F(RealSession, IsUsedSuspendedResumedAndEnded) {
     query.subject = session.id;
     std::vector<std::string> types;
     for (const auto& event : run(*runtime_, sdk_->sessions().events(query))) types.push_back(event.type.substr(18));
-    EXPECT_EQ(types, (std::vector<std::string>{"created", "started", "ready", "suspending", "suspended", "resuming", "resumed",
-                                               "terminating", "terminated"}));
+    EXPECT_EQ(types, (std::vector<std::string>{"created", "started", "ready", "suspending", "suspended", "resuming",
+                                               "resumed", "terminating", "terminated"}));
 }
 
 TEST_F(RealSession, IsAdoptedByTheNextOwner) {
@@ -209,7 +210,8 @@ TEST_F(RealSession, NamesTheChannelThatDidNotAnswer) {
     auto folder = state_ / "templates";
     fs::create_directories(folder);
     // A guest that starts a shell instead of its init never starts an agent.
-    std::ofstream(folder / "mute.yaml") << "name: mute\nimage: mute\nmemory: 128Mi\nchannels: [agent]\nboot_timeout: 1s\n";
+    std::ofstream(folder / "mute.yaml")
+        << "name: mute\nimage: mute\nmemory: 128Mi\nchannels: [agent]\nboot_timeout: 1s\n";
     auto images = state_ / "images";
     fs::create_directories(images);
     fs::copy(image_directory() + "/linux-tiny", images / "mute", fs::copy_options::recursive);
@@ -221,8 +223,9 @@ TEST_F(RealSession, NamesTheChannelThatDidNotAnswer) {
     std::ofstream(images / "mute" / "manifest.json") << manifest;
 
     runtime_ = std::make_unique<Runtime>(make_null_sink());
-    auto config = Config::from_json(R"({"store": {"state_directory": ")" + state_.string() + R"("}, "vm": {"image_directory": ")" +
-                                    images.string() + R"(", "template_directory": ")" + folder.string() + R"("}})");
+    auto config = Config::from_json(R"({"store": {"state_directory": ")" + state_.string() +
+                                    R"("}, "vm": {"image_directory": ")" + images.string() +
+                                    R"(", "template_directory": ")" + folder.string() + R"("}})");
     sdk_ = run(*runtime_, InfrastructureSDK::open(runtime_->environment(), config));
     SessionRequest request;
     request.user_id = "carol";
@@ -245,7 +248,7 @@ TEST_F(RealSession, TwoSessionsAtOnceDoNotMeet) {
     EXPECT_EQ(shell(two, "cat /tmp/who 2>/dev/null"), "");
     auto first = vm(one), second = vm(two);
     EXPECT_NE(first.process->pid, second.process->pid);
-    struct stat a {}, b {};
+    struct stat a{}, b{};
     ::stat((state_ / "vms" / one.vm_id.value).c_str(), &a);
     ::stat((state_ / "vms" / two.vm_id.value).c_str(), &b);
     if (::geteuid() == 0) {

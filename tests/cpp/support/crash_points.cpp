@@ -5,7 +5,8 @@ namespace {
 
 class CrashingStore final : public Store {
 public:
-    CrashingStore(std::shared_ptr<Store> inner, CrashPointsPtr points) : inner_(std::move(inner)), points_(std::move(points)) {}
+    CrashingStore(std::shared_ptr<Store> inner, CrashPointsPtr points)
+        : inner_(std::move(inner)), points_(std::move(points)) {}
 
     Task<CommitResult> commit(Batch batch) override {
         // The intent, outcome or plain edit is named by the first event.
@@ -15,7 +16,9 @@ public:
         co_await points_->pass("after " + name);
         co_return result;
     }
-    Task<std::optional<Record>> get(std::string kind, std::string id) override { return inner_->get(std::move(kind), std::move(id)); }
+    Task<std::optional<Record>> get(std::string kind, std::string id) override {
+        return inner_->get(std::move(kind), std::move(id));
+    }
     Task<std::vector<Record>> list(std::string kind, std::string after, std::size_t limit) override {
         return inner_->list(std::move(kind), std::move(after), limit);
     }
@@ -33,13 +36,19 @@ public:
         : inner_(std::move(inner)), points_(std::move(points)) {}
 
     const Capabilities& capabilities() const override { return inner_->capabilities(); }
-    Task<void> create(VmSpec spec, Call call) override { return around("create", inner_->create(std::move(spec), call)); }
-    Task<void> start(VmId id, std::string execution, Call call) override { return around("start", inner_->start(id, execution, call)); }
+    Task<void> create(VmSpec spec, Call call) override {
+        return around("create", inner_->create(std::move(spec), call));
+    }
+    Task<void> start(VmId id, std::string execution, Call call) override {
+        return around("start", inner_->start(id, execution, call));
+    }
     Task<void> wait_ready(VmId id, Call call) override { return around("wait_ready", inner_->wait_ready(id, call)); }
     Task<void> pause(VmId id, Call call) override { return around("pause", inner_->pause(id, call)); }
     Task<void> unpause(VmId id, Call call) override { return around("unpause", inner_->unpause(id, call)); }
     Task<void> suspend(VmId id, Call call) override { return around("suspend", inner_->suspend(id, call)); }
-    Task<void> resume(VmId id, std::string execution, Call call) override { return around("resume", inner_->resume(id, execution, call)); }
+    Task<void> resume(VmId id, std::string execution, Call call) override {
+        return around("resume", inner_->resume(id, execution, call));
+    }
     Task<void> shutdown(VmId id, Call call) override { return around("shutdown", inner_->shutdown(id, call)); }
     Task<void> power_off(VmId id, Call call) override { return around("power_off", inner_->power_off(id, call)); }
     Task<void> destroy(VmId id, Call call) override { return around("destroy", inner_->destroy(id, call)); }

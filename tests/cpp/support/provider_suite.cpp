@@ -136,7 +136,8 @@ TEST_P(ProviderSuite, TellsOfADeathThatNobodyAskedFor) {
     bench_->kill(status);
     auto wait = [](Environment environment, std::vector<VmEvent>* seen) -> Task<void> {
         while (seen->empty())
-            co_await environment.clock->sleep_until(environment.clock->monotonic_now() + std::chrono::milliseconds(5), {});
+            co_await environment.clock->sleep_until(environment.clock->monotonic_now() + std::chrono::milliseconds(5),
+                                                    {});
     };
     run(wait(bench_->environment(), &events));
     ASSERT_EQ(events.size(), 1u);

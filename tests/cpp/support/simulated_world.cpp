@@ -15,10 +15,14 @@ TinyImages::TinyImages() {
     std::filesystem::create_directory(directory_ / "tiny");
     std::ofstream(directory_ / "tiny/kernel") << "kernel";
     nlohmann::json kernel{{"path", "kernel"}, {"sha256", std::string(64, 'a')}, {"size_bytes", 6}};
-    nlohmann::json manifest{{"schema", 1},         {"name", "tiny"},
-                            {"version", "1"},      {"os", "linux"},
-                            {"architecture", "x86_64"}, {"kernel_arguments", "quiet"},
-                            {"channels", {"agent"}}, {"files", {{"kernel", kernel}}}};
+    nlohmann::json manifest{{"schema", 1},
+                            {"name", "tiny"},
+                            {"version", "1"},
+                            {"os", "linux"},
+                            {"architecture", "x86_64"},
+                            {"kernel_arguments", "quiet"},
+                            {"channels", {"agent"}},
+                            {"files", {{"kernel", kernel}}}};
     std::ofstream(directory_ / "tiny/manifest.json") << manifest.dump();
 }
 
@@ -28,7 +32,9 @@ TinyImages& SimulatedWorld::images() {
 }
 
 SimulatedWorld::SimulatedWorld(std::uint64_t seed, SimulatorOptions options, std::vector<Limit> limits)
-    : seed_(seed), limits_(std::move(limits)), host_([&] {
+    : seed_(seed),
+      limits_(std::move(limits)),
+      host_([&] {
           options.seed = seed;
           return options;
       }()),
@@ -57,7 +63,8 @@ bool SimulatedWorld::open() {
     tiny.disk_size = Quantity::from_milli((std::int64_t{64} << 20) * 1000);
     engine.templates = {{"tiny", tiny}};
     engine.limits = limits_;
-    engine_ = std::make_unique<SessionEngine>(runtime_->environment(), with_crash_points(disk_, points_), provider_, engine);
+    engine_ =
+        std::make_unique<SessionEngine>(runtime_->environment(), with_crash_points(disk_, points_), provider_, engine);
     auto work = [](SessionEngine* target, Call call) -> Task<bool> {
         co_await target->recover(call);
         co_return true;
@@ -85,7 +92,8 @@ SessionRequest SimulatedWorld::request(const std::string& user) {
 std::vector<Session> SimulatedWorld::sessions() {
     std::vector<Session> found;
     VirtualRuntime reader;
-    for (const auto& record : reader.run(disk_->list("session", "", 1'000'000))) found.push_back(session_from_json(nlohmann::json::parse(record.json)));
+    for (const auto& record : reader.run(disk_->list("session", "", 1'000'000)))
+        found.push_back(session_from_json(nlohmann::json::parse(record.json)));
     return found;
 }
 
@@ -108,8 +116,10 @@ std::vector<std::string> SimulatedWorld::faults(const std::vector<std::string>& 
         alive[vm.id.value] = vm.processes;
     }
     for (const auto& [vm, session] : by_vm) {
-        if (session.state == SessionState::active && alive[vm] != 1) wrong.push_back("active without a VM: " + session.id);
-        if (session.state == SessionState::suspended && alive[vm] != 0) wrong.push_back("suspended and alive: " + session.id);
+        if (session.state == SessionState::active && alive[vm] != 1)
+            wrong.push_back("active without a VM: " + session.id);
+        if (session.state == SessionState::suspended && alive[vm] != 0)
+            wrong.push_back("suspended and alive: " + session.id);
     }
     VirtualRuntime reader;
     std::map<std::string, Reservation> rows;
@@ -117,7 +127,8 @@ std::vector<std::string> SimulatedWorld::faults(const std::vector<std::string>& 
         rows[record.id] = reservation_from_json(nlohmann::json::parse(record.json));
     for (const auto& [id, session] : by_id) {
         bool held = rows.contains(id);
-        if (held == (session.state == SessionState::terminated)) wrong.push_back("reservation of " + id + " which is " + name_of(session.state));
+        if (held == (session.state == SessionState::terminated))
+            wrong.push_back("reservation of " + id + " which is " + name_of(session.state));
         if (held && session.state != SessionState::failed && rows[id].amounts != reservation_of(session).amounts)
             wrong.push_back("wrong amounts of " + id);
     }

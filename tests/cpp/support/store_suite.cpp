@@ -136,8 +136,8 @@ TEST_P(StoreSuite, AcceptsAnEmptyBatch) {
 }
 
 TEST_P(StoreSuite, ListsOneKindByIdInPages) {
-    commit(batch_of({put("c", "3"), put("a", "1"), put("b", "2"), put("\xc3\xa9", "4"), put("B", "0"), put("x", "", {}, "zone"),
-                     put("x", "", {}, "intent")}));
+    commit(batch_of({put("c", "3"), put("a", "1"), put("b", "2"), put("\xc3\xa9", "4"), put("B", "0"),
+                     put("x", "", {}, "zone"), put("x", "", {}, "intent")}));
     EXPECT_THAT(ids(list("session")), ElementsAre("B", "a", "b", "c", "\xc3\xa9"));
     auto first = list("session", "", 2);
     EXPECT_THAT(ids(first), ElementsAre("B", "a"));
@@ -247,7 +247,8 @@ TEST_P(StoreSuite, GivesEveryVersionToExactlyOneOf64Committers) {
         lost += outcome.lost;
         for (const auto& one : outcome.won) {
             ++won;
-            EXPECT_TRUE(winners[one.id].emplace(one.version, std::to_string(seed)).second) << one.id << " " << one.version;
+            EXPECT_TRUE(winners[one.id].emplace(one.version, std::to_string(seed)).second)
+                << one.id << " " << one.version;
             EXPECT_TRUE(subjects.emplace(one.event_sequence, one.id).second) << one.event_sequence;
         }
     }

@@ -52,7 +52,8 @@ protected:
     void SetUp() override { use(GetParam().make(runtime_.environment(), directory_.path())); }
 };
 
-Put put(std::string id, std::string json, std::optional<std::uint64_t> expected_version = {}, std::string kind = "session");
+Put put(std::string id, std::string json, std::optional<std::uint64_t> expected_version = {},
+        std::string kind = "session");
 Batch batch_of(std::vector<Put> puts);
 Event event(std::string subject, std::string type = "session.test");
 std::vector<std::string> ids(const std::vector<Record>& records);

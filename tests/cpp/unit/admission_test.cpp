@@ -54,14 +54,10 @@ void expect_denial(const Denial& denial, const Limit& limit, const std::string& 
 /// The subject that `of_user(_, "alice")` has in a scope.
 std::string subject_in(S scope) {
     switch (scope) {
-        case S::user:
-            return "alice";
-        case S::tenant:
-            return "physics";
-        case S::template_:
-            return "linux-tiny";
-        case S::host:
-            break;
+        case S::user: return "alice";
+        case S::tenant: return "physics";
+        case S::template_: return "linux-tiny";
+        case S::host: break;
     }
     return "";
 }

@@ -1,4 +1,5 @@
-// Who may include whom, what public headers show, and that time, threads and chance come in through the Environment only.
+// Who may include whom, what public headers show, and that time, threads and chance come in through the Environment
+// only.
 
 #include <gtest/gtest.h>
 
@@ -69,7 +70,8 @@ std::vector<std::string> wrong_arrows(const SourceFile& file) {
     if (allowed == arrows().end()) return {file.path + " is in a folder without a rule: " + from};
     for (const auto& include : file.includes()) {
         auto to = folder_of_include(include);
-        if (!to.empty() && to != from && !allowed->second.contains(to)) wrong.push_back(file.path + " includes " + include.name);
+        if (!to.empty() && to != from && !allowed->second.contains(to))
+            wrong.push_back(file.path + " includes " + include.name);
     }
     return wrong;
 }
@@ -123,7 +125,8 @@ TEST(Architecture, TheArrowsLeadFromNoEngineToAProvider) {
         Folders reached = direct;
         for (bool grown = true; grown;) {
             auto before = reached.size();
-            for (const auto& each : Folders(reached)) reached.insert(arrows().at(each).begin(), arrows().at(each).end());
+            for (const auto& each : Folders(reached))
+                reached.insert(arrows().at(each).begin(), arrows().at(each).end());
             grown = reached.size() > before;
         }
         EXPECT_FALSE(reached.contains(folder)) << folder << " includes itself in a circle";
@@ -137,29 +140,39 @@ TEST(Architecture, AWrongIncludeIsNoticed) {
     auto wrong = [](std::string path, std::string text) { return wrong_arrows({std::move(path), std::move(text)}); };
     EXPECT_THAT(wrong("cpp/src/session/x.cpp", "#include \"providers/qemu/process.hpp\"\n"), SizeIs(1));
     EXPECT_THAT(wrong("cpp/src/session/x.cpp", "# include <infrastructure_sdk/providers/qemu.hpp>\n"), SizeIs(1));
-    EXPECT_THAT(wrong("cpp/include/infrastructure_sdk/session/x.hpp", "#include <infrastructure_sdk/sdk.hpp>\n"), SizeIs(1));
-    EXPECT_THAT(wrong("cpp/src/core/x.cpp", "#include <vector>\n#include \"vm/y.hpp\"\n"), ElementsAre("cpp/src/core/x.cpp includes vm/y.hpp"));
+    EXPECT_THAT(wrong("cpp/include/infrastructure_sdk/session/x.hpp", "#include <infrastructure_sdk/sdk.hpp>\n"),
+                SizeIs(1));
+    EXPECT_THAT(wrong("cpp/src/core/x.cpp", "#include <vector>\n#include \"vm/y.hpp\"\n"),
+                ElementsAre("cpp/src/core/x.cpp includes vm/y.hpp"));
     EXPECT_THAT(wrong("cpp/src/store/x.cpp", "#include \"isolation/facts.hpp\"\n"), SizeIs(1));
     EXPECT_THAT(wrong("cpp/src/providers/qemu/x.cpp", "#include \"session/session_fsm.hpp\"\n"), SizeIs(1));
     EXPECT_THAT(wrong("cpp/src/novel/x.cpp", ""), SizeIs(1));
-    EXPECT_THAT(wrong("cpp/src/session/x.cpp", "#include \"core/asio.hpp\"\n#include \"session/y.hpp\"\n#include <string>\n"), IsEmpty());
-    auto shown = [](std::string text) { return wrong_in_public({"cpp/include/infrastructure_sdk/x.hpp", std::move(text)}); };
-    for (const char* name : {"<cpprest/http_client.h>", "<spdlog/spdlog.h>", "<sqlite3.h>", "<nlohmann/json.hpp>", "<boost/beast.hpp>",
-                             "\"core/asio.hpp\"", "\"providers/qemu/qmp_client.hpp\"", "<sys/types.h>", "<openssl/evp.h>"})
+    EXPECT_THAT(
+        wrong("cpp/src/session/x.cpp", "#include \"core/asio.hpp\"\n#include \"session/y.hpp\"\n#include <string>\n"),
+        IsEmpty());
+    auto shown = [](std::string text) {
+        return wrong_in_public({"cpp/include/infrastructure_sdk/x.hpp", std::move(text)});
+    };
+    for (const char* name :
+         {"<cpprest/http_client.h>", "<spdlog/spdlog.h>", "<sqlite3.h>", "<nlohmann/json.hpp>", "<boost/beast.hpp>",
+          "\"core/asio.hpp\"", "\"providers/qemu/qmp_client.hpp\"", "<sys/types.h>", "<openssl/evp.h>"})
         EXPECT_THAT(shown(std::string("#include ") + name + "\n"), SizeIs(1)) << name;
 }
 
 TEST(Architecture, EveryIncludedFileOfTheProjectExists) {
     auto root = test::source_root();
-    EXPECT_THAT(collect(product(), [&](const SourceFile& file) {
-        std::vector<std::string> wrong;
-        for (const auto& include : file.includes()) {
-            if (folder_of_include(include).empty()) continue;
-            auto where = include.quoted ? root / "cpp/src" / include.name : root / "cpp/include" / include.name;
-            if (!fs::exists(where)) wrong.push_back(file.path + " includes " + include.name);
-        }
-        return wrong;
-    }), IsEmpty());
+    EXPECT_THAT(collect(product(),
+                        [&](const SourceFile& file) {
+                            std::vector<std::string> wrong;
+                            for (const auto& include : file.includes()) {
+                                if (folder_of_include(include).empty()) continue;
+                                auto where = include.quoted ? root / "cpp/src" / include.name
+                                                            : root / "cpp/include" / include.name;
+                                if (!fs::exists(where)) wrong.push_back(file.path + " includes " + include.name);
+                            }
+                            return wrong;
+                        }),
+                IsEmpty());
 }
 
 TEST(Architecture, PublicHeadersShowAsioAndTheForwardHeaderOfJsonOnly) {
@@ -171,32 +184,41 @@ TEST(Architecture, EveryThirdPartyLibraryIsIncludedInItsPlaceOnly) {
         const char *library, *place;
     };
     const Rule rules[] = {
-        {"cpprest/", "cpp/src/kubernetes/transport_cpprest.cpp"}, {"spdlog/", "cpp/src/core/log.cpp"}, {"sqlite3", "cpp/src/store/"},
-        {"boost/asio/", "cpp/src/core/asio.hpp"}, {"yaml-cpp/", "cpp/src/core/"}, {"toml++/", "cpp/src/core/"}, {"openssl/", "cpp/src/core/"},
+        {"cpprest/", "cpp/src/kubernetes/transport_cpprest.cpp"},
+        {"spdlog/", "cpp/src/core/log.cpp"},
+        {"sqlite3", "cpp/src/store/"},
+        {"boost/asio/", "cpp/src/core/asio.hpp"},
+        {"yaml-cpp/", "cpp/src/core/"},
+        {"toml++/", "cpp/src/core/"},
+        {"openssl/", "cpp/src/core/"},
     };
-    EXPECT_THAT(collect(sources_below("cpp/src"), [&](const SourceFile& file) {
-        std::vector<std::string> wrong;
-        for (const auto& include : file.includes())
-            for (const auto& rule : rules)
-                if (include.name.starts_with(rule.library) && !file.path.starts_with(rule.place))
-                    wrong.push_back(file.path + " includes " + include.name);
-        return wrong;
-    }), IsEmpty());
+    EXPECT_THAT(collect(sources_below("cpp/src"),
+                        [&](const SourceFile& file) {
+                            std::vector<std::string> wrong;
+                            for (const auto& include : file.includes())
+                                for (const auto& rule : rules)
+                                    if (include.name.starts_with(rule.library) && !file.path.starts_with(rule.place))
+                                        wrong.push_back(file.path + " includes " + include.name);
+                            return wrong;
+                        }),
+                IsEmpty());
 }
 
 TEST(Architecture, BindingsIncludeInstalledHeadersOnly) {
     auto root = test::source_root();
-    EXPECT_THAT(collect(sources_below("bindings"), [&](const SourceFile& file) {
-        std::vector<std::string> wrong;
-        for (const auto& [name, quoted] : file.includes()) {
-            bool known = quoted ? fs::exists(root / "bindings" / name)
-                         : name.starts_with("infrastructure_sdk/")
-                             ? fs::exists(root / "cpp/include" / name)
-                             : !fs::exists(root / "cpp/src" / name);
-            if (!known) wrong.push_back(file.path + " includes " + name);
-        }
-        return wrong;
-    }), IsEmpty());
+    EXPECT_THAT(collect(sources_below("bindings"),
+                        [&](const SourceFile& file) {
+                            std::vector<std::string> wrong;
+                            for (const auto& [name, quoted] : file.includes()) {
+                                bool known = quoted ? fs::exists(root / "bindings" / name)
+                                             : name.starts_with("infrastructure_sdk/")
+                                                 ? fs::exists(root / "cpp/include" / name)
+                                                 : !fs::exists(root / "cpp/src" / name);
+                                if (!known) wrong.push_back(file.path + " includes " + name);
+                            }
+                            return wrong;
+                        }),
+                IsEmpty());
 }
 
 /// Primitives of time, threads and chance. What is asked through Clock, Random and Executor has other names.
@@ -221,16 +243,23 @@ TEST(Architecture, APrimitiveIsNoticedInCodeAndNotInWords) {
     auto found = [](std::string text) { return primitives_in({"x.cpp", std::move(text)}); };
     EXPECT_THAT(found("auto t = std::chrono::steady_clock::now();"), ElementsAre("steady_clock"));
     EXPECT_THAT(found("std::this_thread::sleep_for(1s);"), ElementsAre("this_thread", "sleep_for"));
-    EXPECT_THAT(found("std::thread a; std::async(f); x = std::time(nullptr) + ::time(nullptr);"), ElementsAre("thread", "async", "time", "time"));
-    EXPECT_THAT(found("int a = 1'000; std::random_device d; char c = '\"'; std::mt19937_64 e;"), ElementsAre("random_device", "mt19937_64"));
-    EXPECT_THAT(found("/* steady_clock */ // std::thread\n#include <thread>\nlog(\"sleep_for \\\" usleep\", R\"x(std::thread \")x\");"), IsEmpty());
-    EXPECT_THAT(found("co_await clock->sleep_until(when, stop); read_time(::timeout(x)); WallTime time(x); this->time(x);"), IsEmpty());
+    EXPECT_THAT(found("std::thread a; std::async(f); x = std::time(nullptr) + ::time(nullptr);"),
+                ElementsAre("thread", "async", "time", "time"));
+    EXPECT_THAT(found("int a = 1'000; std::random_device d; char c = '\"'; std::mt19937_64 e;"),
+                ElementsAre("random_device", "mt19937_64"));
+    EXPECT_THAT(found("/* steady_clock */ // std::thread\n#include <thread>\nlog(\"sleep_for \\\" usleep\", "
+                      "R\"x(std::thread \")x\");"),
+                IsEmpty());
+    EXPECT_THAT(
+        found("co_await clock->sleep_until(when, stop); read_time(::timeout(x)); WallTime time(x); this->time(x);"),
+        IsEmpty());
 }
 
 TEST(Architecture, OnlyTheEnvironmentTouchesClocksThreadsAndChance) {
     const std::map<std::string, std::set<std::string>> allowed{
         {"cpp/include/infrastructure_sdk/clock.hpp", {"make_system_clock", "make_system_random"}},
-        {"cpp/src/core/clock.cpp", {"clock_gettime", "steady_timer", "getrandom", "make_system_clock", "make_system_random"}},
+        {"cpp/src/core/clock.cpp",
+         {"clock_gettime", "steady_timer", "getrandom", "make_system_clock", "make_system_random"}},
         {"cpp/src/core/runtime.cpp", {"thread", "thread_pool", "make_system_clock", "make_system_random"}},
     };
     std::map<std::string, std::set<std::string>> used;

@@ -52,7 +52,10 @@ TEST(SessionClocks, EachStateHasItsOwn) {
     auto clocks = all_clocks();
     note_clients(clocks, true, start + 2min);
     note_clients(clocks, false, start + 3min);
-    const struct { S state; const char* expected; } active[] = {
+    const struct {
+        S state;
+        const char* expected;
+    } active[] = {
         {S::pending, "ttl terminate +480"},
         {S::provisioning, "ttl terminate +480"},
         {S::active, "disconnect_timeout suspend +13; idle_timeout suspend +16; ttl terminate +480"},

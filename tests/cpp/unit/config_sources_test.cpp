@@ -224,12 +224,12 @@ TEST_F(ConfigSources, UnknownAndWrongEnvironmentNamesAreErrors) {
                                   {"INFRA_SDK_VM__ACCELERATOR", "KVM"}});
         FAIL();
     } catch (const ConfigError& error) {
-        expect_problems(error.problems(),
-                        {{"kubernetes.token", "environment INFRA_SDK_KUBERNETES__TOKEN", ""},
-                         {"providers.qemu_uid_base", "environment INFRA_SDK_PROVIDERS__QEMU_UID_BASE", ""},
-                         {"INFRA_SDK_VM_BOOT_TIMEOUT", "environment INFRA_SDK_VM_BOOT_TIMEOUT",
-                          "INFRA_SDK_VM__BOOT_TIMEOUT"},
-                         {"vm.accelerator", "environment INFRA_SDK_VM__ACCELERATOR", ""}});
+        expect_problems(
+            error.problems(),
+            {{"kubernetes.token", "environment INFRA_SDK_KUBERNETES__TOKEN", ""},
+             {"providers.qemu_uid_base", "environment INFRA_SDK_PROVIDERS__QEMU_UID_BASE", ""},
+             {"INFRA_SDK_VM_BOOT_TIMEOUT", "environment INFRA_SDK_VM_BOOT_TIMEOUT", "INFRA_SDK_VM__BOOT_TIMEOUT"},
+             {"vm.accelerator", "environment INFRA_SDK_VM__ACCELERATOR", ""}});
         EXPECT_EQ(error.message().find("s3cr3t"), std::string::npos);
     }
 }

@@ -134,8 +134,7 @@ TEST(Config, RepeatedKeysAndSectionsAreErrors) {
 }
 
 TEST(Config, ExtensionKeysAndNullsAreSkipped) {
-    auto config = Config::from_json(
-        R"({"x-note": [1], "vm": {"x-team": {}, "accelerator": null}, "session": null})");
+    auto config = Config::from_json(R"({"x-note": [1], "vm": {"x-team": {}, "accelerator": null}, "session": null})");
     EXPECT_FALSE(config.is_set("vm.accelerator"));
 }
 
@@ -153,11 +152,11 @@ TEST(Config, WrongShapesAreNamed) {
 
 TEST(Config, SecretsAreTakenByReferenceAndNeverShown) {
     const std::string canary = "s3cr3t-canary";
-    for (const char* document : {R"({"kubernetes": {"token": "s3cr3t-canary"}})",     // by value
-                                 R"({"kubernetes": {"tokn": "s3cr3t-canary"}})",      // misspelt
-                                 R"({"kubernetes": "s3cr3t-canary"})",                // one level too high
-                                 R"({"kubernetes": {"token": ["s3cr3t-canary"]}})",   // of the wrong type
-                                 R"({"kubernetes": {"token": s3cr3t-canary}})"}) {    // not JSON
+    for (const char* document : {R"({"kubernetes": {"token": "s3cr3t-canary"}})",    // by value
+                                 R"({"kubernetes": {"tokn": "s3cr3t-canary"}})",     // misspelt
+                                 R"({"kubernetes": "s3cr3t-canary"})",               // one level too high
+                                 R"({"kubernetes": {"token": ["s3cr3t-canary"]}})",  // of the wrong type
+                                 R"({"kubernetes": {"token": s3cr3t-canary}})"}) {   // not JSON
         try {
             Config::from_json(document);
             ADD_FAILURE() << document;
@@ -263,8 +262,8 @@ TEST(ConfigSchema, DescribesEveryFieldAndNoOther) {
     EXPECT_EQ(count, config_fields().size());
     EXPECT_EQ(schema["properties"]["kubernetes"]["properties"]["token"]["writeOnly"], true);
     EXPECT_EQ(schema["properties"]["vm"]["properties"]["boot_timeout"]["x-environment"], "INFRA_SDK_VM__BOOT_TIMEOUT");
-    for (const char* section : {"kubernetes", "aws", "vm", "isolation", "cost_optimization", "logging", "session",
-                                "store", "providers"})
+    for (const char* section :
+         {"kubernetes", "aws", "vm", "isolation", "cost_optimization", "logging", "session", "store", "providers"})
         EXPECT_TRUE(schema["properties"].contains(section)) << section;
 }
 

@@ -33,7 +33,8 @@ ExplainInputs session_that(const std::vector<Phase>& phases) {
     inputs.samples.push_back(script.look(phases.front().doing));
     for (const auto& phase : phases)
         for (int i = 0; i < phase.minutes; ++i) inputs.samples.push_back(script.step(1min, phase.doing));
-    for (const auto& verdict : replay(inputs.samples, inputs.settings)) note_activity(inputs.clocks, verdict.quiet_since);
+    for (const auto& verdict : replay(inputs.samples, inputs.settings))
+        note_activity(inputs.clocks, verdict.quiet_since);
     inputs.now = inputs.samples.back().at;
     return inputs;
 }
@@ -60,48 +61,55 @@ TEST(Explain, SaysWhyASessionIsAlive) {
     EXPECT_EQ(text(explain(session_that({{20, {.cpu = 63, .exec = 1}}}))),
               "It is active.\n"
               "It is in use: guest_cpu (63.0 % of one core), exec (1 command in flight).\n"
-              "idle_timeout suspends it at 2026-03-02T09:35:00Z (in 15m), at the earliest, and only when the looks until then "
+              "idle_timeout suspends it at 2026-03-02T09:35:00Z (in 15m), at the earliest, and only when the looks "
+              "until then "
               "find it quiet.\n"
               "ttl terminates it at 2026-03-02T17:00:00Z (in 7h40m), extend moves it, use does not.\n");
 }
 
 TEST(Explain, SaysThatAConnectionIsNotActivityAndWhatWasNotSeen) {
-    EXPECT_EQ(text(explain(session_that({{7, {.clients = 2, .unseen = {ActivitySignal::network}}}}))),
-              "It is active.\n"
-              "Nothing has happened since 2026-03-02T09:00:00Z (7m); that is shorter than idle_timeout (15m).\n"
-              "Somebody is connected (2 VNC clients). A connection without input is presence, not activity.\n"
-              "Not seen, and not needed for the verdict: network (could not ask for network).\n"
-              "idle_timeout suspends it at 2026-03-02T09:15:00Z (in 8m), at the earliest, and only when the looks until then "
-              "find it quiet.\n"
-              "ttl terminates it at 2026-03-02T17:00:00Z (in 7h53m), extend moves it, use does not.\n");
+    EXPECT_EQ(
+        text(explain(session_that({{7, {.clients = 2, .unseen = {ActivitySignal::network}}}}))),
+        "It is active.\n"
+        "Nothing has happened since 2026-03-02T09:00:00Z (7m); that is shorter than idle_timeout (15m).\n"
+        "Somebody is connected (2 VNC clients). A connection without input is presence, not activity.\n"
+        "Not seen, and not needed for the verdict: network (could not ask for network).\n"
+        "idle_timeout suspends it at 2026-03-02T09:15:00Z (in 8m), at the earliest, and only when the looks until then "
+        "find it quiet.\n"
+        "ttl terminates it at 2026-03-02T17:00:00Z (in 7h53m), extend moves it, use does not.\n");
 }
 
 TEST(Explain, SaysWhatItDoesNotKnow) {
     auto explanation = explain(session_that({{10, {.unseen = {ActivitySignal::guest_cpu}}}}));
     EXPECT_EQ(explanation.sentences.at(1),
-              "Whether it is in use is not known since 2026-03-02T09:00:00Z: guest_cpu (could not ask for guest_cpu). What is "
+              "Whether it is in use is not known since 2026-03-02T09:00:00Z: guest_cpu (could not ask for guest_cpu). "
+              "What is "
               "not known never ends a session.");
 }
 
 TEST(Explain, SaysThatTheWarningWasGiven) {
     auto explanation = explain(session_that({{15, {}}}));
-    EXPECT_EQ(explanation.sentences.at(1),
-              "Nothing has happened since 2026-03-02T09:00:00Z (15m), a whole idle_timeout (15m). The warning was given at "
-              "2026-03-02T09:15:00Z (0s ago); the look at 2026-03-02T09:16:00Z decides.");
+    EXPECT_EQ(
+        explanation.sentences.at(1),
+        "Nothing has happened since 2026-03-02T09:00:00Z (15m), a whole idle_timeout (15m). The warning was given at "
+        "2026-03-02T09:15:00Z (0s ago); the look at 2026-03-02T09:16:00Z decides.");
 }
 
 TEST(Explain, SaysWhyASessionIsSuspendedAndThatItFollowsFromWhatWasSeen) {
     auto explanation = explain(suspended_by_idleness());
     EXPECT_EQ(explanation.reproduced, true);
-    EXPECT_EQ(text(explanation),
-              "It is suspended: it went from suspending to suspended at 2026-03-02T09:26:00Z (1h ago), reason: idle.\n"
-              "Nothing had happened since 2026-03-02T09:10:00Z, longer than idle_timeout (15m); a look after the warning "
-              "confirmed it.\n"
-              "Seen then: connection (1 VNC client), input (no input events), guest_cpu (1.0 % of one core), network (0 B/s), "
-              "disk (0 B/s), users (no users logged in), heartbeat (the agent does not answer), exec (no commands in flight), "
-              "hold (no holds), touch (no touches).\n"
-              "ttl terminates it at 2026-03-02T17:00:00Z (in 6h34m), extend moves it, use does not.\n"
-              "retention terminates it at 2026-03-03T09:26:00Z (in 23h), unless it is resumed.\n");
+    EXPECT_EQ(
+        text(explanation),
+        "It is suspended: it went from suspending to suspended at 2026-03-02T09:26:00Z (1h ago), reason: idle.\n"
+        "Nothing had happened since 2026-03-02T09:10:00Z, longer than idle_timeout (15m); a look after the warning "
+        "confirmed it.\n"
+        "Seen then: connection (1 VNC client), input (no input events), guest_cpu (1.0 % of one core), network (0 "
+        "B/s), "
+        "disk (0 B/s), users (no users logged in), heartbeat (the agent does not answer), exec (no commands in "
+        "flight), "
+        "hold (no holds), touch (no touches).\n"
+        "ttl terminates it at 2026-03-02T17:00:00Z (in 6h34m), extend moves it, use does not.\n"
+        "retention terminates it at 2026-03-03T09:26:00Z (in 23h), unless it is resumed.\n");
 }
 
 TEST(Explain, SaysWhenTheRecordDoesNotBearTheReasonOut) {
@@ -109,18 +117,21 @@ TEST(Explain, SaysWhenTheRecordDoesNotBearTheReasonOut) {
     inputs.samples.resize(12);
     auto explanation = explain(inputs);
     EXPECT_EQ(explanation.reproduced, false);
-    EXPECT_EQ(explanation.sentences.at(1), "The recorded samples do not lead to that verdict again; they say observing.");
+    EXPECT_EQ(explanation.sentences.at(1),
+              "The recorded samples do not lead to that verdict again; they say observing.");
 }
 
 TEST(Explain, OtherReasonsAreSaidAsTheyAre) {
     auto inputs = session_that({{5, {}}});
     inputs.state = SessionState::suspended;
-    inputs.last_transition = TransitionRecord{inputs.now, SessionState::suspending, SessionState::suspended, "request", {}};
+    inputs.last_transition =
+        TransitionRecord{inputs.now, SessionState::suspending, SessionState::suspended, "request", {}};
     note_suspended(inputs.clocks, inputs.now);
     auto explanation = explain(inputs);
     EXPECT_FALSE(explanation.reproduced);
-    EXPECT_EQ(explanation.sentences.at(0),
-              "It is suspended: it went from suspending to suspended at 2026-03-02T09:05:00Z (0s ago), reason: request.");
+    EXPECT_EQ(
+        explanation.sentences.at(0),
+        "It is suspended: it went from suspending to suspended at 2026-03-02T09:05:00Z (0s ago), reason: request.");
 }
 
 TEST(Explain, ASessionThatNothingEnds) {
@@ -135,12 +146,13 @@ TEST(Explain, ASessionThatNothingEnds) {
 TEST(WhatIf, WorksOutOtherTimeoutsFromTheRecordedSamples) {
     auto explanation = explain(suspended_by_idleness(), {10min, 15min, 30min});
     ASSERT_EQ(explanation.what_ifs.size(), 3u);
-    EXPECT_EQ(std::vector(explanation.sentences.end() - 3, explanation.sentences.end()),
-              (std::vector<std::string>{
-                  "With idle_timeout 10m it would have become idle at 2026-03-02T09:21:00Z, 5m sooner.",
-                  "With idle_timeout 15m it would have become idle at 2026-03-02T09:26:00Z, as it is.",
-                  "With idle_timeout 30m it would not have become idle by the last look (observing); at the earliest at "
-                  "2026-03-02T09:41:00Z."}));
+    EXPECT_EQ(
+        std::vector(explanation.sentences.end() - 3, explanation.sentences.end()),
+        (std::vector<std::string>{
+            "With idle_timeout 10m it would have become idle at 2026-03-02T09:21:00Z, 5m sooner.",
+            "With idle_timeout 15m it would have become idle at 2026-03-02T09:26:00Z, as it is.",
+            "With idle_timeout 30m it would not have become idle by the last look (observing); at the earliest at "
+            "2026-03-02T09:41:00Z."}));
 }
 
 TEST(WhatIf, FindsAnEarlierIdleTimeThatWasInterrupted) {
@@ -149,8 +161,9 @@ TEST(WhatIf, FindsAnEarlierIdleTimeThatWasInterrupted) {
     ASSERT_TRUE(shorter);
     EXPECT_EQ(shorter->due_at, inputs.samples.front().at + 6min);
     EXPECT_FALSE(shorter->due_at_now);
-    EXPECT_EQ(explain(inputs, {5min}).sentences.back(),
-              "With idle_timeout 5m it would have become idle at 2026-03-02T09:06:00Z; as it is, it has not become idle.");
+    EXPECT_EQ(
+        explain(inputs, {5min}).sentences.back(),
+        "With idle_timeout 5m it would have become idle at 2026-03-02T09:06:00Z; as it is, it has not become idle.");
 }
 
 TEST(WhatIf, AnArmedSessionIsDueAfterTheRestOfItsDelay) {
@@ -173,8 +186,9 @@ TEST(WhatIf, IsRightForEveryTimeout) {
 }
 
 TEST(ExplainJson, HoldsTheInputsFromWhichItFollows) {
-    for (const auto& inputs : {suspended_by_idleness(), session_that({{7, {.clients = 1, .unseen = {ActivitySignal::disk}}}}),
-                               session_that({{3, {.unseen = {ActivitySignal::guest_cpu}}}}), ExplainInputs{}}) {
+    for (const auto& inputs :
+         {suspended_by_idleness(), session_that({{7, {.clients = 1, .unseen = {ActivitySignal::disk}}}}),
+          session_that({{3, {.unseen = {ActivitySignal::guest_cpu}}}}), ExplainInputs{}}) {
         const auto explanation = explain(inputs, {10min});
         const auto document = json::parse(json(explanation).dump());
         const auto again = explain(explain_inputs_from_json(document.at("inputs")), {10min});

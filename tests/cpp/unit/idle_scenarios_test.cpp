@@ -60,9 +60,9 @@ std::set<ActivitySignal> signals(const json& segment, const char* key) {
 }
 
 Doing doing_in(const json& segment) {
-    static const std::set<std::string> known{"for", "cpu", "net", "disk", "input", "execs", "touches", "clients",
-                                             "forwarded", "users", "exec", "holds", "agent", "unseen", "looks",
-                                             "restart", "reset", "extend"};
+    static const std::set<std::string> known{"for",     "cpu",     "net",       "disk",    "input", "execs",
+                                             "touches", "clients", "forwarded", "users",   "exec",  "holds",
+                                             "agent",   "unseen",  "looks",     "restart", "reset", "extend"};
     for (const auto& item : segment.items())
         if (!known.contains(item.key())) throw std::runtime_error("unknown key in a segment: " + item.key());
     Doing doing;
@@ -201,8 +201,8 @@ TEST(IdleScenarios, PrecisionAndRecallAreOneOnTheLabelledSet) {
 }
 
 TEST(IdleScenarios, NoSignalAloneIsEnough) {
-    for (auto signal : {ActivitySignal::connection, ActivitySignal::input, ActivitySignal::guest_cpu, ActivitySignal::network,
-                        ActivitySignal::exec}) {
+    for (auto signal : {ActivitySignal::connection, ActivitySignal::input, ActivitySignal::guest_cpu,
+                        ActivitySignal::network, ActivitySignal::exec}) {
         int wrong = 0, missed = 0;
         for (const auto& scenario : scenarios()) {
             const bool acted = idleness_acted(Playback(scenario, signal).outcome), should = scenario.at("suspend");

@@ -73,7 +73,9 @@ void add_activity(std::vector<ActivitySample>& samples, std::size_t at, Random& 
     const auto kind = random() % 7;
     for (auto i = at; i < samples.size() && samples[i].execution_id == samples[at].execution_id; ++i) {
         auto& sample = samples[i];
-        auto add = [](std::optional<std::uint64_t>& counter, std::uint64_t more) { if (counter) *counter += more; };
+        auto add = [](std::optional<std::uint64_t>& counter, std::uint64_t more) {
+            if (counter) *counter += more;
+        };
         if (kind == 0) add(sample.guest_cpu_ns, 30'000'000'000);
         if (kind == 1) add(sample.network_rx_bytes, 9'000'000);
         if (kind == 2) add(sample.disk_write_bytes, 90'000'000);
@@ -102,8 +104,9 @@ TEST(IdlenessProperty, AddingActivityNeverMakesASessionDueSooner) {
 TEST(IdlenessProperty, WhatIsNotKnownNeverLeadsToDue) {
     Random random(2);
     for (int round = 0; round < rounds; ++round)
-        for (auto blind : {std::set{ActivitySignal::guest_cpu}, std::set{ActivitySignal::exec}, std::set{ActivitySignal::hold},
-                           std::set{ActivitySignal::touch}, std::set{ActivitySignal::connection, ActivitySignal::input}}) {
+        for (auto blind :
+             {std::set{ActivitySignal::guest_cpu}, std::set{ActivitySignal::exec}, std::set{ActivitySignal::hold},
+              std::set{ActivitySignal::touch}, std::set{ActivitySignal::connection, ActivitySignal::input}}) {
             ActivityScript script;
             IdleDetector detector;
             for (int i = 0; i < looks; ++i) {

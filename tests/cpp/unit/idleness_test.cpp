@@ -35,8 +35,19 @@ std::string states(const std::vector<IdleVerdict>& verdicts) {
 TEST(ActivityReadings, SayWhatWasSeenInWords) {
     ActivityScript script;
     auto before = script.look({});
-    auto now = script.step(1min, {.cpu = 12.5, .net = 100, .disk = 9000, .input = 3, .execs = 1, .touches = 2, .clients = 2,
-                                  .forwarded = 1, .users = 1, .exec = 0, .holds = 0, .agent = true, .unseen = {}});
+    auto now = script.step(1min, {.cpu = 12.5,
+                                  .net = 100,
+                                  .disk = 9000,
+                                  .input = 3,
+                                  .execs = 1,
+                                  .touches = 2,
+                                  .clients = 2,
+                                  .forwarded = 1,
+                                  .users = 1,
+                                  .exec = 0,
+                                  .holds = 0,
+                                  .agent = true,
+                                  .unseen = {}});
     auto readings = compare(before, now, {});
     ASSERT_EQ(readings.size(), activity_signal_count);
     EXPECT_EQ(word(reading(readings, connection)), "active: 2 VNC clients, 1 forwarded connection");
@@ -98,7 +109,11 @@ TEST(ActivityReadings, HalfASignalIsEnoughToBeActiveAndNotEnoughToBeQuiet) {
 TEST(IdleDetector, ObservesAWholeWindowThenArmsThenConfirms) {
     ActivityScript script;
     auto verdicts = replay(script.looks(17, 1min, {}), fifteen_minutes());
-    EXPECT_EQ(states(verdicts), "u" "oooooooooooooo" "a" "dd");
+    EXPECT_EQ(states(verdicts),
+              "u"
+              "oooooooooooooo"
+              "a"
+              "dd");
     EXPECT_TRUE(verdicts[15].changed);
     EXPECT_TRUE(verdicts[16].changed);
     EXPECT_FALSE(verdicts[17].changed);
@@ -114,7 +129,12 @@ TEST(IdleDetector, ActivityAtAnyStageStartsTheWindowAnew) {
         for (int i = 0; i < 16; ++i) samples.push_back(script.step(1min, {}));
         auto verdicts = replay(samples, fifteen_minutes());
         auto tail = states({verdicts.begin() + stage + 1, verdicts.end()});
-        EXPECT_EQ(tail, "b" "oooooooooooooo" "a" "d") << "after " << stage << " quiet looks";
+        EXPECT_EQ(tail,
+                  "b"
+                  "oooooooooooooo"
+                  "a"
+                  "d")
+            << "after " << stage << " quiet looks";
     }
 }
 

@@ -107,8 +107,7 @@ TEST_F(Image, AMissingOneNamesTheCommandThatMakesIt) {
 }
 
 TEST_F(Image, NamesThatAreNoNamesNeverReachTheDisk) {
-    for (const char* name : {"", "..", "../tiny", "a/b", "/etc", "Tiny", ".hidden", "-x", "a..b", "tiny\n"})
-        try {
+    for (const char* name : {"", "..", "../tiny", "a/b", "/etc", "Tiny", ".hidden", "-x", "a..b", "tiny\n"}) try {
             load(name);
             ADD_FAILURE() << name;
         } catch (const Error& error) {
@@ -158,9 +157,9 @@ TEST_F(Image, AllProblemsOfAManifestComeAtOnce) {
     manifest_["files"]["disk"]["format"] = "vmdk";
     manifest_["files"]["disk"].erase("virtual_size_bytes");
     auto message = refusal();
-    for (const char* part : {"schema:", "name:", "kernel_arguments:", "files.kernel.sha256:",
-                             "files.kernel.size_bytes:", "files.initrd:", "files.disk.format:",
-                             "files.disk.virtual_size_bytes:"})
+    for (const char* part :
+         {"schema:", "name:", "kernel_arguments:", "files.kernel.sha256:", "files.kernel.size_bytes:", "files.initrd:",
+          "files.disk.format:", "files.disk.virtual_size_bytes:"})
         EXPECT_TRUE(says(message, part)) << part << message;
 }
 

@@ -1,5 +1,5 @@
-// "Could not look" never becomes "passed": for every check and every fact on which it rests, the fact is missing, refused,
-// garbage, partial, somebody else's or too weak.
+// "Could not look" never becomes "passed": for every check and every fact on which it rests, the fact is missing,
+// refused, garbage, partial, somebody else's or too weak.
 
 #include <gtest/gtest.h>
 
@@ -17,7 +17,8 @@ using test::Scene;
 using testing::HasSubstr;
 using Status = FindingStatus;
 
-/// A VM for which the check's verdict rests on this fact; several checks need some facts only when others are not enough.
+/// A VM for which the check's verdict rests on this fact; several checks need some facts only when others are not
+/// enough.
 Scene scene_resting_on(const std::string& check, const std::string& fact) {
     Scene scene;
     if (check == "MEM-06") {
@@ -50,8 +51,10 @@ bool reads(const std::string& check, const std::string& fact, const std::string&
         {"NET-12 neighbours.macs", {"/macs"}},
     };
     auto it = read.find(check + " " + fact);
-    // An element of a list, e.g. "/1" or "/1/macs/0", is always read, but by RUN-07, which looks for the directory only.
-    if (std::isdigit(static_cast<unsigned char>(pointer.back()))) return check + fact != "RUN-07file.directory" || pointer == "/0";
+    // An element of a list, e.g. "/1" or "/1/macs/0", is always read, but by RUN-07, which looks for the directory
+    // only.
+    if (std::isdigit(static_cast<unsigned char>(pointer.back())))
+        return check + fact != "RUN-07file.directory" || pointer == "/0";
     if (it == read.end()) return true;
     for (const auto& end : it->second)
         if (pointer.ends_with(end)) return true;
@@ -112,9 +115,10 @@ TEST(IsolationBlindness, NeverPassesOnAWrongType) {
     const std::map<std::string, json> legal{
         {"proc.listeners", json::array()}, {"neighbours.macs", json::array()}, {"sys.core_pattern", "text"}};
     for_every_fact([&](const std::string& check, const std::string& fact) {
-        for (const json& value : {json(), json(true), json(0), json(-1), json(1e300), json(""), json("text"), json::array(), json::object(),
-                                  json{nullptr}, json{0}, json{"text"}, json{json::array()}, json{json::object()},
-                                  json{{"enabled", "yes"}}, json{{{"name", "."}, {"mode", "0700"}}}}) {
+        for (const json& value :
+             {json(), json(true), json(0), json(-1), json(1e300), json(""), json("text"), json::array(), json::object(),
+              json{nullptr}, json{0}, json{"text"}, json{json::array()}, json{json::object()}, json{{"enabled", "yes"}},
+              json{{{"name", "."}, {"mode", "0700"}}}}) {
             if (auto it = legal.find(fact); it != legal.end() && it->second == value) continue;
             auto scene = scene_resting_on(check, fact);
             scene[fact] = value;
@@ -160,8 +164,8 @@ TEST(IsolationBlindness, NeverPassesWhenAnyPartThatItReadsIsGarbageOrGone) {
 }
 
 /// Cuts the text of a fact everywhere before the last character that matters.
-void expect_no_pass_on_a_cut(Scene scene, const std::string& check, const std::string& fact, const json::json_pointer& place,
-                             const std::string& last_that_matters) {
+void expect_no_pass_on_a_cut(Scene scene, const std::string& check, const std::string& fact,
+                             const json::json_pointer& place, const std::string& last_that_matters) {
     auto whole = scene[fact][place].get<std::string>();
     auto end = whole.rfind(last_that_matters) + last_that_matters.size();
     for (std::size_t size = 0; size < end; ++size) {
@@ -180,7 +184,8 @@ TEST(IsolationBlindness, NeverPassesOnATextThatEndsTooEarly) {
     expect_no_pass_on_a_cut(scene_resting_on("MEM-06", "proc.limits"), "MEM-06", "proc.limits", whole,
                             "Max core file size        0                    u");
     Scene locked;
-    locked["proc.locks"] = "1: POSIX  ADVISORY  WRITE 1 08:02:4712 0 EOF\n2: OFDLCK ADVISORY  READ  -1 08:02:4711 100 101\n";
+    locked["proc.locks"] =
+        "1: POSIX  ADVISORY  WRITE 1 08:02:4712 0 EOF\n2: OFDLCK ADVISORY  READ  -1 08:02:4711 100 101\n";
     expect_no_pass_on_a_cut(locked, "STO-03", "proc.locks", whole, "08:02:4711");
 }
 
@@ -191,7 +196,8 @@ TEST(IsolationBlindness, NeverPassesWhenALineOfAThreadIsMissingOrGarbage) {
                 Scene scene;
                 auto text = test::thread_status();
                 auto start = text.find(name);
-                scene["proc.threads"][2] = text.replace(start, text.find('\n', start + 1) - start, std::string(instead));
+                scene["proc.threads"][2] =
+                    text.replace(start, text.find('\n', start + 1) - start, std::string(instead));
                 EXPECT_EQ(scene.status(check), Status::unknown) << check << name << instead;
                 scene["proc.threads"][2] = test::thread_status().insert(start + std::string(name).size(), "\tx");
                 EXPECT_EQ(scene.status(check), Status::unknown) << check << name << " with a word too many";
@@ -199,9 +205,10 @@ TEST(IsolationBlindness, NeverPassesWhenALineOfAThreadIsMissingOrGarbage) {
 }
 
 TEST(IsolationBlindness, NeverPassesWhenOneNeighbourCouldNotBeSeen) {
-    for (const json& entry : {json{{"session", "c"}, {"could_not_look", "refused"}}, json{{"session", "c"}}, json(), json("c"),
-                              json{{"session", 7}, {"macs", 7}}, json{{"session", "c"}, {"macs", {"not a mac"}}},
-                              json{{"session", "c"}, {"macs", {nullptr}}}}) {
+    for (const json& entry :
+         {json{{"session", "c"}, {"could_not_look", "refused"}}, json{{"session", "c"}}, json(), json("c"),
+          json{{"session", 7}, {"macs", 7}}, json{{"session", "c"}, {"macs", {"not a mac"}}},
+          json{{"session", "c"}, {"macs", {nullptr}}}}) {
         Scene scene;
         scene["neighbours.macs"][1] = entry;
         auto finding = scene.judge("NET-12");
@@ -221,7 +228,8 @@ TEST(IsolationBlindness, NeverPassesOnADirectoryListingWithoutTheDirectoryItself
 TEST(IsolationBlindness, NeverPassesWhenItIsNotKnownWhoseTheFactsAre) {
     Scene scene;
     scene.epoch.clear();
-    for (const auto& check : isolation::checks()) EXPECT_EQ(scene.status(check.definition.id), Status::unknown) << check.definition.id;
+    for (const auto& check : isolation::checks())
+        EXPECT_EQ(scene.status(check.definition.id), Status::unknown) << check.definition.id;
 }
 
 TEST(IsolationBlindness, NeverPassesOnTheWordOfTheGuestOrOfTheProvider) {

@@ -84,7 +84,8 @@ TEST(CheckCmp01, FailsWhenQemuSaysKvmButHoldsNoVm) {
 
 // ---- runtime -------------------------------------------------------------------------------------------------------
 TEST(CheckRun01, FailsWhenAnyUidOfAnyThreadIsRoot) {
-    expect_failure("RUN-01", "as root on 3 of 3 threads", [](Scene& s) { s["proc.threads"] = std::vector(3, test::thread_status("0")); });
+    expect_failure("RUN-01", "as root on 3 of 3 threads",
+                   [](Scene& s) { s["proc.threads"] = std::vector(3, test::thread_status("0")); });
     expect_failure("RUN-01", "as root on 1 of 3 threads", [](Scene& s) {
         auto text = test::thread_status();
         s["proc.threads"][2] = text.replace(text.find("\t610001\nGid"), 7, "\t0");  // the file system uid alone
@@ -113,15 +114,17 @@ TEST(CheckRun03, FailsWhenOneThreadMayGainPrivileges) {
 }
 
 TEST(CheckRun07, FailsOnEveryKindOfCharacterDeviceOnTheNetwork) {
-    for (const char* name : {"tcp:127.0.0.1:4444,server=on", "disconnected:tcp:0.0.0.0:4444,server=on <-> 10.0.0.1:5", "telnet:::5555",
-                             "disconnected:telnet:::5555", "tn3270:::1", "disconnected:tn3270:::1", "websocket:::2",
-                             "disconnected:websocket:::2", "udp", "udp:10.0.0.1:99", "vsock:3:5000", "disconnected:vsock:3:5000"})
+    for (const char* name :
+         {"tcp:127.0.0.1:4444,server=on", "disconnected:tcp:0.0.0.0:4444,server=on <-> 10.0.0.1:5", "telnet:::5555",
+          "disconnected:telnet:::5555", "tn3270:::1", "disconnected:tn3270:::1", "websocket:::2",
+          "disconnected:websocket:::2", "udp", "udp:10.0.0.1:99", "vsock:3:5000", "disconnected:vsock:3:5000"})
         expect_failure("RUN-07", std::string("agent is on the network: ") + name,
                        [&](Scene& s) { s["qmp:query-chardev"][1]["filename"] = name; });
 }
 
 TEST(CheckRun07, PassesWithDevicesOfThisHostAndDoesNotGuessAboutOthers) {
-    for (const char* name : {"unix:x", "disconnected:unix:x", "file", "pipe", "pty:/dev/pts/3", "null", "mux", "ringbuf", "vc"}) {
+    for (const char* name :
+         {"unix:x", "disconnected:unix:x", "file", "pipe", "pty:/dev/pts/3", "null", "mux", "ringbuf", "vc"}) {
         Scene scene;
         scene["qmp:query-chardev"][1]["filename"] = name;
         EXPECT_EQ(scene.status("RUN-07"), Status::pass) << name;
@@ -134,7 +137,8 @@ TEST(CheckRun07, PassesWithDevicesOfThisHostAndDoesNotGuessAboutOthers) {
 }
 
 TEST(CheckRun07, FailsOnAListeningTcpSocket) {
-    expect_failure("RUN-07", "it listens on TCP: socket:[1075]", [](Scene& s) { s["proc.listeners"].push_back("socket:[1075]"); });
+    expect_failure("RUN-07", "it listens on TCP: socket:[1075]",
+                   [](Scene& s) { s["proc.listeners"].push_back("socket:[1075]"); });
 }
 
 TEST(CheckRun07, FailsOnVncOnTheNetworkWithOrWithoutAPassword) {
@@ -154,14 +158,15 @@ TEST(CheckRun07, FailsWhenOthersMayEnterTheDirectoryOfTheSockets) {
 
 // ---- storage -------------------------------------------------------------------------------------------------------
 TEST(CheckSto03, FailsWhenAWritableDiskIsNotLocked) {
-    expect_failure("STO-03", "/vms/a/disk.qcow2 is open for writing without a lock", [](Scene& s) { s["proc.locks"] = ""; });
+    expect_failure("STO-03", "/vms/a/disk.qcow2 is open for writing without a lock",
+                   [](Scene& s) { s["proc.locks"] = ""; });
     // Only a POSIX lock, only somebody waiting, only another inode.
-    for (const char* locks : {"1: POSIX  ADVISORY  WRITE 1 08:02:4711 0 EOF\n", "1: -> OFDLCK ADVISORY  WRITE -1 08:02:4711 0 EOF\n",
-                              "1: OFDLCK ADVISORY  READ  -1 08:02:47110 100 101\n"})
+    for (const char* locks :
+         {"1: POSIX  ADVISORY  WRITE 1 08:02:4711 0 EOF\n", "1: -> OFDLCK ADVISORY  WRITE -1 08:02:4711 0 EOF\n",
+          "1: OFDLCK ADVISORY  READ  -1 08:02:47110 100 101\n"})
         expect_failure("STO-03", "without a lock", [&](Scene& s) { s["proc.locks"] = locks; });
-    expect_failure("STO-03", "/vms/a/data.qcow2", [](Scene& s) {
-        s["proc.files"].push_back(test::open_file(22, "/vms/a/data.qcow2", 5000, true));
-    });
+    expect_failure("STO-03", "/vms/a/data.qcow2",
+                   [](Scene& s) { s["proc.files"].push_back(test::open_file(22, "/vms/a/data.qcow2", 5000, true)); });
 }
 
 TEST(CheckSto03, DoesNotApplyWithoutAWritableDisk) {
@@ -177,7 +182,8 @@ TEST(CheckSto05, FailsOnOpenModesForeignOwnersAndAcls) {
         for (unsigned bit : {0040u, 0020u, 0010u, 0004u, 0002u, 0001u})
             expect_failure("STO-05", name + " is open to others",
                            [&](Scene& s) { s["file.directory"][i]["mode"] = (i == 0 ? 0700u : 0600u) | bit; });
-        expect_failure("STO-05", name + " belongs to uid 610002", [&](Scene& s) { s["file.directory"][i]["uid"] = 610002u; });
+        expect_failure("STO-05", name + " belongs to uid 610002",
+                       [&](Scene& s) { s["file.directory"][i]["uid"] = 610002u; });
         expect_failure("STO-05", name + " has an ACL", [&](Scene& s) { s["file.directory"][i]["has_acl"] = true; });
     }
 }
@@ -220,8 +226,8 @@ TEST(CheckMem06, FailsWhenACrashWouldWriteGuestMemory) {
         const char *limit, *pattern;
     };
     // A limit of zero does not stop a pipe or a socket.
-    for (auto row : {Row{"unlimited", "core\n"}, Row{"1024", "core\n"}, Row{"0", "|/bin/handler"}, Row{"0", "@/run/dump.sock"},
-                     Row{"0", "@@/run/dump.sock"}})
+    for (auto row : {Row{"unlimited", "core\n"}, Row{"1024", "core\n"}, Row{"0", "|/bin/handler"},
+                     Row{"0", "@/run/dump.sock"}, Row{"0", "@@/run/dump.sock"}})
         expect_failure("MEM-06", "a crash would write guest memory", [&](Scene& s) {
             s["qom:/machine:dump-guest-core"] = true;
             s["proc.limits"] = test::limits(row.limit);
@@ -231,8 +237,10 @@ TEST(CheckMem06, FailsWhenACrashWouldWriteGuestMemory) {
 
 // ---- network -------------------------------------------------------------------------------------------------------
 TEST(CheckNet12, FailsOnAnAddressThatAnotherSessionHas) {
-    expect_failure("NET-12", "session c has the same address", [](Scene& s) { s["neighbours.macs"][1]["macs"].push_back("52:54:00:aa:bb:cc"); });
-    expect_failure("NET-12", "session c has the same address", [](Scene& s) { s["neighbours.macs"][1]["macs"] = {"52:54:00:AA:BB:CC"}; });
+    expect_failure("NET-12", "session c has the same address",
+                   [](Scene& s) { s["neighbours.macs"][1]["macs"].push_back("52:54:00:aa:bb:cc"); });
+    expect_failure("NET-12", "session c has the same address",
+                   [](Scene& s) { s["neighbours.macs"][1]["macs"] = {"52:54:00:AA:BB:CC"}; });
     expect_failure("NET-12", "session b has the same address", [](Scene& s) {
         s["neighbours.macs"][0]["macs"] = {"52:54:00:aa:bb:cc"};
         s["neighbours.macs"][1] = {{"session", "c"}, {"could_not_look", "refused"}};  // enough was seen

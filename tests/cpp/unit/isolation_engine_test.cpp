@@ -1,5 +1,5 @@
-// The isolation engine upon a fake VM: this very process. It never throws because something could not be seen, and never
-// takes the facts of one VM for those of another. And what it reads of /proc by itself.
+// The isolation engine upon a fake VM: this very process. It never throws because something could not be seen, and
+// never takes the facts of one VM for those of another. And what it reads of /proc by itself.
 
 #include <gtest/gtest.h>
 
@@ -39,7 +39,8 @@ public:
         say("process.paths", {{"vm_directory", std::move(directory)}});
         say("process.uid", {{"expected_uid", ::geteuid()}});
         test::Scene scene;
-        for (const char* name : {"qmp:query-kvm", "qmp:query-chardev", "qmp:query-vnc", "qmp:query-rx-filter", "qom:/machine:dump-guest-core"})
+        for (const char* name : {"qmp:query-kvm", "qmp:query-chardev", "qmp:query-vnc", "qmp:query-rx-filter",
+                                 "qom:/machine:dump-guest-core"})
             say(name, scene[name]);
     }
     void say(const std::string& name, json answer) { answers[name].assign(1, std::move(answer)); }
@@ -67,7 +68,8 @@ protected:
 
     const Environment& environment() const { return run_.runtime.environment(); }
     IsolationReport validate(std::vector<IsolationSubject> neighbours = {}, std::vector<Layer> layers = {}) {
-        return run_(engine_.validate({"session-1", VmId{uuid}, source_}, std::move(neighbours), std::move(layers), Call{}));
+        return run_(
+            engine_.validate({"session-1", VmId{uuid}, source_}, std::move(neighbours), std::move(layers), Call{}));
     }
     static std::map<std::string, Status> statuses(const IsolationReport& report) {
         std::map<std::string, Status> found;
@@ -133,7 +135,8 @@ TEST_F(IsolationEngineTest, TakesNothingWhenTheProcessChangedMeanwhile) {
 
 TEST_F(IsolationEngineTest, TakesNothingWithoutAFullIdentity) {
     for (const char* key : {"boot_id", "pid", "start_time_ticks", "vm_uuid"})
-        for (const json& value : {json(), json(""), json(0), json(-1), json("x"), json(1.5), json::array(), json::object()}) {
+        for (const json& value :
+             {json(), json(""), json(0), json(-1), json("x"), json(1.5), json::array(), json::object()}) {
             if (value == "x" && std::string(key) == "boot_id") continue;  // a boot id like any other
             auto identity = FakeSource::identity();
             identity[key] = value;
@@ -156,7 +159,8 @@ TEST_F(IsolationEngineTest, DoesNotThrowWhenTheProcessIsGone) {
 }
 
 TEST_F(IsolationEngineTest, DoesNotThrowOnAStrangeDirectory) {
-    for (const json& paths : {json{{"vm_directory", 7}}, json{{"vm_directory", "/nowhere/at/all"}}, json(), json("text"), json::object()}) {
+    for (const json& paths :
+         {json{{"vm_directory", 7}}, json{{"vm_directory", "/nowhere/at/all"}}, json(), json("text"), json::object()}) {
         source_->say("process.paths", paths);
         auto found = statuses(validate());
         EXPECT_EQ(found["STO-05"], Status::unknown) << paths;
@@ -178,7 +182,9 @@ TEST_F(IsolationEngineTest, ComparesWithNeighboursAndDoesNotForgetThoseItCouldNo
     different->answers["qmp:query-rx-filter"][0][0]["main-mac"] = "52:54:00:aa:bb:01";
     refusing->refuse("qmp:query-rx-filter");
     nameless->say("qmp:query-rx-filter", json::array({{{"name", "net0"}}}));
-    auto status = [&](std::vector<IsolationSubject> neighbours) { return statuses(validate(std::move(neighbours)))["NET-12"]; };
+    auto status = [&](std::vector<IsolationSubject> neighbours) {
+        return statuses(validate(std::move(neighbours)))["NET-12"];
+    };
     IsolationSubject b{"b", VmId{"b"}, different};
     EXPECT_EQ(status({b}), Status::pass);
     EXPECT_EQ(status({b, {"c", VmId{"c"}, same}}), Status::fail);
@@ -204,7 +210,7 @@ TEST_F(IsolationEngineTest, TellsACancellationApartFromBlindness) {
 
 TEST(Procfs, GivesNothingForWhatCannotBeRead) {
     EXPECT_FALSE(isolation::read_text("/nowhere/at/all"));
-    EXPECT_FALSE(isolation::read_text("/proc"));            // opens, but does not read
+    EXPECT_FALSE(isolation::read_text("/proc"));  // opens, but does not read
     EXPECT_FALSE(isolation::read_text("/proc/self/mem"));
     EXPECT_FALSE(isolation::read_thread_statuses(1 << 30));
     EXPECT_FALSE(isolation::read_open_files(1 << 30));
@@ -225,7 +231,7 @@ TEST(Procfs, ReadsThisProcess) {
     int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     ASSERT_GE(fd, 0);
     ::fchmod(fd, 0640);
-    struct stat status {};
+    struct stat status{};
     ::fstat(fd, &status);
     auto files = isolation::read_open_files(::getpid());
     ASSERT_TRUE(files);

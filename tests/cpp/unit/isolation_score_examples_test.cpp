@@ -1,4 +1,5 @@
-// The score by example: golden numbers, verdicts, age of evidence, confidence, coverage, advice; and how a finding is made.
+// The score by example: golden numbers, verdicts, age of evidence, confidence, coverage, advice; and how a finding is
+// made.
 
 #include <gtest/gtest.h>
 
@@ -18,7 +19,8 @@ using Status = FindingStatus;
 const WallTime now{std::chrono::hours(24 * 365 * 56)};
 
 // One check of each severity in one layer with unrelated causes, and one of another layer.
-const CheckDefinition critical{"RUN-91", Layer::runtime, Severity::critical, Strength::e3, "", "cause-c", "fix c", "", {}};
+const CheckDefinition critical{"RUN-91", Layer::runtime, Severity::critical, Strength::e3, "", "cause-c", "fix c", "",
+                               {}};
 const CheckDefinition high{"RUN-92", Layer::runtime, Severity::high, Strength::e3, "", "cause-h", "fix h", "", {}};
 const CheckDefinition medium{"RUN-93", Layer::runtime, Severity::medium, Strength::e3, "", "cause-m", "fix m", "", {}};
 const CheckDefinition low{"RUN-94", Layer::runtime, Severity::low, Strength::e3, "", "cause-l", "fix l", "", {}};
@@ -77,10 +79,10 @@ TEST(IsolationScoreExamples, VerdictsTakePrecedenceForEveryCombination) {
             if (i < 2) serious[rest % 3] = true;
             else minor[rest % 3] = true;
         }
-        auto expected = serious[1]                                             ? Verdict::not_isolated
-                        : serious[2]                                           ? Verdict::unproven
-                        : minor[1] || minor[2]                                 ? Verdict::degraded
-                                                                               : Verdict::isolated;
+        auto expected = serious[1]             ? Verdict::not_isolated
+                        : serious[2]           ? Verdict::unproven
+                        : minor[1] || minor[2] ? Verdict::degraded
+                                               : Verdict::isolated;
         EXPECT_STREQ(name_of(score(findings, now).verdict), name_of(expected)) << combination;
     }
 }
@@ -111,7 +113,8 @@ TEST(IsolationScoreExamples, EvidenceFadesFromItsTtlAndIsGoneAtTwiceIt) {
 }
 
 TEST(IsolationScoreExamples, EvidenceFromTheFutureOrWithoutATtlIsAsGoodAsNone) {
-    EXPECT_EQ(score({pass_of(high, Strength::e3, "node", -4s)}, now).verdict, Verdict::isolated);  // clocks differ a little
+    EXPECT_EQ(score({pass_of(high, Strength::e3, "node", -4s)}, now).verdict,
+              Verdict::isolated);  // clocks differ a little
     EXPECT_EQ(score({pass_of(high, Strength::e3, "node", -6s)}, now).verdict, Verdict::unproven);
     auto item = evidence_for(high, now);
     item.ttl = Duration::zero();
@@ -165,7 +168,8 @@ TEST(IsolationFinding, IsUnknownWhenItsEvidenceIsTooWeakForAPassOrIncomplete) {
         auto item = evidence_for(high, now);
         change(item);
         auto pass = Finding::pass(high, {item}, "seen");
-        EXPECT_EQ(Finding::not_applicable(high, {item}, "none").status() == Status::unknown, pass.status() == Status::unknown);
+        EXPECT_EQ(Finding::not_applicable(high, {item}, "none").status() == Status::unknown,
+                  pass.status() == Status::unknown);
         EXPECT_EQ(pass.evidence().size(), 1u);
         return pass.status();
     };
@@ -207,7 +211,8 @@ TEST(IsolationRecommendations, PutWhatRaisesTheLowerBoundMostFirst) {
 }
 
 TEST(IsolationRecommendations, PreferTheGreaterGainOfALayerWhenTheBoundDoesNotMove) {
-    const CheckDefinition disk{"STO-91", Layer::storage, Severity::medium, Strength::e3, "", "cause-d", "fix d", "", {}};
+    const CheckDefinition disk{"STO-91", Layer::storage, Severity::medium, Strength::e3, "", "cause-d", "fix d", "",
+                               {}};
     const CheckDefinition other{"STO-92", Layer::storage, Severity::high, Strength::e3, "", "cause-o", "fix o", "", {}};
     // The network layer has this one finding and gains 50; the storage layer gains 20.
     auto texts = isolation::recommendations({failed(disk), passed(other), failed(network), failed(critical)}, now);

@@ -33,7 +33,8 @@ struct World {
         for (auto count = random() % 24; count > 0; --count) add(decisions[random() % 4]);
     }
     const CheckDefinition& define(Layer layer, Severity severity, const char* root_cause) {
-        static const char* ids[] = {"CHK-00", "CHK-01", "CHK-02", "CHK-03", "CHK-04", "CHK-05", "CHK-06", "CHK-07", "CHK-08"};
+        static const char* ids[] = {"CHK-00", "CHK-01", "CHK-02", "CHK-03", "CHK-04",
+                                    "CHK-05", "CHK-06", "CHK-07", "CHK-08"};
         definitions.push_back({ids[definitions.size() % 9], layer, severity, Strength::e3, "", root_cause, "", "", {}});
         return definitions.back();
     }
@@ -44,7 +45,8 @@ struct World {
     void add(Status status) { findings.push_back(make_finding(define(), status, now)); }
     Score score() const { return infrastructure_sdk::score(findings, now); }
     bool something_applies() const {
-        return std::any_of(findings.begin(), findings.end(), [](const auto& f) { return f.status() != Status::not_applicable; });
+        return std::any_of(findings.begin(), findings.end(),
+                           [](const auto& f) { return f.status() != Status::not_applicable; });
     }
 
     std::mt19937 random;
@@ -83,7 +85,8 @@ TEST(IsolationScore, StaysInsideItsBounds) {
     for (unsigned seed = 0; seed < worlds; ++seed) {
         auto score = World(seed).score();
         EXPECT_TRUE(0 <= score.lower && score.lower <= score.upper && score.upper <= 100) << seed;
-        EXPECT_TRUE(0 <= score.coverage && score.coverage <= 1 && 0 <= score.confidence && score.confidence <= 1) << seed;
+        EXPECT_TRUE(0 <= score.coverage && score.coverage <= 1 && 0 <= score.confidence && score.confidence <= 1)
+            << seed;
     }
 }
 

@@ -15,7 +15,7 @@ namespace {
 using testing::HasSubstr;
 
 mode_t mode_of(const std::string& path) {
-    struct stat status {};
+    struct stat status{};
     return ::stat(path.c_str(), &status) == 0 ? status.st_mode & 07777 : 0;
 }
 

@@ -19,7 +19,8 @@ VmSpec tiny() {
     spec.id.value = "11111111-2222-4333-8444-555555555555";
     spec.name = "s-1";
     spec.owner_session = "s-1";
-    spec.image = {"linux-tiny", "v1", "/images/kernel", "/images/initrd", "console=ttyS0", "/images/disk.qcow2", "qcow2", 64 << 20};
+    spec.image = {"linux-tiny",         "v1",    "/images/kernel", "/images/initrd", "console=ttyS0",
+                  "/images/disk.qcow2", "qcow2", 64 << 20};
     spec.mac_address = "02:11:22:33:44:55";
     spec.channels = {"agent", "display"};
     return spec;
@@ -27,38 +28,71 @@ VmSpec tiny() {
 
 TEST(CommandLine, OfATinyGuestUnderEmulationIsExactlyThis) {
     std::vector<std::string> expected{
-        "-name", "guest=11111111-2222-4333-8444-555555555555,debug-threads=on",
-        "-uuid", "11111111-2222-4333-8444-555555555555",
-        "-machine", "pc-q35-7.2,mem-merge=off,dump-guest-core=off",
-        "-accel", "tcg,thread=single,tb-size=64",
-        "-m", "128",
-        "-smp", "1",
-        "-nodefaults", "-no-user-config", "-no-reboot",
-        "-display", "none",
-        "-vga", "std",
-        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-        "-rtc", "base=utc",
-        "-chardev", "socket,id=qmp,fd=10,server=on,wait=off",
-        "-mon", "chardev=qmp,mode=control",
-        "-chardev", "socket,id=agent,fd=11,server=on,wait=off",
-        "-device", "virtio-serial-pci",
-        "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
-        "-chardev", "file,id=serial,path=serial.log,append=on",
-        "-serial", "chardev:serial",
-        "-device", "pvpanic",
-        "-object", "rng-builtin,id=rng0",
-        "-device", "virtio-rng-pci,rng=rng0",
-        "-kernel", "/proc/self/fd/12",
-        "-initrd", "/proc/self/fd/13",
-        "-append", "console=ttyS0 isdk.hostname=s-1",
-        "-add-fd", "fd=14,set=1",
-        "-blockdev", R"({"driver":"file","node-name":"base-file","filename":"/dev/fdset/1","read-only":true})",
-        "-blockdev", R"({"driver":"qcow2","node-name":"base","file":"base-file","read-only":true,"backing":null})",
-        "-blockdev", R"({"driver":"file","node-name":"disk-file","filename":"disk.qcow2"})",
-        "-blockdev", R"({"driver":"qcow2","node-name":"disk","file":"disk-file","backing":"base"})",
-        "-device", "virtio-blk-pci,drive=disk",
-        "-netdev", "user,id=net0,restrict=on,ipv6=off",
-        "-device", "virtio-net-pci,netdev=net0,mac=02:11:22:33:44:55,romfile="};
+        "-name",
+        "guest=11111111-2222-4333-8444-555555555555,debug-threads=on",
+        "-uuid",
+        "11111111-2222-4333-8444-555555555555",
+        "-machine",
+        "pc-q35-7.2,mem-merge=off,dump-guest-core=off",
+        "-accel",
+        "tcg,thread=single,tb-size=64",
+        "-m",
+        "128",
+        "-smp",
+        "1",
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display",
+        "none",
+        "-vga",
+        "std",
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-rtc",
+        "base=utc",
+        "-chardev",
+        "socket,id=qmp,fd=10,server=on,wait=off",
+        "-mon",
+        "chardev=qmp,mode=control",
+        "-chardev",
+        "socket,id=agent,fd=11,server=on,wait=off",
+        "-device",
+        "virtio-serial-pci",
+        "-device",
+        "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+        "-chardev",
+        "file,id=serial,path=serial.log,append=on",
+        "-serial",
+        "chardev:serial",
+        "-device",
+        "pvpanic",
+        "-object",
+        "rng-builtin,id=rng0",
+        "-device",
+        "virtio-rng-pci,rng=rng0",
+        "-kernel",
+        "/proc/self/fd/12",
+        "-initrd",
+        "/proc/self/fd/13",
+        "-append",
+        "console=ttyS0 isdk.hostname=s-1",
+        "-add-fd",
+        "fd=14,set=1",
+        "-blockdev",
+        R"({"driver":"file","node-name":"base-file","filename":"/dev/fdset/1","read-only":true})",
+        "-blockdev",
+        R"({"driver":"qcow2","node-name":"base","file":"base-file","read-only":true,"backing":null})",
+        "-blockdev",
+        R"({"driver":"file","node-name":"disk-file","filename":"disk.qcow2"})",
+        "-blockdev",
+        R"({"driver":"qcow2","node-name":"disk","file":"disk-file","backing":"base"})",
+        "-device",
+        "virtio-blk-pci,drive=disk",
+        "-netdev",
+        "user,id=net0,restrict=on,ipv6=off",
+        "-device",
+        "virtio-net-pci,netdev=net0,mac=02:11:22:33:44:55,romfile="};
     EXPECT_EQ(command_line(tiny(), {}), expected);
 }
 
@@ -108,7 +142,8 @@ TEST(VmRecords, RoundTripAndRefuseGarbage) {
     record.memory_sha256 = "abc";
     auto text = to_text(record);
     EXPECT_EQ(to_text(record_from_text(text)), text);
-    for (std::size_t cut = 0; cut + 2 < text.size(); cut += 7) EXPECT_THROW(record_from_text(text.substr(0, cut)), Error);
+    for (std::size_t cut = 0; cut + 2 < text.size(); cut += 7)
+        EXPECT_THROW(record_from_text(text.substr(0, cut)), Error);
     EXPECT_THROW(record_from_text("[]"), Error);
 }
 
@@ -153,14 +188,16 @@ TEST(Base64, IsStrictAndRoundTrips) {
         for (auto& c : bytes) c = static_cast<char>(random());
         EXPECT_EQ(base64_decode(base64_encode(bytes)), bytes);
     }
-    for (const char* text : {"a", "ab=", "a=bc", "ab c", "ab\nc", "====", "abc%", "=abc"}) EXPECT_FALSE(base64_decode(text)) << text;
+    for (const char* text : {"a", "ab=", "a=bc", "ab c", "ab\nc", "====", "abc%", "=abc"})
+        EXPECT_FALSE(base64_decode(text)) << text;
 }
 
 TEST(ProcessFiles, StartTimeSurvivesStrangeNames) {
     std::string rest = " S 1 1 1 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 3 0 123456 1000 10 0";
     EXPECT_EQ(parse_start_time("42 (qemu) (x)" + rest), 123456u);
     EXPECT_EQ(parse_start_time("42 (a b\nc)" + rest), 123456u);
-    EXPECT_EQ(parse_start_time("42 (qemu) Z 1 1 1 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 3 0 123456 1000 10 0"), std::nullopt);
+    EXPECT_EQ(parse_start_time("42 (qemu) Z 1 1 1 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 3 0 123456 1000 10 0"),
+              std::nullopt);
     EXPECT_EQ(parse_start_time("42 (qemu) S 1 1"), std::nullopt);
     EXPECT_EQ(parse_start_time(""), std::nullopt);
 }

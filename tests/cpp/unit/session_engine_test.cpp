@@ -10,9 +10,9 @@
 namespace infrastructure_sdk {
 namespace {
 
+using test::at_most;
 using test::SimulatedWorld;
 using test::Story;
-using test::at_most;
 using testing::IsEmpty;
 using namespace std::chrono_literals;
 
@@ -22,7 +22,8 @@ TEST(SimulatedEngine, RunsTheWholeLife) {
     ASSERT_TRUE(world.run(world.engine().create(world.request("alice"), world.call()), &session));
     for (auto state : {SessionState::active, SessionState::suspended, SessionState::active, SessionState::terminated}) {
         if (state == SessionState::suspended) world.run(world.engine().suspend(session.id, world.call()));
-        if (state == SessionState::terminated) world.run(world.engine().terminate(session.id, TerminationReason::request, world.call()));
+        if (state == SessionState::terminated)
+            world.run(world.engine().terminate(session.id, TerminationReason::request, world.call()));
         if (session.state == SessionState::suspended) world.run(world.engine().resume(session.id, world.call()));
         ASSERT_TRUE(world.run(world.engine().wait(session.id, state, world.call()), &session));
         EXPECT_EQ(session.state, state) << world.last_message;
@@ -83,7 +84,8 @@ TEST(SimulatedEngine, FollowsAWallClockThatJumps) {
     world.run(world.engine().create(request, world.call()), &late);
     world.run_for(31s);
     world.run(world.engine().get(early.id), &early);
-    EXPECT_EQ(early.termination_reason, TerminationReason::ttl) << "the deadline is an absolute time, and it has passed";
+    EXPECT_EQ(early.termination_reason, TerminationReason::ttl)
+        << "the deadline is an absolute time, and it has passed";
     world.runtime().set_wall_time(clock->wall_now() - 24h);
     world.run_for(2h);
     world.run(world.engine().get(late.id), &late);

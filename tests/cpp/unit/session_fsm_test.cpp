@@ -17,7 +17,8 @@ SessionState state(int i) { return static_cast<SessionState>(i); }
 TEST(SessionFsm, TheTableIsExactlyThis) {
     // Rows: states; columns: inputs in their order. '.' = illegal.
     const char* expected[states] = {
-        //provision ready startup_failed suspend saved suspend_failed resume resume_failed terminate gone term_failed lost
+        // provision ready startup_failed suspend saved suspend_failed resume resume_failed terminate gone term_failed
+        // lost
         "V.F.....T...",  // pending
         ".AF.....T..F",  // provisioning
         "...S....T..F",  // active

@@ -20,7 +20,9 @@ public:
     }
     ~UnnamedFile() { ::close(fd_); }
     int fd() const { return fd_; }
-    void append(const std::string& text) { ASSERT_EQ(::write(fd_, text.data(), text.size()), static_cast<ssize_t>(text.size())); }
+    void append(const std::string& text) {
+        ASSERT_EQ(::write(fd_, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+    }
 
 private:
     int fd_;

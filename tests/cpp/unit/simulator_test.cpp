@@ -29,7 +29,8 @@ private:
 };
 
 INSTANTIATE_TEST_SUITE_P(Simulator, ProviderSuite,
-                         ::testing::Values(ProviderKind{"simulator", [] { return std::make_unique<SimulatorBench>(); }}),
+                         ::testing::Values(ProviderKind{"simulator",
+                                                        [] { return std::make_unique<SimulatorBench>(); }}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 SimulatorOptions always(std::uint32_t SimulatorFaults::* fault) {
@@ -47,7 +48,8 @@ VmSpec some_vm() {
 }
 
 struct Trial {
-    explicit Trial(SimulatorOptions options) : host(std::move(options)), provider(make_simulator_provider(runtime.environment(), host)) {}
+    explicit Trial(SimulatorOptions options)
+        : host(std::move(options)), provider(make_simulator_provider(runtime.environment(), host)) {}
     ~Trial() { runtime.run(provider->close()); }
     Errc create() {
         try {

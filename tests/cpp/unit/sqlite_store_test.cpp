@@ -32,19 +32,22 @@ class SqliteStoreTest : public StoreFixture {
 protected:
     void open(SqliteStoreOptions options = {}) { use(make_sqlite_store(runtime_.environment(), path_, options)); }
     std::future<CommitResult> start(Batch batch) {
-        return boost::asio::co_spawn(runtime_.environment().executor, store_->commit(std::move(batch)), boost::asio::use_future);
+        return boost::asio::co_spawn(runtime_.environment().executor, store_->commit(std::move(batch)),
+                                     boost::asio::use_future);
     }
     std::string path_ = directory_ / "state.db";
 };
 
 mode_t mode_of(const std::string& path) {
-    struct stat status {};
+    struct stat status{};
     return ::stat(path.c_str(), &status) == 0 ? status.st_mode & 07777 : 0;
 }
 
 void execute(const std::string& path, const char* sql) { Sqlite(path).execute(sql); }
 
-void write_file(const std::string& path, const std::string& content) { std::ofstream(path, std::ios::binary) << content; }
+void write_file(const std::string& path, const std::string& content) {
+    std::ofstream(path, std::ios::binary) << content;
+}
 
 std::string read_file(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
@@ -210,8 +213,8 @@ TEST_F(SqliteStoreTest, DrainsAcceptedCommitsWhenItIsClosed) {
     auto store = make_sqlite_store(loops->environment, path_);
     std::vector<std::future<CommitResult>> accepted;
     for (int i = 0; i < 3; ++i)
-        accepted.push_back(boost::asio::co_spawn(loops->executor, store->commit(batch_of({put(std::to_string(i), "1", 0)})),
-                                                 boost::asio::use_future));
+        accepted.push_back(boost::asio::co_spawn(
+            loops->executor, store->commit(batch_of({put(std::to_string(i), "1", 0)})), boost::asio::use_future));
     // The callers start and are accepted; the pool has not written anything yet.
     loops->executor.poll();
     store->close();
@@ -226,7 +229,8 @@ TEST_F(SqliteStoreTest, DrainsAcceptedCommitsWhenItIsClosed) {
 TEST_F(SqliteStoreTest, LetsGoOfEverythingWhenTheLoopsStopBeforeTheAnswer) {
     auto loops = std::make_unique<ManualLoops>();
     auto store = make_sqlite_store(loops->environment, path_);
-    boost::asio::co_spawn(loops->executor, store->commit(batch_of({put("a", "1", 0)})), [](std::exception_ptr, CommitResult) {});
+    boost::asio::co_spawn(loops->executor, store->commit(batch_of({put("a", "1", 0)})),
+                          [](std::exception_ptr, CommitResult) {});
     loops->executor.poll();
     store->close();
     std::weak_ptr<Store> left = store;

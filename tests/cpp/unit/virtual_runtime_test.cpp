@@ -27,7 +27,8 @@ TEST(VirtualRuntime, FiresTimersInOrderAndEqualOnesAsTheyCame) {
     std::vector<int> order;
     TaskGroup group(runtime.environment().executor);
     int number = 0;
-    for (auto length : {3s, 1s, 2s, 1s}) group.spawn(nullptr, "timer", note_after(runtime.environment(), length, &order, ++number));
+    for (auto length : {3s, 1s, 2s, 1s})
+        group.spawn(nullptr, "timer", note_after(runtime.environment(), length, &order, ++number));
     runtime.run_for(10s);
     EXPECT_EQ(order, (std::vector<int>{2, 4, 3, 1}));
 }

@@ -35,7 +35,8 @@ TEST(DurationText, RoundTripsForSeededValues) {
 }
 
 TEST(DurationText, RefusesWhatIsNotInTheGrammarAndNamesTheField) {
-    for (const char* text : {"", "-1s", "1", "1 s", " 1s", "s", "1.5.5s", "1e3s", "9999999h", "0.1ns", "1h-5m", ".", ".s", "+1s", "1S"}) {
+    for (const char* text :
+         {"", "-1s", "1", "1 s", " 1s", "s", "1.5.5s", "1e3s", "9999999h", "0.1ns", "1h-5m", ".", ".s", "+1s", "1S"}) {
         try {
             parse_duration(text, "ttl");
             ADD_FAILURE() << "accepted: " << text;
@@ -68,8 +69,8 @@ TEST(QuantityText, RoundTripsForSeededValues) {
 }
 
 TEST(QuantityText, RefusesWhatIsNotInTheGrammar) {
-    for (const char* text : {"", "-1", "1 Gi", "Gi", "1ki", "0.0001", "1e99", "1e", "1.2.3", "0x10", "99999999999999999999999999",
-                             "9223372036854775807Pi", "1Gi ", "1mi"}) {
+    for (const char* text : {"", "-1", "1 Gi", "Gi", "1ki", "0.0001", "1e99", "1e", "1.2.3", "0x10",
+                             "99999999999999999999999999", "9223372036854775807Pi", "1Gi ", "1mi"}) {
         EXPECT_THROW(Quantity::parse(text), Error) << text;
     }
 }
@@ -78,7 +79,8 @@ TEST(Times, RoundTripAndRefuseNonsense) {
     auto time = parse_rfc3339("2026-02-28T23:59:59.123456789Z");
     EXPECT_EQ(to_rfc3339(time), "2026-02-28T23:59:59.123456789Z");
     EXPECT_EQ(parse_rfc3339("1970-01-01T00:00:01Z").time_since_epoch(), 1s);
-    for (const char* text : {"", "2026-02-30T00:00:00Z", "2026-01-01 00:00:00Z", "2026-01-01T00:00:00", "2026-01-01T25:00:00Z", "2026-01-01T00:00:00.Z"})
+    for (const char* text : {"", "2026-02-30T00:00:00Z", "2026-01-01 00:00:00Z", "2026-01-01T00:00:00",
+                             "2026-01-01T25:00:00Z", "2026-01-01T00:00:00.Z"})
         EXPECT_THROW(parse_rfc3339(text), Error) << text;
 }
 
@@ -92,7 +94,9 @@ TEST(Secrets, AreComparedAndNeverLogged) {
 }
 
 TEST(LogLines, AreOneJsonObjectWhateverTheMessageHolds) {
-    LogRecord record{{}, LogLevel::warning, "test", "two\nlines \x01 \xff bad", "", {LogField("count", std::int64_t{3}), LogField("text", "a=\"b\"")}};
+    LogRecord record{{},     LogLevel::warning,
+                     "test", "two\nlines \x01 \xff bad",
+                     "",     {LogField("count", std::int64_t{3}), LogField("text", "a=\"b\"")}};
     auto line = format_json(record);
     EXPECT_EQ(line.find('\n'), std::string::npos);
     auto document = nlohmann::json::parse(line);

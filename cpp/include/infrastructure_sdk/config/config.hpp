@@ -19,13 +19,13 @@ namespace infrastructure_sdk {
 enum class ConfigType { boolean, integer, number, text, path, duration, quantity, choice, secret, list };
 
 struct ConfigField {
-    const char* path;         ///< "vm.boot_timeout"
+    const char* path;  ///< "vm.boot_timeout"
     ConfigType type;
-    const char* default_text; ///< in the field's own grammar; "" = unset
-    const char* minimum;      ///< "" = none
+    const char* default_text;  ///< in the field's own grammar; "" = unset
+    const char* minimum;       ///< "" = none
     const char* maximum;
-    const char* choices;      ///< "a|b|c" for `choice`
-    const char* unit;         ///< for people: "seconds", "bytes", ""
+    const char* choices;  ///< "a|b|c" for `choice`
+    const char* unit;     ///< for people: "seconds", "bytes", ""
     const char* doc;
     const char* pattern = "";  ///< ECMAScript expression that a `text` must match; "" = none
 };
@@ -35,9 +35,9 @@ std::string environment_name(const ConfigField& field);
 
 struct ConfigProblem {
     std::string path;
-    std::string value;    ///< redacted
+    std::string value;  ///< redacted
     std::string allowed;
-    std::string origin;   ///< "config.yaml:12", "environment INFRA_SDK_...", "argument"
+    std::string origin;  ///< "config.yaml:12", "environment INFRA_SDK_...", "argument"
     std::string did_you_mean;
     std::string message;
 };
@@ -47,6 +47,7 @@ class ConfigError : public Error {
 public:
     explicit ConfigError(std::vector<ConfigProblem> problems);
     const std::vector<ConfigProblem>& problems() const noexcept { return problems_; }
+
 private:
     std::vector<ConfigProblem> problems_;
 };
@@ -75,7 +76,7 @@ public:
     bool boolean(const std::string& path) const;
     std::int64_t integer(const std::string& path) const;
     double number(const std::string& path) const;
-    std::string text(const std::string& path) const;  ///< text, path and choice
+    std::string text(const std::string& path) const;   ///< text, path and choice
     Duration duration(const std::string& path) const;  ///< zero when unset
     Quantity quantity(const std::string& path) const;  ///< zero when unset
     /// A secret is configured by reference, "env:NAME" or "file:/path" (readable by its owner only); this reads it.

@@ -30,12 +30,12 @@ struct Evidence {
     std::string instance_epoch;  ///< boot id, pid, start time: void when any changes
     std::string source;          ///< "procfs", "qmp", "file-stat", ...
     std::string locator;
-    std::string vantage;         ///< "node", "guest", "peer", ...
+    std::string vantage;  ///< "node", "guest", "peer", ...
     Strength strength = Strength::e0;
     WallTime collected_at;
     Duration ttl = std::chrono::seconds(30);
-    std::string sha256;          ///< of the raw bytes, hex
-    std::string excerpt;         ///< redacted, at most 500 characters
+    std::string sha256;   ///< of the raw bytes, hex
+    std::string excerpt;  ///< redacted, at most 500 characters
 };
 
 struct CheckDefinition {
@@ -46,15 +46,15 @@ struct CheckDefinition {
     const char* title;       ///< what a pass proves
     const char* root_cause;  ///< failures with the same word count once
     const char* fix;
-    const char* controls;    ///< "SC-39, SC-49"
+    const char* controls;            ///< "SC-39, SC-49"
     std::vector<std::string> facts;  ///< names of the facts it reads
 };
 
 /// Made only by the three functions below, so that a pass without evidence cannot be written.
 class Finding {
 public:
-    /// `unknown` instead when the evidence is below the check's floor or E0, comes from the guest alone, does not tell its
-    /// source, digest and instance epoch, or is of another check or of more than one subject.
+    /// `unknown` instead when the evidence is below the check's floor or E0, comes from the guest alone, does not tell
+    /// its source, digest and instance epoch, or is of another check or of more than one subject.
     static Finding pass(const CheckDefinition&, std::vector<Evidence> evidence, std::string sentence);
     static Finding fail(const CheckDefinition&, std::vector<Evidence> evidence, std::string sentence);
     static Finding unknown(const CheckDefinition&, std::string reason, std::vector<Evidence> evidence = {});
@@ -82,8 +82,9 @@ struct Score {
     double confidence = 0;  ///< 0..1
     Verdict verdict = Verdict::unproven;
 };
-/// Pure. `now` ages the evidence: from ttl to twice ttl its weight falls to zero, then the pass (or the not_applicable) that
-/// rests on it becomes unknown. With nothing decided the verdict is unproven; with nothing applicable the bounds are 0 and 100.
+/// Pure. `now` ages the evidence: from ttl to twice ttl its weight falls to zero, then the pass (or the not_applicable)
+/// that rests on it becomes unknown. With nothing decided the verdict is unproven; with nothing applicable the bounds
+/// are 0 and 100.
 Score score(const std::vector<Finding>& findings, WallTime now);
 
 struct LayerScore {
@@ -103,7 +104,7 @@ struct IsolationReport {
     Duration elapsed{};
     Score score;
     std::vector<LayerScore> layers;
-    std::vector<Finding> findings;  ///< ordered by check id
+    std::vector<Finding> findings;             ///< ordered by check id
     std::vector<std::string> recommendations;  ///< what raises the lower bound most, first
 };
 

@@ -24,8 +24,8 @@ public:
 
     /// Collects and judges; the layers run in parallel. Never throws because something could not be seen: that is a
     /// finding. @param layers empty = all. @throws Error(cancelled)
-    Task<IsolationReport> validate(IsolationSubject subject, std::vector<IsolationSubject> neighbours, std::vector<Layer> layers,
-                                   Call call);
+    Task<IsolationReport> validate(IsolationSubject subject, std::vector<IsolationSubject> neighbours,
+                                   std::vector<Layer> layers, Call call);
 
 private:
     Environment environment_;

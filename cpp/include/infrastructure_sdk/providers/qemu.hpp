@@ -14,7 +14,7 @@ enum class AcceleratorChoice { automatic, kvm, tcg };
 
 struct QemuOptions {
     std::string state_directory;  ///< VMs live in <state_directory>/vms/<uuid>; the directory itself is 0711
-    std::string qemu_binary = "qemu-system-x86_64";   ///< looked up in PATH
+    std::string qemu_binary = "qemu-system-x86_64";  ///< looked up in PATH
     std::string qemu_img_binary = "qemu-img";
     AcceleratorChoice accelerator = AcceleratorChoice::automatic;
     /// A tiny image that is booted once under KVM to see that it works; empty = KVM is not tried.
@@ -30,11 +30,11 @@ struct QemuOptions {
 Task<std::shared_ptr<VmProvider>> make_qemu_provider(Environment environment, QemuOptions options, Call call);
 
 struct DoctorLine {
-    std::string name;    ///< "qemu", "accelerator", "images", "state-directory", ...
-    std::string status;  ///< "ok", "warning", "error"
-    std::string detail;  ///< what was found
-    std::string meaning; ///< what it means for the user
-    std::string advice;  ///< what to do; empty when ok
+    std::string name;     ///< "qemu", "accelerator", "images", "state-directory", ...
+    std::string status;   ///< "ok", "warning", "error"
+    std::string detail;   ///< what was found
+    std::string meaning;  ///< what it means for the user
+    std::string advice;   ///< what to do; empty when ok
 };
 /// Looks at the host; changes nothing but the cached verdict on KVM.
 Task<std::vector<DoctorLine>> qemu_doctor(Environment environment, QemuOptions options, Call call);

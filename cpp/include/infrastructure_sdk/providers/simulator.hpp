@@ -32,7 +32,7 @@ struct SimulatorOptions {
     Duration resume_time = std::chrono::milliseconds(300);
     Duration stop_time = std::chrono::milliseconds(10);
     std::vector<std::string> suspend_modes{"memory"};  ///< empty = like a provider that cannot suspend
-    bool keep_history = false;  ///< keep every verb in `history`
+    bool keep_history = false;                         ///< keep every verb in `history`
 };
 
 /// The machine room: outlives providers and their owners, as real VMs outlive a killed process. Not thread-safe.

@@ -35,7 +35,7 @@ bool is_presence(ActivitySignal signal) noexcept;
 /// What one signal says about the time between two looks.
 struct SignalReading {
     enum class State {
-        active,   ///< activity above its threshold; of a presence signal: somebody is there
+        active,  ///< activity above its threshold; of a presence signal: somebody is there
         quiet,
         unknown,  ///< could not look: neither of the two
     };

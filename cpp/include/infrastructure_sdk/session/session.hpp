@@ -29,8 +29,20 @@ const char* name_of(SessionState state) noexcept;
 SessionState parse_session_state(const std::string& name);
 
 enum class TerminationReason {
-    request, ttl, idle, disconnect, retention, quota, budget, policy, preempted, isolation_failed, provider_lost, orphaned,
-    admin, startup_failed,
+    request,
+    ttl,
+    idle,
+    disconnect,
+    retention,
+    quota,
+    budget,
+    policy,
+    preempted,
+    isolation_failed,
+    provider_lost,
+    orphaned,
+    admin,
+    startup_failed,
 };
 const char* name_of(TerminationReason reason) noexcept;
 
@@ -41,11 +53,11 @@ struct ResourceSpec {
 };
 
 struct SessionRequest {
-    std::string user_id;           ///< 1..128 printable characters
+    std::string user_id;  ///< 1..128 printable characters
     std::string template_name = "linux-tiny";
     std::string session_type = "desktop";
-    ResourceSpec resources;        ///< what is absent comes from the template
-    std::optional<Duration> ttl;   ///< none = the configuration's default
+    ResourceSpec resources;       ///< what is absent comes from the template
+    std::optional<Duration> ttl;  ///< none = the configuration's default
     std::map<std::string, std::string> tags;
 };
 
@@ -82,9 +94,9 @@ struct Session {
     std::optional<WallTime> expires_at;  ///< creation + ttl, as extended
     std::optional<WallTime> last_activity_at;
     std::optional<TerminationReason> termination_reason;
-    std::string failure_reason;   ///< stable word when failed
+    std::string failure_reason;  ///< stable word when failed
     std::string failure_message;
-    std::string failure_channel;   ///< the channel that did not answer, if that was the cause
+    std::string failure_channel;  ///< the channel that did not answer, if that was the cause
     std::map<std::string, std::string> tags;
     std::vector<Condition> conditions;
     std::uint64_t version = 0;  ///< of the stored record
@@ -94,7 +106,7 @@ struct SessionFilter {
     std::optional<std::string> user_id;
     std::vector<SessionState> states;  ///< empty = all but terminated
     std::map<std::string, std::string> tags;
-    std::string after;  ///< page token: the last id of the page before
+    std::string after;        ///< page token: the last id of the page before
     std::size_t limit = 100;  ///< 1..1000
 };
 

@@ -44,8 +44,8 @@ struct SessionClocks {
     SessionClock disconnect_timeout{{}, OnExpiry::suspend, {}, false};
     SessionClock retention{{}, OnExpiry::terminate, {}, false};
     WallTime created_at;
-    bool connected = false;  ///< as last told
-    std::optional<Duration> maximum_ttl;  ///< from creation, extensions included; none = no bound
+    bool connected = false;                          ///< as last told
+    std::optional<Duration> maximum_ttl;             ///< from creation, extensions included; none = no bound
     Duration warn_before = std::chrono::minutes(5);  ///< at most half of a clock's limit is used
     friend bool operator==(const SessionClocks&, const SessionClocks&) = default;
 };

@@ -30,9 +30,9 @@ struct SessionEngineOptions {
     std::function<Task<bool>(Session, Call)> isolation_gate;
 };
 
-/// Every method must be awaited on the Environment's executor (any number at once). A call that is cancelled or runs out
-/// of time leaves the session as it is recorded: background work goes on and `wait` may be called again.
-/// Errors common to all: Error(not_found) for an unknown session, Error(store), Error(cancelled), Error(timeout).
+/// Every method must be awaited on the Environment's executor (any number at once). A call that is cancelled or runs
+/// out of time leaves the session as it is recorded: background work goes on and `wait` may be called again. Errors
+/// common to all: Error(not_found) for an unknown session, Error(store), Error(cancelled), Error(timeout).
 class SessionEngine {
 public:
     SessionEngine(Environment environment, std::shared_ptr<Store> store, std::shared_ptr<VmProvider> provider,
@@ -47,7 +47,8 @@ public:
     Task<Session> create(SessionRequest request, Call call);
     /// What `create` would record, after the same checks; records and starts nothing. @throws as `create`
     Task<Session> plan(SessionRequest request);
-    /// Whether admission would let it in now, and if not why. Takes nothing. @throws as `create` for what is not a limit.
+    /// Whether admission would let it in now, and if not why. Takes nothing. @throws as `create` for what is not a
+    /// limit.
     Task<std::optional<Denial>> can_create(SessionRequest request);
     /// How far each limit is used.
     Task<std::vector<UsageLine>> usage();

@@ -11,9 +11,9 @@ namespace infrastructure_sdk {
 
 /// Exactly one of `json` and `could_not_look` is non-empty.
 struct Fact {
-    std::string name;            ///< see `EvidenceSource`
-    std::string source;          ///< "procfs", "sysfs", "qmp", "file-stat", "provider"
-    std::string locator;         ///< "/proc/4711/task/*/status:Seccomp", "qmp:query-kvm"
+    std::string name;     ///< see `EvidenceSource`
+    std::string source;   ///< "procfs", "sysfs", "qmp", "file-stat", "provider"
+    std::string locator;  ///< "/proc/4711/task/*/status:Seccomp", "qmp:query-kvm"
     std::string vantage = "node";
     std::string json;            ///< the value
     std::string could_not_look;  ///< the reason

@@ -20,9 +20,9 @@ struct ExecRequest {
 };
 
 struct ExecResult {
-    int exit_code = 0;                  ///< 128 + signal when killed by one, as in a shell
-    std::string stdout_data;            ///< bytes
-    std::string stderr_data;            ///< bytes
+    int exit_code = 0;        ///< 128 + signal when killed by one, as in a shell
+    std::string stdout_data;  ///< bytes
+    std::string stderr_data;  ///< bytes
     bool stdout_truncated = false;
     bool stderr_truncated = false;
     Duration elapsed{};

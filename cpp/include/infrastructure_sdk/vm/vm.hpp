@@ -45,8 +45,8 @@ struct ImageFiles {
     std::string kernel;
     std::string initrd;
     std::string kernel_arguments;
-    std::string disk;         ///< read-only base of the VM's own overlay
-    std::string disk_format;  ///< "qcow2" or "raw"; always explicit, never probed
+    std::string disk;                   ///< read-only base of the VM's own overlay
+    std::string disk_format;            ///< "qcow2" or "raw"; always explicit, never probed
     std::uint64_t disk_size_bytes = 0;  ///< virtual
 };
 
@@ -62,7 +62,7 @@ struct VmSpec {
     bool display = true;
     NetworkMode network = NetworkMode::isolated;
     std::string mac_address;
-    std::vector<std::string> channels;  ///< "agent", "display": what must answer before the VM is ready
+    std::vector<std::string> channels;                 ///< "agent", "display": what must answer before the VM is ready
     Duration boot_timeout = std::chrono::seconds(60);  ///< as for KVM; the provider scales it by its accelerator
 };
 
@@ -78,8 +78,8 @@ struct ProcessIdentity {
 struct VmStatus {
     VmId id;
     VmState state = VmState::unknown;
-    std::string reason;   ///< stable CamelCase word, e.g. "GuestShutdown", "ProcessKilled", "MemoryFileCorrupted"
-    std::string message;  ///< for people
+    std::string reason;       ///< stable CamelCase word, e.g. "GuestShutdown", "ProcessKilled", "MemoryFileCorrupted"
+    std::string message;      ///< for people
     std::string accelerator;  ///< "kvm", "tcg" or empty
     std::optional<ProcessIdentity> process;
     std::string owner_session;
@@ -90,9 +90,9 @@ struct VmStatus {
 /// What a provider can do. A verb outside these is refused at once with Error(unsupported).
 struct Capabilities {
     std::string provider;
-    std::string accelerator;         ///< "kvm" or "tcg"
-    std::string accelerator_reason;  ///< why this one
-    double timeout_scale = 1.0;      ///< multiply KVM timeouts by this
+    std::string accelerator;                 ///< "kvm" or "tcg"
+    std::string accelerator_reason;          ///< why this one
+    double timeout_scale = 1.0;              ///< multiply KVM timeouts by this
     std::vector<std::string> suspend_modes;  ///< "memory", "disk"
     bool pause = false;
     bool snapshot = false;

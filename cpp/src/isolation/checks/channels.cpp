@@ -11,8 +11,8 @@ namespace {
 
 enum class Reach { host, network, unknown };
 
-/// `filename` of query-chardev is the transport, or the kind of the device, before the first colon; sockets that wait for
-/// a peer say so first (QEMU, chardev/char-socket.c).
+/// `filename` of query-chardev is the transport, or the kind of the device, before the first colon; sockets that wait
+/// for a peer say so first (QEMU, chardev/char-socket.c).
 Reach reach_of(std::string_view filename) {
     constexpr std::string_view waiting = "disconnected:";
     if (filename.starts_with(waiting)) filename.remove_prefix(waiting.size());
@@ -60,7 +60,8 @@ Finding judge_run_07(const CheckDefinition& check, const Facts& facts) {
         return Finding::unknown(check, facts.why("qmp:query-vnc"));
     std::vector<std::string> faults;
     const auto& chardevs = *facts.value("qmp:query-chardev");
-    if (chardevs.empty()) return Finding::unknown(check, "could not look at qmp:query-chardev: it lists nothing, not even itself");
+    if (chardevs.empty())
+        return Finding::unknown(check, "could not look at qmp:query-chardev: it lists nothing, not even itself");
     std::string strange;
     for (const auto& item : chardevs) {
         auto name = text_at(item, "filename");
@@ -71,7 +72,8 @@ Finding judge_run_07(const CheckDefinition& check, const Facts& facts) {
         if (reach == Reach::unknown) strange = "it is not known who can reach character device " + label + ": " + *name;
     }
     const auto& listeners = *facts.value("proc.listeners");
-    for (const auto& item : listeners) faults.push_back("it listens on TCP: " + (item.is_string() ? item.get<std::string>() : item.dump()));
+    for (const auto& item : listeners)
+        faults.push_back("it listens on TCP: " + (item.is_string() ? item.get<std::string>() : item.dump()));
     if ((*vnc)["enabled"].get<bool>() && text_at(*vnc, "family") != "unix")
         faults.push_back("VNC is on the network, authentication " + text_at(*vnc, "auth").value_or("?"));
     auto directory = is_private(*facts.value("file.directory"));
@@ -100,10 +102,12 @@ Finding judge_net_12(const CheckDefinition& check, const Facts& facts) {
     auto seen = facts.evidence(check, "qmp:query-rx-filter", listed);
     if (macs.empty()) return Finding::not_applicable(check, {seen}, "the VM has no network device");
     // QEMU's default, the same for everybody who sets none.
-    if (macs.contains("52:54:00:12:34:56")) return Finding::fail(check, {seen}, "it has QEMU's default address 52:54:00:12:34:56");
+    if (macs.contains("52:54:00:12:34:56"))
+        return Finding::fail(check, {seen}, "it has QEMU's default address 52:54:00:12:34:56");
     auto others = facts.value("neighbours.macs");
     if (!others || !others->is_array()) return Finding::unknown(check, facts.why("neighbours.macs"), {seen});
-    auto compared = facts.evidence(check, "neighbours.macs", "compared with " + std::to_string(others->size()) + " other sessions");
+    auto compared =
+        facts.evidence(check, "neighbours.macs", "compared with " + std::to_string(others->size()) + " other sessions");
     std::string blind;
     for (const auto& other : *others) {
         auto session = text_at(other, "session").value_or("?");
@@ -114,11 +118,13 @@ Finding judge_net_12(const CheckDefinition& check, const Facts& facts) {
         for (const auto& value : other["macs"]) {
             auto mac = mac_of(value);
             if (!mac) blind = session + ": what was read makes no sense";
-            if (mac && macs.contains(*mac)) return Finding::fail(check, {seen, compared}, "session " + session + " has the same address");
+            if (mac && macs.contains(*mac))
+                return Finding::fail(check, {seen, compared}, "session " + session + " has the same address");
         }
     }
     if (!blind.empty()) return Finding::unknown(check, "a neighbour could not be looked at: " + blind, {seen});
-    return Finding::pass(check, {seen, compared}, listed + " is not used by any of " + std::to_string(others->size()) + " other sessions");
+    return Finding::pass(check, {seen, compared},
+                         listed + " is not used by any of " + std::to_string(others->size()) + " other sessions");
 }
 
 }  // namespace infrastructure_sdk::isolation

@@ -13,7 +13,8 @@ Finding judge_mem_01(const CheckDefinition& check, const Facts& facts) {
                                "ksm_merging_pages " + std::to_string(ksm->merging_pages) + ", mergeable " +
                                    (ksm->mergeable ? "yes" : "no") + ", merge_any " + (ksm->merge_any ? "yes" : "no"));
     if (ksm->merging_pages > 0)
-        return Finding::fail(check, {seen}, std::to_string(ksm->merging_pages) + " of its pages are merged with others");
+        return Finding::fail(check, {seen},
+                             std::to_string(ksm->merging_pages) + " of its pages are merged with others");
     if (!ksm->mergeable && !ksm->merge_any) return Finding::pass(check, {seen}, "the kernel may not merge its pages");
     auto run = facts.value("sys.ksm_run");
     if (!run || !run->is_string()) return Finding::unknown(check, facts.why("sys.ksm_run"), {seen});

@@ -22,7 +22,9 @@ std::optional<std::vector<ThreadStatus>> threads_of(const Facts& facts) {
     return threads;
 }
 
-std::string count(std::size_t bad, std::size_t all) { return std::to_string(bad) + " of " + std::to_string(all) + " threads"; }
+std::string count(std::size_t bad, std::size_t all) {
+    return std::to_string(bad) + " of " + std::to_string(all) + " threads";
+}
 
 }  // namespace
 
@@ -42,7 +44,8 @@ Finding judge_cmp_01(const CheckDefinition& check, const Facts& facts) {
         if (!target) return Finding::unknown(check, facts.why("proc.files"), {seen});
         open = open || *target == "anon_inode:kvm-vm";
     }
-    auto descriptor = facts.evidence(check, "proc.files", open ? "anon_inode:kvm-vm is open" : "no anon_inode:kvm-vm is open");
+    auto descriptor =
+        facts.evidence(check, "proc.files", open ? "anon_inode:kvm-vm is open" : "no anon_inode:kvm-vm is open");
     if (!open) return Finding::fail(check, {seen, descriptor}, "QEMU says KVM but holds no KVM virtual machine");
     return Finding::pass(check, {seen, descriptor}, "the processor runs the guest (KVM)");
 }
@@ -57,8 +60,9 @@ Finding judge_run_01(const CheckDefinition& check, const Facts& facts) {
         capable += (thread.effective_capabilities & ~net_bind_service) != 0;
     }
     auto uid = std::to_string(threads->front().uids.front());
-    auto seen = facts.evidence(check, "proc.threads", "Uid " + uid + ", CapEff " + std::to_string(threads->front().effective_capabilities) +
-                                                          " on " + std::to_string(threads->size()) + " threads");
+    auto seen = facts.evidence(check, "proc.threads",
+                               "Uid " + uid + ", CapEff " + std::to_string(threads->front().effective_capabilities) +
+                                   " on " + std::to_string(threads->size()) + " threads");
     if (root > 0) return Finding::fail(check, {seen}, "it runs as root on " + count(root, threads->size()));
     if (capable > 0) return Finding::fail(check, {seen}, "it has capabilities on " + count(capable, threads->size()));
     return Finding::pass(check, {seen}, "it runs as uid " + uid + " without capabilities");
@@ -79,7 +83,8 @@ Finding judge_run_03(const CheckDefinition& check, const Facts& facts) {
     if (!threads) return Finding::unknown(check, facts.why("proc.threads"));
     std::size_t open = 0;
     for (const auto& thread : *threads) open += !thread.no_new_privileges;
-    auto seen = facts.evidence(check, "proc.threads", "NoNewPrivs 1 on " + count(threads->size() - open, threads->size()));
+    auto seen =
+        facts.evidence(check, "proc.threads", "NoNewPrivs 1 on " + count(threads->size() - open, threads->size()));
     if (open > 0) return Finding::fail(check, {seen}, "privileges may be gained on " + count(open, threads->size()));
     return Finding::pass(check, {seen}, "no_new_privs is set on all " + std::to_string(threads->size()) + " threads");
 }

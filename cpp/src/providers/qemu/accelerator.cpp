@@ -22,7 +22,8 @@ constexpr auto probe_budget = std::chrono::seconds(15);
 std::optional<Accelerator> remembered(const std::string& path, const std::string& version) {
     std::ifstream file(path);
     auto document = json::parse(std::string((std::istreambuf_iterator<char>(file)), {}), nullptr, false);
-    if (!document.is_object() || document.value("boot_id", "") != boot_id() || document.value("qemu", "") != version) return std::nullopt;
+    if (!document.is_object() || document.value("boot_id", "") != boot_id() || document.value("qemu", "") != version)
+        return std::nullopt;
     return Accelerator{document.value("accelerator", "tcg"), document.value("reason", "")};
 }
 
@@ -36,7 +37,8 @@ Task<std::string> try_kvm(Environment environment, QemuOptions options, std::str
     }
     options.state_directory += "/kvm-probe";
     Accelerator kvm{"kvm", "probe"};
-    auto provider = std::make_shared<QemuProvider>(environment, options, program, find_program(options.qemu_img_binary), kvm);
+    auto provider =
+        std::make_shared<QemuProvider>(environment, options, program, find_program(options.qemu_img_binary), kvm);
     VmSpec spec;
     spec.id.value = make_uuid(*environment.random);
     spec.name = "kvm-probe";
@@ -64,9 +66,12 @@ Task<std::string> try_kvm(Environment environment, QemuOptions options, std::str
 
 }  // namespace
 
-Task<Accelerator> choose_accelerator(Environment environment, QemuOptions options, std::string program, std::string version, Call call) {
-    if (options.accelerator == AcceleratorChoice::tcg) co_return Accelerator{"tcg", "emulation, as configured (vm.accelerator)"};
-    if (options.accelerator == AcceleratorChoice::kvm) co_return Accelerator{"kvm", "KVM, as configured (vm.accelerator)"};
+Task<Accelerator> choose_accelerator(Environment environment, QemuOptions options, std::string program,
+                                     std::string version, Call call) {
+    if (options.accelerator == AcceleratorChoice::tcg)
+        co_return Accelerator{"tcg", "emulation, as configured (vm.accelerator)"};
+    if (options.accelerator == AcceleratorChoice::kvm)
+        co_return Accelerator{"kvm", "KVM, as configured (vm.accelerator)"};
     if (::access("/dev/kvm", F_OK) != 0) co_return Accelerator{"tcg", "emulation: this host has no /dev/kvm"};
     if (::access("/dev/kvm", R_OK | W_OK) != 0)
         co_return Accelerator{"tcg", "emulation: /dev/kvm may not be opened; add yourself to the group kvm"};
@@ -80,7 +85,9 @@ Task<Accelerator> choose_accelerator(Environment environment, QemuOptions option
                                      : Accelerator{"tcg", "emulation: /dev/kvm is there, but " + why};
     if (!why.starts_with("it was not tried")) {
         std::ofstream file(path);
-        file << json{{"boot_id", boot_id()}, {"qemu", version}, {"accelerator", chosen.name}, {"reason", chosen.reason}}.dump() << "\n";
+        file << json{{"boot_id", boot_id()}, {"qemu", version}, {"accelerator", chosen.name}, {"reason", chosen.reason}}
+                    .dump()
+             << "\n";
     }
     co_return chosen;
 }

@@ -15,7 +15,7 @@ struct Accelerator {
 
 /// Boots a guest to its agent under KVM, because the device file alone proves nothing. The verdict is kept in the state
 /// directory for this boot of the host and this QEMU.
-Task<Accelerator> choose_accelerator(Environment environment, QemuOptions options, std::string program, std::string version,
-                                     Call call);
+Task<Accelerator> choose_accelerator(Environment environment, QemuOptions options, std::string program,
+                                     std::string version, Call call);
 
 }  // namespace infrastructure_sdk::qemu

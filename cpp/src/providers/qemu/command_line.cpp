@@ -46,7 +46,8 @@ std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptio
         add("-blockdev", R"({"driver":")" + spec.image.disk_format +
                              R"(","node-name":"base","file":"base-file","read-only":true)" +
                              (spec.image.disk_format == "qcow2" ? R"(,"backing":null})" : "}"));
-        add("-blockdev", std::string(R"({"driver":"file","node-name":"disk-file","filename":")") + file_name::disk + R"("})");
+        add("-blockdev",
+            std::string(R"({"driver":"file","node-name":"disk-file","filename":")") + file_name::disk + R"("})");
         add("-blockdev", R"({"driver":"qcow2","node-name":"disk","file":"disk-file","backing":"base"})");
         add("-device", "virtio-blk-pci,drive=disk");
     }

@@ -1,7 +1,7 @@
 #pragma once
 // QEMU's command line as data, pure. Everything outside the VM's own directory comes as an inherited descriptor with a
-// fixed number, and QEMU's working directory is the VM's: so the line holds no host path, is the same at every start and
-// resume, and the VM's uid needs no access to anything else.
+// fixed number, and QEMU's working directory is the VM's: so the line holds no host path, is the same at every start
+// and resume, and the VM's uid needs no access to anything else.
 
 #include <string>
 #include <vector>

@@ -34,18 +34,20 @@ std::string version_of(const std::string& program) {
 DoctorLine program_line(const std::string& name, const std::string& wanted, const std::string& package) {
     auto path = qemu::find_program(wanted);
     if (path.empty())
-        return {name, "error", wanted + " is not there", "no virtual machine can be made", "apt-get install " + package};
+        return {name, "error", wanted + " is not there", "no virtual machine can be made",
+                "apt-get install " + package};
     try {
         return {name, "ok", version_of(path), "virtual machines can be made", ""};
     } catch (const Error& error) {
-        return {name, "error", error.message(), "no virtual machine can be made", "apt-get install --reinstall " + package};
+        return {name, "error", error.message(), "no virtual machine can be made",
+                "apt-get install --reinstall " + package};
     }
 }
 
 DoctorLine state_line(const std::string& directory) {
     fs::path existing = directory;
     while (!existing.empty() && !fs::exists(existing)) existing = existing.parent_path();
-    struct statvfs space {};
+    struct statvfs space{};
     if (::access(existing.c_str(), W_OK) != 0 || ::statvfs(existing.c_str(), &space) != 0)
         return {"state-directory", "error", directory + " cannot be written", "no session can be kept",
                 "choose another with store.state_directory or --state-dir"};
@@ -87,7 +89,8 @@ Task<std::vector<DoctorLine>> qemu_doctor(Environment environment, QemuOptions o
         bool kvm = accelerator.name == "kvm";
         lines.push_back({"accelerator", kvm ? "ok" : "warning", accelerator.name + ": " + accelerator.reason,
                          kvm ? "guests run at the speed of the host"
-                             : "guests run about 10 times slower, timeouts are 6 times longer, and emulation is no security boundary",
+                             : "guests run about 10 times slower, timeouts are 6 times longer, and emulation is no "
+                               "security boundary",
                          kvm ? "" : "use a host with hardware virtualization"});
     }
     lines.push_back(state_line(options.state_directory));
@@ -99,12 +102,15 @@ Task<std::vector<DoctorLine>> qemu_doctor(Environment environment, QemuOptions o
                          "infra-sdk image build linux-tiny"});
     }
     bool root = ::geteuid() == 0;
-    lines.push_back({"uid-separation", root ? "ok" : "warning", root ? "running as root" : "running as an ordinary user",
+    lines.push_back({"uid-separation", root ? "ok" : "warning",
+                     root ? "running as root" : "running as an ordinary user",
                      root ? "every VM gets a uid of its own" : "all VMs run under your uid and are not separated by it",
                      root ? "" : "run as root for a uid per VM"});
     auto ksm = first_line("/sys/kernel/mm/ksm/run");
-    lines.push_back({"ksm", ksm == "1" ? "warning" : "ok", ksm.empty() ? "this kernel has none" : "/sys/kernel/mm/ksm/run is " + ksm,
-                     ksm == "1" ? "the kernel merges equal pages; ours opt out, others on this host do not" : "pages of VMs are not merged",
+    lines.push_back({"ksm", ksm == "1" ? "warning" : "ok",
+                     ksm.empty() ? "this kernel has none" : "/sys/kernel/mm/ksm/run is " + ksm,
+                     ksm == "1" ? "the kernel merges equal pages; ours opt out, others on this host do not"
+                                : "pages of VMs are not merged",
                      ksm == "1" ? "echo 0 > /sys/kernel/mm/ksm/run" : ""});
     std::ifstream swaps("/proc/swaps");
     std::string header, swap;

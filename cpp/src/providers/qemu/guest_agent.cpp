@@ -19,7 +19,9 @@ using nlohmann::json;
 constexpr std::size_t line_limit = 64u << 20;
 constexpr std::size_t file_chunk = 48u << 10;
 
-Error silent(const std::string& why) { return Error(Errc::not_ready, "the guest agent did not answer: " + why, {{"channel", "agent"}}); }
+Error silent(const std::string& why) {
+    return Error(Errc::not_ready, "the guest agent did not answer: " + why, {{"channel", "agent"}});
+}
 
 std::string output_of(const json& status, const char* key, std::size_t limit, bool& truncated) {
     auto it = status.find(key);
@@ -36,7 +38,9 @@ std::string output_of(const json& status, const char* key, std::size_t limit, bo
 class Agent final : public QemuGuestAgent, public std::enable_shared_from_this<Agent> {
 public:
     Agent(Environment environment, std::string socket_path)
-        : environment_(std::move(environment)), socket_path_(std::move(socket_path)), one_at_a_time_(environment_.executor),
+        : environment_(std::move(environment)),
+          socket_path_(std::move(socket_path)),
+          one_at_a_time_(environment_.executor),
           changed_(environment_.executor) {}
     ~Agent() override { disconnect(); }
 
@@ -49,7 +53,8 @@ public:
     Task<ExecResult> exec(ExecRequest wanted, Call call) override {
         auto self = shared_from_this();
         if (wanted.arguments.empty() || wanted.arguments.front().empty())
-            throw Error(Errc::validation, "exec: a command is needed", {{"field", "arguments"}, {"allowed", "at least one word"}});
+            throw Error(Errc::validation, "exec: a command is needed",
+                        {{"field", "arguments"}, {"allowed", "at least one word"}});
         auto started = environment_.clock->monotonic_now();
         json arguments{{"path", wanted.arguments.front()},
                        {"arg", std::vector<std::string>(wanted.arguments.begin() + 1, wanted.arguments.end())},
@@ -87,7 +92,8 @@ public:
                         {{"field", "timeout"}, {"command", wanted.arguments.front()}});
         }
         ExecResult result;
-        if (auto code = status.find("exitcode"); code != status.end() && code->is_number_integer()) result.exit_code = *code;
+        if (auto code = status.find("exitcode"); code != status.end() && code->is_number_integer())
+            result.exit_code = *code;
         if (auto signal = status.find("signal"); signal != status.end() && signal->is_number_integer())
             result.exit_code = 128 + signal->get<int>();
         result.stdout_truncated = status.value("out-truncated", false);
@@ -129,10 +135,12 @@ public:
         std::exception_ptr failure;
         try {
             for (std::size_t at = 0; at < bytes.size();) {
-                json arguments{{"handle", handle}, {"buf-b64", base64_encode(std::string_view(bytes).substr(at, file_chunk))}};
+                json arguments{{"handle", handle},
+                               {"buf-b64", base64_encode(std::string_view(bytes).substr(at, file_chunk))}};
                 auto part = co_await request("guest-file-write", arguments, call);
                 auto count = part.is_object() ? part.value("count", std::int64_t{0}) : 0;
-                if (count <= 0) throw Error(Errc::provider, "the guest wrote nothing to " + path + ": its disk may be full");
+                if (count <= 0)
+                    throw Error(Errc::provider, "the guest wrote nothing to " + path + ": its disk may be full");
                 at += static_cast<std::size_t>(count);
             }
             json arguments{{"handle", handle}};
@@ -158,7 +166,8 @@ public:
         for (const auto& item : answer) {
             GuestInterface found{item.value("name", ""), item.value("hardware-address", ""), {}};
             for (const auto& address : item.value("ip-addresses", json::array()))
-                found.addresses.push_back(address.value("ip-address", "") + "/" + std::to_string(address.value("prefix", 0)));
+                found.addresses.push_back(address.value("ip-address", "") + "/" +
+                                          std::to_string(address.value("prefix", 0)));
             result.push_back(std::move(found));
         }
         co_return result;
@@ -240,7 +249,8 @@ private:
             throw Error(Errc::provider, "the guest agent refused " + command, {{"command", command}})
                 .with_remote_message(error->is_object() ? error->value("desc", "") : error->dump());
         auto value = answer.find("return");
-        if (value == answer.end()) throw Error(Errc::provider, "the guest agent's answer to " + command + " has no return value");
+        if (value == answer.end())
+            throw Error(Errc::provider, "the guest agent's answer to " + command + " has no return value");
         co_return *value;
     }
 

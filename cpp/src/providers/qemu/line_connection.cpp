@@ -8,8 +8,11 @@
 namespace infrastructure_sdk::qemu {
 
 LineConnection::LineConnection(Environment environment, int fd, std::size_t limit_bytes)
-    : environment_(environment), socket_(environment.executor, asio::local::stream_protocol(), fd), splitter_(limit_bytes),
-      writing_(environment.executor), tasks_(environment.executor) {
+    : environment_(environment),
+      socket_(environment.executor, asio::local::stream_protocol(), fd),
+      splitter_(limit_bytes),
+      writing_(environment.executor),
+      tasks_(environment.executor) {
     socket_.non_blocking(true);
 }
 
@@ -23,7 +26,8 @@ Task<void> LineConnection::read() {
     std::vector<char> buffer(64 << 10);
     while (open_) {
         boost::system::error_code error;
-        auto got = co_await socket_.async_read_some(asio::buffer(buffer), asio::redirect_error(asio::use_awaitable, error));
+        auto got =
+            co_await socket_.async_read_some(asio::buffer(buffer), asio::redirect_error(asio::use_awaitable, error));
         if (error) break;
         auto lines = splitter_.feed({buffer.data(), got});
         for (auto& line : lines)

@@ -46,7 +46,8 @@ constexpr int report_fd = 20;  // the child tells here why it could not start
 constexpr int first_fd = 10, last_fd = 19;
 
 /// Only async-signal-safe calls: the parent has threads.
-[[noreturn]] void child(const Launch& request, char* const* argv, char* const* environment, int log, int null, int report) {
+[[noreturn]] void child(const Launch& request, char* const* argv, char* const* environment, int log, int null,
+                        int report) {
     auto fail = [&](int step) {
         int answer[2] = {step, errno};
         (void)!::write(report_fd, answer, sizeof answer);
@@ -124,14 +125,14 @@ int launch(const Launch& request) {
     ::close(report[1]);
     int answer[2] = {0, 0};
     ssize_t got = 0;
-    if (pid > 0)
-        do got = ::read(report[0], answer, sizeof answer);
+    if (pid > 0) do
+            got = ::read(report[0], answer, sizeof answer);
         while (got < 0 && errno == EINTR);
     ::close(report[0]);
     if (pid < 0) refuse("fork", fork_error);
     if (got != 0) {
         ::waitpid(pid, nullptr, 0);
-        constexpr const char* steps[] = {"",       "descriptors", "setsid", "its directory", "setgroups",
+        constexpr const char* steps[] = {"",       "descriptors", "setsid",       "its directory", "setgroups",
                                          "setgid", "setuid",      "no_new_privs", "exec"};
         refuse(steps[answer[0] >= 0 && answer[0] <= 8 ? answer[0] : 0], answer[1]);
     }
@@ -166,10 +167,13 @@ std::string run_and_read(const std::vector<std::string>& command, bool want_outp
     }
     ::close(out[0]);
     if (code != 0)
-        throw Error(Errc::provider, "cannot run " + command[0] + ": " + std::strerror(code) + "; apt-get install qemu-utils qemu-system-x86",
-                    {{"program", command[0]}});
+        throw Error(
+            Errc::provider,
+            "cannot run " + command[0] + ": " + std::strerror(code) + "; apt-get install qemu-utils qemu-system-x86",
+            {{"program", command[0]}});
     int status = 0;
-    while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         throw Error(Errc::provider, fs::path(command[0]).filename().string() + " failed", {{"program", command[0]}})
             .with_remote_message(text.substr(0, 2000));
@@ -182,7 +186,8 @@ void run_tool(const std::vector<std::string>& command) { run_and_read(command, f
 std::string tool_output(const std::vector<std::string>& command) { return run_and_read(command, true); }
 
 std::string find_program(const std::string& name) {
-    if (name.find('/') != std::string::npos) return ::access(name.c_str(), X_OK) == 0 ? fs::absolute(name).string() : std::string();
+    if (name.find('/') != std::string::npos)
+        return ::access(name.c_str(), X_OK) == 0 ? fs::absolute(name).string() : std::string();
     const char* path = std::getenv("PATH");
     std::istringstream folders(std::string(path ? path : "") + ":/usr/bin:/bin:/usr/sbin:/sbin");
     for (std::string folder; std::getline(folders, folder, ':');) {
@@ -220,7 +225,8 @@ std::optional<std::uint64_t> start_time_ticks(std::int64_t pid) {
 }
 
 bool is_alive(const ProcessIdentity& identity) {
-    return identity.pid > 0 && identity.boot_id == boot_id() && start_time_ticks(identity.pid) == identity.start_time_ticks;
+    return identity.pid > 0 && identity.boot_id == boot_id() &&
+           start_time_ticks(identity.pid) == identity.start_time_ticks;
 }
 
 std::optional<ProcessIdentity> find_vm_process(const std::string& uuid) {

@@ -11,12 +11,12 @@
 namespace infrastructure_sdk::qemu {
 
 struct Launch {
-    std::string program;                 ///< absolute path
-    std::vector<std::string> arguments;  ///< after the program's name
-    std::string directory;               ///< becomes the working directory
-    std::string log_file;                ///< inside the directory; gets standard output and error
+    std::string program;                           ///< absolute path
+    std::vector<std::string> arguments;            ///< after the program's name
+    std::string directory;                         ///< becomes the working directory
+    std::string log_file;                          ///< inside the directory; gets standard output and error
     std::vector<std::pair<int, int>> descriptors;  ///< ours -> the child's number (10..19)
-    std::optional<unsigned> uid;  ///< when root: this uid and gid, no capabilities, own net, ipc and uts namespaces
+    std::optional<unsigned> uid;    ///< when root: this uid and gid, no capabilities, own net, ipc and uts namespaces
     std::optional<unsigned> group;  ///< the one group beside it, e.g. that of /dev/kvm; without it there is none
 };
 

@@ -44,8 +44,9 @@ private:
 int open_for_vm(const std::string& path) {
     int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
-        throw Error(Errc::vm_provisioning, "an image file cannot be opened: " + path + ": " + std::strerror(errno) +
-                                               "; build or import the image again",
+        throw Error(Errc::vm_provisioning,
+                    "an image file cannot be opened: " + path + ": " + std::strerror(errno) +
+                        "; build or import the image again",
                     {{"field", "image"}, {"value", path}});
     return fd;
 }
@@ -54,10 +55,11 @@ int open_for_vm(const std::string& path) {
 std::string identity_of(const ImageFiles& image) {
     std::string identity;
     for (const auto& path : {image.kernel, image.initrd, image.disk}) {
-        struct stat status {};
+        struct stat status{};
         if (!path.empty() && ::stat(path.c_str(), &status) == 0)
-            identity += std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino) + ":" + std::to_string(status.st_size) + ":" +
-                        std::to_string(status.st_mtim.tv_sec) + "." + std::to_string(status.st_mtim.tv_nsec);
+            identity += std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino) + ":" +
+                        std::to_string(status.st_size) + ":" + std::to_string(status.st_mtim.tv_sec) + "." +
+                        std::to_string(status.st_mtim.tv_nsec);
         identity += "/";
     }
     return identity;
@@ -65,7 +67,7 @@ std::string identity_of(const ImageFiles& image) {
 
 /// The group that opens a device to its members; nullopt when there is none, or when it is root's.
 std::optional<unsigned> group_of(const char* path) {
-    struct stat status {};
+    struct stat status{};
     if (::stat(path, &status) != 0 || (status.st_mode & 0060) != 0060 || status.st_gid == 0) return std::nullopt;
     return status.st_gid;
 }
@@ -80,8 +82,13 @@ std::string tail_of(const std::string& path, std::size_t most) {
 
 QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::string program, std::string image_tool,
                            Accelerator accelerator)
-    : environment_(environment), options_(std::move(options)), program_(std::move(program)), image_tool_(std::move(image_tool)),
-      vms_(options_.state_directory + "/vms"), accelerator_(std::move(accelerator)), creating_(environment.executor),
+    : environment_(environment),
+      options_(std::move(options)),
+      program_(std::move(program)),
+      image_tool_(std::move(image_tool)),
+      vms_(options_.state_directory + "/vms"),
+      accelerator_(std::move(accelerator)),
+      creating_(environment.executor),
       tasks_(environment.executor) {
     capabilities_.provider = "qemu";
     capabilities_.accelerator = accelerator_.name;
@@ -145,8 +152,9 @@ Task<void> QemuProvider::save(VmPtr vm) {
 /// The process of a record that was just read: found again, watched.
 Task<void> QemuProvider::adopt(VmPtr vm) {
     auto& record = vm->record;
-    bool maybe = record.phase == VmState::starting || record.phase == VmState::running || record.phase == VmState::paused ||
-                 record.phase == VmState::suspending || record.phase == VmState::stopping;
+    bool maybe = record.phase == VmState::starting || record.phase == VmState::running ||
+                 record.phase == VmState::paused || record.phase == VmState::suspending ||
+                 record.phase == VmState::stopping;
     if (!maybe) co_return;
     if (!record.process || record.process->boot_id != boot_id() || !is_alive(*record.process)) {
         // A crash between fork and record: the process is found by what it calls itself.
@@ -176,11 +184,11 @@ void QemuProvider::begin_watch(VmPtr vm) {
 Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
     auto self = shared_from_this();
     asio::posix::stream_descriptor descriptor(environment_.executor, pidfd);
-    std::stop_callback stop(tasks_.stop_source().get_token(), [&] {
-        asio::post(environment_.executor, [&descriptor] { descriptor.cancel(); });
-    });
+    std::stop_callback stop(tasks_.stop_source().get_token(),
+                            [&] { asio::post(environment_.executor, [&descriptor] { descriptor.cancel(); }); });
     boost::system::error_code error;
-    co_await descriptor.async_wait(asio::posix::stream_descriptor::wait_read, asio::redirect_error(asio::use_awaitable, error));
+    co_await descriptor.async_wait(asio::posix::stream_descriptor::wait_read,
+                                   asio::redirect_error(asio::use_awaitable, error));
     if (error || closing_) co_return;
     // Ours if we started it; otherwise init reaps it.
     ::waitpid(static_cast<pid_t>(vm->record.process->pid), nullptr, WNOHANG);
@@ -194,8 +202,8 @@ Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
     auto state = settle(vm->record, false, "");
     vm->record.phase = state;
     vm->record.reason = vm->last_event.empty() ? "ProcessKilled" : vm->last_event;
-    vm->record.message = vm->last_event == "GuestShutdown" ? "the guest shut itself down"
-                                                           : "the VM's process ended without being asked";
+    vm->record.message =
+        vm->last_event == "GuestShutdown" ? "the guest shut itself down" : "the VM's process ended without being asked";
     vm->record.process.reset();
     co_await save(vm);
     if (handler_) handler_({vm->record.spec.id, state, vm->record.reason, vm->record.message});
@@ -221,7 +229,8 @@ Task<std::shared_ptr<QmpClient>> QemuProvider::qmp(VmPtr vm, Call call) {
         if (!target || !event["event"].is_string()) return;
         auto name = event["event"].get<std::string>();
         if (name == "GUEST_PANICKED") target->last_event = "GuestPanicked";
-        if (name == "SHUTDOWN" && event.contains("data") && event["data"].value("guest", false) && target->last_event.empty())
+        if (name == "SHUTDOWN" && event.contains("data") && event["data"].value("guest", false) &&
+            target->last_event.empty())
             target->last_event = "GuestShutdown";
     });
     auto answer = co_await client->execute("query-uuid", no_arguments, call);
@@ -310,7 +319,8 @@ Task<unsigned> QemuProvider::free_uid() {
     auto owned = co_await list_owned(none);
     std::set<unsigned> used;
     for (const auto& status : owned)
-        if (auto it = known_.find(status.id); it != known_.end() && it->second->record.uid) used.insert(*it->second->record.uid);
+        if (auto it = known_.find(status.id); it != known_.end() && it->second->record.uid)
+            used.insert(*it->second->record.uid);
     for (unsigned uid = options_.uid_base; uid < options_.uid_base + options_.uid_count; ++uid)
         if (!used.contains(uid)) co_return uid;
     throw Error(Errc::capacity, "all " + std::to_string(options_.uid_count) + " uids for VMs are in use",
@@ -335,7 +345,8 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
         try {
             record.image_identity = identity_of(record.spec.image);
             if (::mkdir(scratch.c_str(), 0700) != 0)
-                throw Error(Errc::store, "the VM's folder cannot be made: " + std::string(std::strerror(errno)), {{"path", scratch}});
+                throw Error(Errc::store, "the VM's folder cannot be made: " + std::string(std::strerror(errno)),
+                            {{"path", scratch}});
             if (!record.spec.image.disk.empty()) {
                 // No backing file in the header: QEMU is told the base at every start, by descriptor.
                 auto disk = scratch + "/" + file_name::disk;
@@ -343,11 +354,13 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
                 run_tool({image_tool, "create", "-q", "-f", "qcow2", disk, std::to_string(size)});
                 ::chmod(disk.c_str(), 0600);
                 if (record.uid && ::chown(disk.c_str(), *record.uid, *record.uid) != 0)
-                    throw Error(Errc::permission_denied, "the disk cannot be given to its uid: " + std::string(std::strerror(errno)));
+                    throw Error(Errc::permission_denied,
+                                "the disk cannot be given to its uid: " + std::string(std::strerror(errno)));
             }
             save_record(scratch, record);
             if (record.uid && ::chown(scratch.c_str(), *record.uid, *record.uid) != 0)
-                throw Error(Errc::permission_denied, "the VM's folder cannot be given to its uid: " + std::string(std::strerror(errno)));
+                throw Error(Errc::permission_denied,
+                            "the VM's folder cannot be given to its uid: " + std::string(std::strerror(errno)));
             fs::rename(scratch, target);
         } catch (const fs::filesystem_error& error) {
             std::error_code ignored;
@@ -381,9 +394,10 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
     give(descriptors.add(listen_unix(vm->path(file_name::agent))), inherited::agent);
     const auto& image = vm->record.spec.image;
     if (identity_of(image) != vm->record.image_identity)
-        throw Error(Errc::provider, "image '" + image.name + "' was replaced after VM " + vm->record.spec.id.value +
-                                        " was made, and its disk fits only the old one; keep images that are in use and "
-                                        "import new ones under another name",
+        throw Error(Errc::provider,
+                    "image '" + image.name + "' was replaced after VM " + vm->record.spec.id.value +
+                        " was made, and its disk fits only the old one; keep images that are in use and "
+                        "import new ones under another name",
                     {{"reason", "ImageReplaced"}, {"image", image.name}});
     if (!image.kernel.empty()) give(descriptors.add(open_for_vm(image.kernel)), inherited::kernel);
     if (!image.initrd.empty()) give(descriptors.add(open_for_vm(image.initrd)), inherited::initrd);
@@ -414,8 +428,9 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
 
 Error QemuProvider::died(VmPtr vm, std::string what) {
     auto log = tail_of(vm->path(file_name::log), 2000);
-    Error error(Errc::vm_provisioning, what,
-                {{"vm", vm->record.spec.id.value}, {"reason", vm->last_event.empty() ? "ProcessKilled" : vm->last_event}});
+    Error error(
+        Errc::vm_provisioning, what,
+        {{"vm", vm->record.spec.id.value}, {"reason", vm->last_event.empty() ? "ProcessKilled" : vm->last_event}});
     error.with_remote_message(log);
     return error;
 }
@@ -466,7 +481,8 @@ Task<void> QemuProvider::wait_ready(VmId id, Call call) {
             } else if (channel == "display") {
                 co_await screenshot(id, call);
             } else {
-                throw Error(Errc::unsupported, "channel '" + channel + "' is unknown to the qemu provider", {{"capability", channel}});
+                throw Error(Errc::unsupported, "channel '" + channel + "' is unknown to the qemu provider",
+                            {{"capability", channel}});
             }
         } catch (const Error& error) {
             failure = std::current_exception();
@@ -474,7 +490,8 @@ Task<void> QemuProvider::wait_ready(VmId id, Call call) {
         }
         if (!failure) continue;
         if (!vm->alive) throw died(vm, "the VM ended while it booted");
-        if (late) throw Error(Errc::not_ready, "channel '" + channel + "' did not answer in time", {{"channel", channel}});
+        if (late)
+            throw Error(Errc::not_ready, "channel '" + channel + "' did not answer in time", {{"channel", channel}});
         std::rethrow_exception(failure);
     }
 }
@@ -521,9 +538,12 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
     try {
         auto path = vm->path(file_name::memory);
         int file = descriptors.add(::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
-        if (file < 0) throw Error(Errc::store, "the memory file cannot be made: " + std::string(std::strerror(errno)), {{"path", path}});
+        if (file < 0)
+            throw Error(Errc::store, "the memory file cannot be made: " + std::string(std::strerror(errno)),
+                        {{"path", path}});
         if (vm->record.uid && ::fchown(file, *vm->record.uid, *vm->record.uid) != 0)
-            throw Error(Errc::permission_denied, "the memory file cannot be given to its uid: " + std::string(std::strerror(errno)));
+            throw Error(Errc::permission_denied,
+                        "the memory file cannot be given to its uid: " + std::string(std::strerror(errno)));
         // Without it QEMU keeps to 128 MiB/s, as if the file were somebody's network.
         json rate{{"max-bandwidth", std::uint64_t{1} << 40}};
         co_await client->execute("migrate-set-parameters", rate, call);
@@ -551,8 +571,11 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
             pause = std::min<Duration>(pause * 2, std::chrono::milliseconds(20));
         }
         auto work = [digest, file] {
-            while (digest->advance()) {}
-            if (::fdatasync(file) != 0) throw Error(Errc::store, "the memory file cannot be written to disk: " + std::string(std::strerror(errno)));
+            while (digest->advance()) {
+            }
+            if (::fdatasync(file) != 0)
+                throw Error(Errc::store,
+                            "the memory file cannot be written to disk: " + std::string(std::strerror(errno)));
             return digest->finish();
         };
         vm->record.memory_sha256 = co_await run_blocking(environment_.blocking, work);
@@ -597,7 +620,8 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
             co_return;
         }
         if (vm->record.memory_sha256.empty())
-            throw Error(Errc::invalid_transition, "VM " + id.value + " is " + status + ", not suspended", {{"vm", id.value}});
+            throw Error(Errc::invalid_transition, "VM " + id.value + " is " + status + ", not suspended",
+                        {{"vm", id.value}});
         // A resume or suspend that was cut off: the memory file is complete, the process is of no use.
         co_await end(vm, call);
     }
@@ -759,7 +783,8 @@ Task<void> QemuProvider::destroy(VmId id, Call call) {
     auto work = [directory] {
         std::error_code error;
         fs::remove_all(directory, error);
-        if (error) throw Error(Errc::store, "the folder of a VM cannot be removed: " + error.message(), {{"path", directory}});
+        if (error)
+            throw Error(Errc::store, "the folder of a VM cannot be removed: " + error.message(), {{"path", directory}});
         return true;
     };
     co_await run_blocking(environment_.blocking, work);
@@ -810,7 +835,8 @@ private:
 
 class QemuEvidence final : public EvidenceSource {
 public:
-    QemuEvidence(std::shared_ptr<QemuProvider> provider, VmId id) : provider_(std::move(provider)), id_(std::move(id)) {}
+    QemuEvidence(std::shared_ptr<QemuProvider> provider, VmId id)
+        : provider_(std::move(provider)), id_(std::move(id)) {}
     Task<Fact> collect(std::string name, Call call) override { return provider_->collect(id_, std::move(name), call); }
 
 private:
@@ -826,8 +852,12 @@ std::shared_ptr<GuestAgent> QemuProvider::agent(VmId id) {
     return it->second->agent;
 }
 
-std::shared_ptr<Display> QemuProvider::display(VmId id) { return std::make_shared<QemuDisplay>(shared_from_this(), id); }
-std::shared_ptr<EvidenceSource> QemuProvider::evidence(VmId id) { return std::make_shared<QemuEvidence>(shared_from_this(), id); }
+std::shared_ptr<Display> QemuProvider::display(VmId id) {
+    return std::make_shared<QemuDisplay>(shared_from_this(), id);
+}
+std::shared_ptr<EvidenceSource> QemuProvider::evidence(VmId id) {
+    return std::make_shared<QemuEvidence>(shared_from_this(), id);
+}
 
 Task<std::string> QemuProvider::screenshot(VmId id, Call call) {
     auto self = shared_from_this();
@@ -839,18 +869,20 @@ Task<std::string> QemuProvider::screenshot(VmId id, Call call) {
         co_await client->execute("screendump", arguments, call);
     } catch (const Error& error) {
         if (error.errc() != Errc::provider) throw;
-        throw Error(Errc::not_ready, "the display gave no picture", {{"channel", "display"}}).with_remote_message(error.remote_message());
+        throw Error(Errc::not_ready, "the display gave no picture", {{"channel", "display"}})
+            .with_remote_message(error.remote_message());
     }
     auto path = vm->path(file_name::screen);
     auto work = [path] {
         constexpr std::size_t most = 64u << 20;
         int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (fd < 0) throw Error(Errc::not_ready, "the display gave no picture", {{"channel", "display"}});
-        struct stat status {};
+        struct stat status{};
         auto there = ::fstat(fd, &status) == 0 ? static_cast<std::size_t>(status.st_size) : 0;
         std::string bytes(std::min(there, most), '\0');
         std::size_t size = 0;
-        for (ssize_t got = 1; got > 0 && size < bytes.size(); size += static_cast<std::size_t>(std::max<ssize_t>(got, 0)))
+        for (ssize_t got = 1; got > 0 && size < bytes.size();
+             size += static_cast<std::size_t>(std::max<ssize_t>(got, 0)))
             got = ::read(fd, bytes.data() + size, bytes.size() - size);
         ::close(fd);
         ::unlink(path.c_str());
@@ -882,7 +914,8 @@ Task<Fact> QemuProvider::collect(VmId id, std::string name, Call call) {
         } else if (name == "process.paths") {
             fact.source = "provider";
             fact.locator = "vm.json";
-            value = {{"vm_directory", vm->directory}, {"image_directory", fs::path(vm->record.spec.image.disk).parent_path().string()}};
+            value = {{"vm_directory", vm->directory},
+                     {"image_directory", fs::path(vm->record.spec.image.disk).parent_path().string()}};
         } else if (name == "process.uid") {
             fact.source = "provider";
             fact.locator = "vm.json:uid";
@@ -904,7 +937,8 @@ Task<Fact> QemuProvider::collect(VmId id, std::string name, Call call) {
         fact.json = value.dump(-1, ' ', false, json::error_handler_t::replace);
     } catch (const Error& error) {
         if (error.errc() == Errc::cancelled) throw;
-        fact.could_not_look = error.message() + (error.remote_message().empty() ? "" : " (" + error.remote_message() + ")");
+        fact.could_not_look =
+            error.message() + (error.remote_message().empty() ? "" : " (" + error.remote_message() + ")");
     }
     co_return fact;
 }

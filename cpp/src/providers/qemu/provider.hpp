@@ -16,26 +16,28 @@ namespace infrastructure_sdk::qemu {
 
 /// One VM in memory. The record is a copy of the file's; all on the executor.
 struct Vm {
-    Vm(VmRecord r, std::string d, Executor executor) : record(std::move(r)), directory(std::move(d)), mutex(executor), writing(executor), changed(executor) {}
+    Vm(VmRecord r, std::string d, Executor executor)
+        : record(std::move(r)), directory(std::move(d)), mutex(executor), writing(executor), changed(executor) {}
     VmRecord record;
     std::string directory;
-    AsyncMutex mutex;    ///< one verb at a time
-    AsyncMutex writing;  ///< one write to the directory at a time: the watcher writes beside the verbs
+    AsyncMutex mutex;      ///< one verb at a time
+    AsyncMutex writing;    ///< one write to the directory at a time: the watcher writes beside the verbs
     bool removed = false;  ///< the directory is gone and stays so
-    Signal changed;    ///< the process died
+    Signal changed;        ///< the process died
     std::shared_ptr<QmpClient> qmp;
     std::shared_ptr<QemuGuestAgent> agent;
-    bool alive = false;     ///< a watcher is on the process
-    bool expected = false;  ///< we asked for its end
-    std::stop_source life;  ///< stopped when the process dies: nobody waits for the dead
-    std::string last_event; ///< why, if QMP told
+    bool alive = false;      ///< a watcher is on the process
+    bool expected = false;   ///< we asked for its end
+    std::stop_source life;   ///< stopped when the process dies: nobody waits for the dead
+    std::string last_event;  ///< why, if QMP told
     std::string path(const char* name) const { return directory + "/" + name; }
 };
 using VmPtr = std::shared_ptr<Vm>;
 
 class QemuProvider final : public VmProvider, public std::enable_shared_from_this<QemuProvider> {
 public:
-    QemuProvider(Environment environment, QemuOptions options, std::string program, std::string image_tool, Accelerator accelerator);
+    QemuProvider(Environment environment, QemuOptions options, std::string program, std::string image_tool,
+                 Accelerator accelerator);
 
     const Capabilities& capabilities() const override { return capabilities_; }
     Task<void> create(VmSpec spec, Call call) override;

@@ -76,7 +76,8 @@ Task<std::shared_ptr<QmpClient>> QmpClient::connect(Environment environment, std
     while (!impl->greeted) {
         if (!impl->connection->is_open()) throw Error(Errc::not_ready, "QMP closed the connection at once", channel);
         if (call.stop.stop_requested()) throw Error(Errc::cancelled, "cancelled: connecting to QMP");
-        if (call.deadline.expired(*environment.clock)) throw Error(Errc::not_ready, "QMP sent no greeting in time", channel);
+        if (call.deadline.expired(*environment.clock))
+            throw Error(Errc::not_ready, "QMP sent no greeting in time", channel);
         co_await impl->changed.wait(*environment.clock, call);
     }
     json none = json::object();
@@ -99,7 +100,8 @@ Task<json> QmpClient::execute(std::string command, json arguments, Call call, in
     co_await impl->connection->write(text, call, fd);
     while (impl->pending[id].is_null()) {
         if (!impl->connection->is_open())
-            throw Error(Errc::not_ready, "the QMP connection ended during " + command, {{"channel", "qmp"}, {"command", command}});
+            throw Error(Errc::not_ready, "the QMP connection ended during " + command,
+                        {{"channel", "qmp"}, {"command", command}});
         check(call, *impl->environment.clock, ("QMP " + command).c_str());
         co_await impl->changed.wait(*impl->environment.clock, call);
     }
@@ -107,10 +109,12 @@ Task<json> QmpClient::execute(std::string command, json arguments, Call call, in
     if (auto error = answer.find("error"); error != answer.end()) {
         auto kind = error->is_object() ? error->value("class", "") : std::string();
         auto text_of = error->is_object() ? error->value("desc", "") : error->dump();
-        throw Error(Errc::provider, "QEMU refused " + command, {{"command", command}, {"class", kind}}).with_remote_message(text_of);
+        throw Error(Errc::provider, "QEMU refused " + command, {{"command", command}, {"class", kind}})
+            .with_remote_message(text_of);
     }
     auto value = answer.find("return");
-    if (value == answer.end()) throw Error(Errc::provider, "QEMU's answer to " + command + " has no return value", {{"command", command}});
+    if (value == answer.end())
+        throw Error(Errc::provider, "QEMU's answer to " + command + " has no return value", {{"command", command}});
     co_return *value;
 }
 

@@ -12,7 +12,8 @@
 
 namespace infrastructure_sdk::qemu {
 
-/// All calls on the Environment's executor. Everything read from QEMU is checked; a line above 16 MiB ends the connection.
+/// All calls on the Environment's executor. Everything read from QEMU is checked; a line above 16 MiB ends the
+/// connection.
 class QmpClient {
 public:
     /// Connects, reads the greeting and leaves negotiation mode. `socket_path` may be longer than 108 bytes: the

@@ -95,9 +95,9 @@ VmRecord record_from_text(const std::string& text) try {
     record.arguments = document.at("arguments").get<std::vector<std::string>>();
     if (const auto& uid = document.at("uid"); !uid.is_null()) record.uid = uid.get<unsigned>();
     if (const auto& process = document.at("process"); !process.is_null())
-        record.process = ProcessIdentity{process.at("boot_id").get<std::string>(), process.at("pid").get<std::int64_t>(),
-                                         process.at("start_time_ticks").get<std::uint64_t>(),
-                                         process.at("vm_uuid").get<std::string>()};
+        record.process = ProcessIdentity{
+            process.at("boot_id").get<std::string>(), process.at("pid").get<std::int64_t>(),
+            process.at("start_time_ticks").get<std::uint64_t>(), process.at("vm_uuid").get<std::string>()};
     record.image_identity = document.at("image_identity").get<std::string>();
     record.memory_sha256 = document.at("memory_sha256").get<std::string>();
     return record;
@@ -128,8 +128,10 @@ VmState settle(const VmRecord& record, bool alive, const std::string& status) {
 
 void save_record(const std::string& directory, const VmRecord& record) {
     auto refuse = [&](const std::string& what) {
-        throw Error(Errc::store, "the record of VM " + record.spec.id.value + " cannot be written: " + what + ": " + std::strerror(errno),
-                    {{"vm", record.spec.id.value}});
+        throw Error(
+            Errc::store,
+            "the record of VM " + record.spec.id.value + " cannot be written: " + what + ": " + std::strerror(errno),
+            {{"vm", record.spec.id.value}});
     };
     auto text = to_text(record);
     auto target = std::filesystem::path(directory) / file_name::record;

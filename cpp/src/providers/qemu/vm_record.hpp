@@ -22,7 +22,7 @@ struct VmRecord {
     std::optional<unsigned> uid;
     std::optional<ProcessIdentity> process;
     std::string image_identity;  ///< of the image's files when the VM was made: its disk fits no others
-    std::string memory_sha256;  ///< of a complete memory file; empty = there is none
+    std::string memory_sha256;   ///< of a complete memory file; empty = there is none
 };
 
 std::string to_text(const VmRecord& record);
@@ -30,7 +30,8 @@ std::string to_text(const VmRecord& record);
 VmRecord record_from_text(const std::string& text);
 
 /// What a VM is, given its record and whether its process lives. Pure.
-/// @param status QMP's query-status ("running", "paused", "inmigrate", "postmigrate", ...); empty = not asked or no answer.
+/// @param status QMP's query-status ("running", "paused", "inmigrate", "postmigrate", ...); empty = not asked or no
+/// answer.
 VmState settle(const VmRecord& record, bool alive, const std::string& status);
 
 /// Atomic and on disk when it returns. Blocking. @throws Error(store)

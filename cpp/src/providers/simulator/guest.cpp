@@ -44,12 +44,14 @@ public:
         } else if (program == "sleep" && words.size() == 2) {
             auto until = Deadline::after(*environment_.clock, parse_duration(words[1] + "s", "sleep"));
             co_await environment_.clock->sleep_until(until.earlier(call.deadline).when(), call.stop);
-            check(Call{until.expired(*environment_.clock) ? Deadline() : call.deadline, call.stop, {}}, *environment_.clock, "a command");
+            check(Call{until.expired(*environment_.clock) ? Deadline() : call.deadline, call.stop, {}},
+                  *environment_.clock, "a command");
             guest(call);
         } else if (program == "false") {
             result.exit_code = 1;
         } else if (program != "true") {
-            throw Error(Errc::not_found, "the guest has no command '" + program + "'", {{"field", "arguments[0]"}, {"value", program}});
+            throw Error(Errc::not_found, "the guest has no command '" + program + "'",
+                        {{"field", "arguments[0]"}, {"value", program}});
         }
         result.stdout_truncated = result.stdout_data.size() > request.output_limit_bytes;
         if (result.stdout_truncated) result.stdout_data.resize(request.output_limit_bytes);
@@ -60,7 +62,8 @@ public:
     Task<std::string> read_file(std::string path, std::size_t limit_bytes, Call call) override {
         auto& files = files_of(guest(call), path);
         auto it = files.find(path);
-        if (it == files.end()) throw Error(Errc::not_found, "the guest has no file '" + path + "'", {{"field", "path"}, {"value", path}});
+        if (it == files.end())
+            throw Error(Errc::not_found, "the guest has no file '" + path + "'", {{"field", "path"}, {"value", path}});
         if (it->second.size() > limit_bytes)
             throw Error(Errc::validation, "the file is larger than the limit", {{"field", "path"}, {"value", path}});
         co_return it->second;
@@ -106,7 +109,9 @@ public:
     Task<std::string> screenshot(Call) override {
         awake(host_, id_, "display");
         // One black pixel.
-        co_return base64_decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==").value();
+        co_return base64_decode(
+            "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
+            .value();
     }
 
 private:

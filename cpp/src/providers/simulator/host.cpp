@@ -40,11 +40,14 @@ SimulatedHost::~SimulatedHost() = default;
 
 std::vector<SimulatedHost::VmView> SimulatedHost::vms() const {
     std::vector<VmView> views;
-    for (const auto& [id, vm] : state_->vms) views.push_back({id, vm.state, vm.spec.owner_session, vm.execution_id, vm.processes});
+    for (const auto& [id, vm] : state_->vms)
+        views.push_back({id, vm.state, vm.spec.owner_session, vm.execution_id, vm.processes});
     return views;
 }
 
-void SimulatedHost::kill(const VmId& id) { state_->lose(id, "ProcessKilled", "the VM's process ended without being asked"); }
+void SimulatedHost::kill(const VmId& id) {
+    state_->lose(id, "ProcessKilled", "the VM's process ended without being asked");
+}
 void SimulatedHost::set_faults(SimulatorFaults faults) { state_->options.faults = faults; }
 const std::vector<std::string>& SimulatedHost::history() const { return state_->history; }
 

@@ -11,14 +11,18 @@ using HostPtr = std::shared_ptr<SimulatedHost::State>;
 using Effect = std::function<void()>;
 
 [[noreturn]] void refuse_state(const VmId& id, const char* verb, const SimulatedVm& vm) {
-    throw Error(Errc::invalid_transition, std::string("cannot ") + verb + " VM " + id.value + " while it is " + name_of(vm.state),
+    throw Error(Errc::invalid_transition,
+                std::string("cannot ") + verb + " VM " + id.value + " while it is " + name_of(vm.state),
                 {{"vm", id.value}, {"state", name_of(vm.state)}});
 }
 
 class SimulatorProvider final : public VmProvider, public std::enable_shared_from_this<SimulatorProvider> {
 public:
     SimulatorProvider(Environment environment, HostPtr host)
-        : environment_(environment), host_(std::move(host)), changed_(environment.executor), tasks_(environment.executor) {
+        : environment_(environment),
+          host_(std::move(host)),
+          changed_(environment.executor),
+          tasks_(environment.executor) {
         capabilities_.provider = "simulator";
         capabilities_.accelerator = "none";
         capabilities_.accelerator_reason = "nothing runs: a simulation";
@@ -66,7 +70,8 @@ public:
             if (call.stop.stop_requested()) throw Error(Errc::cancelled, "cancelled: waiting for a guest");
             if (call.deadline.expired(*environment_.clock)) {
                 auto channel = vm.spec.channels.empty() ? std::string("agent") : vm.spec.channels.front();
-                throw Error(Errc::not_ready, "channel '" + channel + "' did not answer in time", {{"channel", channel}});
+                throw Error(Errc::not_ready, "channel '" + channel + "' did not answer in time",
+                            {{"channel", channel}});
             }
             auto next = call.within(Deadline(vm.ready_at));
             co_await changed_.wait(*environment_.clock, next);
@@ -133,7 +138,9 @@ public:
         co_return found;
     }
 
-    std::shared_ptr<GuestAgent> agent(VmId id) override { return make_simulated_agent(environment_, host_, std::move(id)); }
+    std::shared_ptr<GuestAgent> agent(VmId id) override {
+        return make_simulated_agent(environment_, host_, std::move(id));
+    }
     std::shared_ptr<Display> display(VmId id) override { return make_simulated_display(host_, std::move(id)); }
     std::shared_ptr<EvidenceSource> evidence(VmId) override { return make_simulated_evidence(environment_); }
     void on_event(std::function<void(VmEvent)> handler) override { handler_ = std::move(handler); }
@@ -148,7 +155,8 @@ public:
 private:
     SimulatedVm& need(const VmId& id) {
         auto it = host_->vms.find(id);
-        if (it == host_->vms.end()) throw Error(Errc::not_found, "there is no VM " + id.value, {{"field", "vm"}, {"value", id.value}});
+        if (it == host_->vms.end())
+            throw Error(Errc::not_found, "there is no VM " + id.value, {{"field", "vm"}, {"value", id.value}});
         return it->second;
     }
 
@@ -157,7 +165,8 @@ private:
         auto plan = host_->plan(usual);
         auto until = plan.hangs ? Deadline() : Deadline::after(*environment_.clock, plan.takes);
         co_await environment_.clock->sleep_until(until.earlier(call.deadline).when(), call.stop);
-        if (plan.hangs || call.stop.stop_requested() || (call.deadline.expired(*environment_.clock) && !until.expired(*environment_.clock))) {
+        if (plan.hangs || call.stop.stop_requested() ||
+            (call.deadline.expired(*environment_.clock) && !until.expired(*environment_.clock))) {
             host_->note(verb, id, "no answer");
             if (call.stop.stop_requested()) throw Error(Errc::cancelled, std::string("cancelled: ") + verb);
             throw Error(Errc::timeout, std::string("out of time: ") + verb);
@@ -170,7 +179,8 @@ private:
         host_->note(verb, id, plan.lies ? "lied" : plan.loses_reply ? "reply lost" : "done");
         if (plan.dies_after) tasks_.spawn(environment_.logger, "a simulated death", die(id, *plan.dies_after));
         if (plan.loses_reply)
-            throw Error(Errc::provider, std::string("the reply of ") + verb + " was lost, as simulated", {{"reason", "SimulatedFault"}});
+            throw Error(Errc::provider, std::string("the reply of ") + verb + " was lost, as simulated",
+                        {{"reason", "SimulatedFault"}});
     }
 
     Task<void> die(VmId id, Duration after) {
