@@ -236,6 +236,15 @@ void bind_sdk(py::module_& module) {
                      [query](InfrastructureSDK& sdk, Call) { return sdk.sessions().events(query); },
                      [](const std::vector<Event>& events) { return as_list(events); });
              })
+        .def("next_events",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::optional<std::string> subject,
+                 std::uint64_t after, std::size_t limit) {
+                 EventQuery query{after, subject, limit};
+                 return call_sdk<std::vector<Event>>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [query](InfrastructureSDK& sdk, Call call) { return sdk.sessions().next_events(query, call); },
+                     [](const std::vector<Event>& events) { return as_list(events); });
+             })
         .def(
             "exec",
             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id,

@@ -73,6 +73,17 @@ class Sdk:
         arg6: int,
         /,
     ) -> int: ...
+    def next_events(
+        self,
+        arg0: CompletionQueue,
+        arg1: object,
+        arg2: float,
+        arg3: str,
+        arg4: str | None,
+        arg5: int,
+        arg6: int,
+        /,
+    ) -> int: ...
     def exec(
         self,
         arg0: CompletionQueue,

@@ -9,6 +9,7 @@ from typing import Any
 
 from infrastructure_sdk import _bridge, _core
 from infrastructure_sdk.config import InfraSDKConfig
+from infrastructure_sdk.events import EventLog
 from infrastructure_sdk.exceptions import InvalidTransitionError
 from infrastructure_sdk.isolation import IsolationEngine
 from infrastructure_sdk.session import UserSessionManager
@@ -61,6 +62,7 @@ class InfrastructureSDK:
         self.isolation = IsolationEngine(self)
         self.templates = TemplateCatalogue(self)
         self.limits = LimitCatalogue(self)
+        self.events = EventLog(self)
 
     async def open(self) -> InfrastructureSDK:
         """Take the state directory, open the store, adopt what runs.

@@ -361,6 +361,16 @@ class Session:
         )
         return found
 
+    async def watch(self, *, after: int = 0) -> AsyncIterator[Mapping[str, Any]]:
+        """Every event of the session with a sequence number above `after`, as it happens, until it is terminated.
+
+        Nothing is missed and nothing comes twice: to go on later, pass the last ``sequence`` that was seen.
+        """
+        async for event in self._sdk.events.watch(after=after, session_id=self.id):
+            yield event
+            if event["type"] == "session.lifecycle.terminated":
+                return
+
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.state} of {self.user_id}>"
 

@@ -20,12 +20,13 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
 import infrastructure_sdk as _async
+from infrastructure_sdk import events as _events
 from infrastructure_sdk import isolation as _isolation
 from infrastructure_sdk import session as _session
 from infrastructure_sdk import vm as _vm
@@ -33,6 +34,7 @@ from infrastructure_sdk.session import ExecResult, ResourceSpec, Screenshot, Ses
 
 __all__ = [
     "DesktopClient",
+    "EventLog",
     "ExecResult",
     "FileClient",
     "InfrastructureSDK",
@@ -95,6 +97,29 @@ def _blocking(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+async def _next(source: AsyncIterator[T]) -> T:
+    return await source.__anext__()
+
+
+def _iterating(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def iterate(self: _Twin, *arguments: Any, **named: Any) -> Iterator[Any]:
+        source = method(self._twin, *arguments, **named)
+        try:
+            while True:
+                try:
+                    item = _run(_next(source))
+                except StopAsyncIteration:
+                    return
+                yield _wrap(item)
+        finally:
+            _run(source.aclose())
+
+    del iterate.__wrapped__
+    iterate.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return iterate
+
+
 def _mirrored(name: str, original: property) -> property:
     def get(self: _Twin) -> Any:
         return _wrap(getattr(self._twin, name))
@@ -122,6 +147,8 @@ class _Twin:
                 continue
             if isinstance(member, property):
                 setattr(cls, name, _mirrored(name, member))
+            elif inspect.isasyncgenfunction(member):
+                setattr(cls, name, _iterating(member))
             elif inspect.isfunction(member):
                 setattr(cls, name, _blocking(member))
 
@@ -173,6 +200,10 @@ class LimitCatalogue(_Twin, mirrors=_vm.LimitCatalogue):
     """What users, tenants, templates and the host may hold."""
 
 
+class EventLog(_Twin, mirrors=_events.EventLog):
+    """Events of all sessions."""
+
+
 class IsolationEngine(_Twin, mirrors=_isolation.IsolationEngine):
     """Looks at running sessions."""
 
@@ -202,6 +233,7 @@ _TWINS: dict[type, type[_Twin]] = {
     _session.FileClient: FileClient,
     _session.Session: Session,
     _session.UserSessionManager: UserSessionManager,
+    _events.EventLog: EventLog,
     _vm.LimitCatalogue: LimitCatalogue,
     _vm.VMLifecycleController: VMLifecycleController,
     _isolation.IsolationEngine: IsolationEngine,

@@ -396,6 +396,45 @@ async def test_correlation_ids_arrive_and_secrets_do_not(
     assert secret not in "".join(shown)
 
 
+async def test_watching_misses_nothing_and_repeats_nothing(sdk: isdk.InfrastructureSDK) -> None:
+    session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
+
+    async def watch(after: int, stop_at: str) -> list[dict[str, Any]]:
+        seen = []
+        async for event in session.watch(after=after):
+            seen.append(dict(event))
+            if event["type"].endswith(stop_at):
+                break
+        return seen
+
+    first = await watch(0, "ready")
+    rest = asyncio.create_task(watch(first[-1]["sequence"], "never"))
+    await session.terminate()
+    seen = first + await rest
+    async for event in sdk.events.watch(after=first[-1]["sequence"]):
+        assert event["subject"] == session.id
+        break
+    assert seen == [dict(event) for event in await session.events()]
+    assert [event["type"].rpartition(".")[2] for event in seen] == [
+        "created",
+        "started",
+        "ready",
+        "terminating",
+        "terminated",
+    ]
+
+
+def test_the_sync_twin_watches_too(config: isdk.InfraSDKConfig) -> None:
+    with sync.InfrastructureSDK(config) as sdk:
+        with sdk.sessions.ephemeral(sync.SessionRequest(user_id="alice")) as session:
+            for event in session.watch():
+                if event["type"].endswith("ready"):
+                    break
+        types = [event["type"].rpartition(".")[2] for event in session.watch()]
+    assert types[0] == "created"
+    assert types[-1] == "terminated"
+
+
 async def test_the_doctor_may_be_asked_inside_a_running_loop(config: isdk.InfraSDKConfig) -> None:
     lines = vm.doctor(config)
     assert {"qemu", "accelerator", "image"} <= {line["name"] for line in lines}

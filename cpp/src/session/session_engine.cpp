@@ -66,7 +66,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
           options(std::move(o)),
           tasks(env.executor),
           clock_changed(env.executor),
-          reservations(options.limits) {}
+          reservations(options.limits),
+          events_written(env.executor) {}
 
     Environment env;
     std::shared_ptr<Store> store;
@@ -77,6 +78,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     std::map<std::string, LivePtr> live;
     ReservationLedger reservations;
     DeadlineIndex expiries;
+    Signal events_written;
+    std::uint64_t written = 0;  // commits with events, so that none falls between a look and a wait
     bool closing = false;
 
     using Edit = std::function<bool(Session&, Batch&)>;
@@ -99,6 +102,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Session plan(const SessionRequest& request) const;
     void index(const Session& session);
     Task<LivePtr> need(std::string id);
+    Task<CommitResult> commit(Batch batch);
     Task<bool> update(LivePtr target, Edit edit);
     Task<bool> transition(LivePtr target, SessionInput input, Outcome outcome, std::string correlation_id,
                           std::function<void(Session&)> also);
@@ -150,6 +154,17 @@ Task<LivePtr> SessionEngine::Impl::need(std::string id) {
     co_return std::make_shared<LiveSession>(std::move(session), env.executor);
 }
 
+/// To disk, then to those who watch.
+Task<CommitResult> SessionEngine::Impl::commit(Batch batch) {
+    bool news = !batch.events.empty();
+    auto result = co_await store->commit(std::move(batch));
+    if (news) {
+        ++written;
+        events_written.notify_all();
+    }
+    co_return result;
+}
+
 /// Applies `edit` to a copy, commits it, then shows it. Edits of one session never overlap. False = `edit` declined.
 Task<bool> SessionEngine::Impl::update(LivePtr target, Edit edit) {
     Call no_limit;
@@ -162,7 +177,7 @@ Task<bool> SessionEngine::Impl::update(LivePtr target, Edit edit) {
     try {
         copy.updated_at = now();
         batch.puts.push_back({session_kind, copy.id, json(copy).dump(), copy.version});
-        auto result = co_await store->commit(std::move(batch));
+        auto result = co_await commit(std::move(batch));
         copy.version = result.versions.back();
         target->session = std::move(copy);
         index(target->session);
@@ -299,7 +314,7 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     batch.events.push_back({0, session.created_at, "session.lifecycle.created", session.id, session.execution_id,
                             call.correlation_id,
                             json{{"user_id", session.user_id}, {"template", session.template_name}}.dump()});
-    auto result = co_await impl->store->commit(std::move(batch));
+    auto result = co_await impl->commit(std::move(batch));
     held->committed();
     session.version = result.versions.back();
     auto target = std::make_shared<LiveSession>(session, impl->env.executor);
@@ -471,6 +486,18 @@ Task<Session> SessionEngine::extend(std::string id, Duration by, Call call) {
         throw Error(Errc::invalid_transition, "session " + target->session.id + " is ending and cannot be extended",
                     {{"session", target->session.id}, {"state", name_of(target->session.state)}});
     co_return target->session;
+}
+
+Task<std::vector<Event>> SessionEngine::next_events(EventQuery query, Call call) {
+    auto impl = impl_;
+    for (;;) {
+        auto before = impl->written;
+        auto found = co_await impl->store->events(query);
+        if (!found.empty()) co_return found;
+        if (impl->closing) throw Error(Errc::cancelled, "the session engine is closed");
+        check(call, *impl->env.clock, "waiting for events");
+        if (impl->written == before) co_await impl->events_written.wait(*impl->env.clock, call);
+    }
 }
 
 Task<std::vector<Event>> SessionEngine::events(EventQuery query) { return impl_->store->events(std::move(query)); }
@@ -753,7 +780,7 @@ Task<void> SessionEngine::Impl::reap_orphans(Call call) {
         Batch batch;
         batch.events.push_back({0, now(), "vm.orphan_reaped", status.id.value, status.execution_id, call.correlation_id,
                                 json{{"owner_session", status.owner_session}}.dump()});
-        co_await store->commit(std::move(batch));
+        co_await commit(std::move(batch));
     }
 }
 
@@ -762,6 +789,7 @@ Task<void> SessionEngine::close() {
     impl->closing = true;
     impl->tasks.stop_source().request_stop();
     impl->clock_changed.notify_all();
+    impl->events_written.notify_all();
     co_await impl->tasks.join();
 }
 

@@ -73,7 +73,7 @@ def show(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], output: 
             table.add_column(title, overflow="fold")
         for row in rows:
             table.add_row(*(_text(_at(row, path)) for path in columns.values()))
-        console().print(table)
+        _print(table)
 
 
 def show_one(document: Mapping[str, Any], output: Format, *, key: str = "id") -> None:
@@ -90,7 +90,16 @@ def show_one(document: Mapping[str, Any], output: Format, *, key: str = "id") ->
         table.add_column(overflow="fold")
         for name, value in document.items():
             table.add_row(name, _text(value))
-        console().print(table)
+        _print(table)
+
+
+def _print(table: Table) -> None:
+    """Print a table; rich pads its last column, which only a terminal's width gives a use."""
+    screen = console()
+    with screen.capture() as captured:
+        screen.print(table)
+    for line in captured.get().splitlines():
+        print(line if screen.is_terminal else line.rstrip())
 
 
 def _at(row: Mapping[str, Any], path: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -259,8 +260,20 @@ def touch(session: SessionId, output: Output = Format.table) -> None:
 
 
 @app.command(epilog="Example:  infra-sdk session events s-0123456789abcdef -o json")
-def events(session: SessionId, output: Output = Format.table) -> None:
-    """What happened to a session, in order."""
+def events(
+    session: SessionId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the session is terminated.")] = False,
+    output: Output = Format.table,
+) -> None:
+    """What happened to a session, in order. With -f one JSON object a line, as it happens."""
+    if follow:
+
+        async def watch(sdk: Any) -> None:
+            async for event in (await sdk.sessions.get(session)).watch():
+                print(json.dumps(dict(event)), flush=True)
+
+        context.run(watch)
+        return
 
     async def action(sdk: Any) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []

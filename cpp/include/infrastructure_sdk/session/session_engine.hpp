@@ -68,6 +68,9 @@ public:
     /// Adds to `expires_at`. @throws Error(validation) above the maximum.
     Task<Session> extend(std::string id, Duration by, Call call);
     Task<std::vector<Event>> events(EventQuery query);
+    /// As `events`, but waits until there is one. Going on from the last sequence misses nothing and repeats nothing,
+    /// also over a restart. @throws Error(timeout), Error(cancelled) when the engine closes meanwhile.
+    Task<std::vector<Event>> next_events(EventQuery query, Call call);
 
     /// @throws Error(invalid_transition) unless active.
     Task<ExecResult> exec(std::string id, ExecRequest request, Call call);
