@@ -22,7 +22,7 @@ from measure import Row, installation, run, scratch_directory
 
 import infrastructure_sdk as isdk
 
-ROUNDS = 7
+ROUNDS = 21
 
 
 def seconds_of(verb: Callable[[], None]) -> float:
