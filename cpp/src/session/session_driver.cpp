@@ -1,0 +1,176 @@
+// Background work on VMs: one driver per session that is not at rest.
+#include "session/session_engine_impl.hpp"
+
+#include "session/session_plan.hpp"
+#include <infrastructure_sdk/vm/image.hpp>
+
+namespace infrastructure_sdk {
+namespace {
+
+Outcome failure(SessionInput input, const Error& error) {
+    auto reason = error.context().find("reason");
+    auto channel = error.context().find("channel");
+    Outcome outcome{input, name_of(error.errc()), error.message(), {}};
+    if (channel != error.context().end()) {
+        outcome.reason = "ChannelNotReady";
+        outcome.channel = channel->second;
+    }
+    if (reason != error.context().end()) outcome.reason = reason->second;
+    if (!error.remote_message().empty()) outcome.message += " (" + error.remote_message().substr(0, 2000) + ")";
+    return outcome;
+}
+
+}  // namespace
+
+void SessionEngine::Impl::spawn_driver(LivePtr target) {
+    if (target->driven || closing) return;
+    target->driven = true;
+    tasks.spawn(env.logger, "drive session " + target->session.id, drive(target));
+}
+
+/// Works on a session until it rests. What is asked meanwhile changes the state and stops the present step.
+Task<void> SessionEngine::Impl::drive(LivePtr target) {
+    auto self = shared_from_this();
+    auto parent = tasks.stop_source().get_token();
+    while (is_transient(target->session.state) && !parent.stop_requested()) {
+        if (target->session.state == SessionState::pending) {
+            Outcome capacity{SessionInput::provision, "", "", ""};
+            co_await transition(target, capacity.input, capacity, target->correlation_id, nullptr);
+            continue;
+        }
+        target->work = std::stop_source();
+        std::stop_callback forward(parent, [source = target->work]() mutable { source.request_stop(); });
+        Session session = target->session;
+        Call call{Deadline(), target->work.get_token(), target->correlation_id};
+        Outcome outcome{};
+        bool stopped = false;
+        try {
+            outcome = co_await step(target, session, call);
+        } catch (const Error& error) {
+            stopped = error.errc() == Errc::cancelled;
+            if (!stopped) {
+                auto input = session.state == SessionState::provisioning ? SessionInput::startup_failed
+                             : session.state == SessionState::resuming   ? SessionInput::resume_failed
+                             : session.state == SessionState::suspending ? SessionInput::suspend_failed
+                                                                         : SessionInput::terminate_failed;
+                outcome = failure(input, error);
+            }
+        }
+        // Another verb was recorded meanwhile: this step's end is not the session's news any more.
+        if (stopped || target->session.state != session.state || target->session.execution_id != session.execution_id)
+            continue;
+        co_await transition(target, outcome.input, outcome, target->correlation_id, nullptr);
+    }
+    target->driven = false;
+}
+
+Task<Outcome> SessionEngine::Impl::step(LivePtr target, Session session, Call call) {
+    switch (session.state) {
+        case SessionState::provisioning: co_return co_await provision(target, session, call);
+        case SessionState::suspending: {
+            auto within = call.within(budget(options.suspend_timeout));
+            Outcome outcome{SessionInput::memory_saved, "", "", ""};
+            try {
+                co_await provider->suspend(session.vm_id, within);
+            } catch (const Error& error) {
+                if (error.errc() == Errc::cancelled) throw;
+                outcome = failure(SessionInput::suspend_failed, error);
+            }
+            // What was seen counts, not what was said. Back to active only if the VM runs.
+            auto status = co_await look(session.vm_id, call);
+            if (status.state == VmState::suspended) co_return Outcome{SessionInput::memory_saved, "", "", ""};
+            bool runs = status.state == VmState::running || status.state == VmState::paused;
+            if (outcome.reason.empty())
+                outcome = {SessionInput::suspend_failed, "NotSuspended",
+                           std::string("the VM is ") + name_of(status.state), ""};
+            if (!runs) outcome.input = SessionInput::vm_lost;
+            co_return outcome;
+        }
+        case SessionState::resuming: {
+            auto within = call.within(budget(options.resume_timeout));
+            co_await provider->resume(session.vm_id, session.execution_id, within);
+            co_await provider->wait_ready(session.vm_id, within);
+            co_return Outcome{SessionInput::channels_ready, "", "", ""};
+        }
+        default: co_return co_await end_vm(session, call);
+    }
+}
+
+/// Looks again while the provider could not, for as long as a termination may take.
+Task<VmStatus> SessionEngine::Impl::look(VmId vm, Call call) {
+    auto until = budget(options.terminate_timeout);
+    for (;;) {
+        auto status = co_await provider->inspect(vm, call);
+        if (status.state != VmState::unknown || until.expired(*env.clock)) co_return status;
+        auto pause = Deadline::after(*env.clock, std::chrono::seconds(1));
+        co_await env.clock->sleep_until(pause.when(), call.stop);
+        check(call, *env.clock, "looking at a VM");
+    }
+}
+
+Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Call call) {
+    auto source = options.templates.find(session.template_name);
+    if (source == options.templates.end())
+        throw Error(Errc::not_found, "template '" + session.template_name + "' is not there any more",
+                    {{"reason", "TemplateMissing"}});
+    auto spec = plan_vm(session, source->second, load_image(options.image_directory, source->second.image));
+    auto channels_deadline = budget(source->second.boot_timeout);
+    auto within = call.within(channels_deadline);
+    std::exception_ptr error;
+    try {
+        co_await provider->create(spec, within);
+        co_await provider->start(session.vm_id, session.execution_id, within);
+        co_await provider->wait_ready(session.vm_id, within);
+        if (source->second.isolation == IsolationGate::isolated && options.isolation_gate) {
+            bool isolated = co_await options.isolation_gate(session, within);
+            if (!isolated)
+                throw Error(Errc::isolation,
+                            "the isolation report does not allow this session to start; template '" +
+                                session.template_name + "' demands isolation",
+                            {{"reason", "IsolationFailed"}});
+        }
+        co_return Outcome{SessionInput::channels_ready, "", "", ""};
+    } catch (const Error& caught) {
+        if (caught.errc() == Errc::cancelled) throw;
+        error = std::current_exception();
+    }
+    // The process is of no use any more; disk and records stay for a look until terminate.
+    try {
+        co_await provider->power_off(session.vm_id, call.within(budget(options.terminate_timeout)));
+    } catch (const Error& second) {
+        target->may_be_alive = true;
+        log(LogLevel::warning, "a VM that failed to start could not be powered off", target->session,
+            {{"detail", second.message()}});
+    }
+    std::rethrow_exception(error);
+}
+
+Task<Outcome> SessionEngine::Impl::end_vm(Session session, Call call) {
+    auto within = call.within(budget(options.terminate_timeout));
+    co_await provider->destroy(session.vm_id, within);
+    // "Done" is not enough: the end is what was seen.
+    auto status = co_await look(session.vm_id, within);
+    if (status.state != VmState::deleted)
+        throw Error(Errc::provider,
+                    std::string("the provider said that the VM is gone, but it is ") + name_of(status.state),
+                    {{"reason", "StillThere"}});
+    co_return Outcome{SessionInput::vm_gone, "", "", ""};
+}
+
+void SessionEngine::Impl::observe(VmEvent event) {
+    for (const auto& entry : live)
+        if (entry.second->session.vm_id == event.id) {
+            tasks.spawn(env.logger, "note a lost VM", note_lost(entry.second, std::move(event)));
+            return;
+        }
+}
+
+Task<void> SessionEngine::Impl::note_lost(LivePtr target, VmEvent event) {
+    auto self = shared_from_this();
+    // While a step is under way its own error tells the story.
+    if (target->session.state != SessionState::active) co_return;
+    Outcome lost{SessionInput::vm_lost, event.reason, event.message, ""};
+    co_await transition(target, lost.input, lost, std::string(), nullptr);
+}
+
+}  // namespace infrastructure_sdk

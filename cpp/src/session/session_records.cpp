@@ -1,0 +1,129 @@
+// What is written of a session, and shown once it is on disk.
+#include "session/session_engine_impl.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "session/session_plan.hpp"
+#include <infrastructure_sdk/json.hpp>
+
+namespace infrastructure_sdk {
+
+using nlohmann::json;
+
+/// Keeps the expiry of a session where the clock looks.
+void SessionEngine::Impl::index(const Session& session) {
+    bool ends = session.state == SessionState::terminating || session.state == SessionState::terminated;
+    auto when = ends ? std::nullopt : session.expires_at;
+    // An end that failed is tried again, but not at once.
+    constexpr Duration pause = std::chrono::seconds(30);
+    if (when && session.state == SessionState::failed) when = std::max(*when, session.updated_at + pause);
+    if (expiries.set(session.id, when)) clock_changed.notify_all();
+}
+
+Task<LivePtr> SessionEngine::Impl::need(std::string id) {
+    if (auto found = find(id)) co_return found;
+    auto record = co_await store->get(session_kind, id);
+    if (!record)
+        throw Error(Errc::not_found, "there is no session '" + id + "'; `infra-sdk session list --all` shows them",
+                    {{"field", "session"}, {"value", id}});
+    auto session = session_from_json(json::parse(record->json));
+    session.version = record->version;
+    co_return std::make_shared<LiveSession>(std::move(session), env.executor);
+}
+
+/// To disk, then to those who watch.
+Task<CommitResult> SessionEngine::Impl::commit(Batch batch) {
+    bool news = !batch.events.empty();
+    auto result = co_await store->commit(std::move(batch));
+    if (news) {
+        ++written;
+        events_written.notify_all();
+    }
+    co_return result;
+}
+
+/// Applies `edit` to a copy, commits it, then shows it. Edits of one session never overlap. False = `edit` declined.
+Task<bool> SessionEngine::Impl::update(LivePtr target, Edit edit) {
+    Call no_limit;
+    while (target->writing) co_await target->changed.wait(*env.clock, no_limit);
+    Session copy = target->session;
+    Batch batch;
+    if (!edit(copy, batch)) co_return false;
+    target->writing = true;
+    std::exception_ptr error;
+    try {
+        copy.updated_at = now();
+        batch.puts.push_back({session_kind, copy.id, json(copy).dump(), copy.version});
+        auto result = co_await commit(std::move(batch));
+        copy.version = result.versions.back();
+        target->session = std::move(copy);
+        index(target->session);
+        if (target->session.state == SessionState::terminated) live.erase(target->session.id);
+    } catch (...) {
+        error = std::current_exception();
+    }
+    target->writing = false;
+    target->changed.notify_all();
+    if (error) std::rethrow_exception(error);
+    co_return true;
+}
+
+/// One row of the state machine: the new state, its intent or its end, and the event, in one transaction.
+Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, Outcome outcome,
+                                           std::string correlation_id, std::function<void(Session&)> also) {
+    SessionState before{};
+    std::unique_ptr<ReservationLedger::Change> held;
+    Edit edit = [&](Session& session, Batch& batch) {
+        auto next = next_state(session.state, input);
+        if (!next) return false;
+        before = session.state;
+        session.state = *next;
+        session.observed_at = now();
+        if (also) also(session);
+        if (*next == SessionState::failed) {
+            session.failure_reason = outcome.reason;
+            session.failure_message = outcome.message;
+            session.failure_channel = outcome.channel;
+        }
+        if (!is_transient(*next)) session.observed_generation = session.generation;
+        if (*next == SessionState::suspended) session.suspend_mode = "memory";
+        else if (*next != SessionState::terminating && *next != SessionState::failed) session.suspend_mode.reset();
+        if (*next == SessionState::active && before == SessionState::suspending) session.desired = "active";
+        auto word = outcome.reason.empty() ? std::string(name_of(*next)) : outcome.reason;
+        set_condition(session,
+                      {"Ready", *next == SessionState::active ? "True" : "False", word, outcome.message, now()});
+        if (is_transient(*next))
+            batch.puts.push_back({intent_kind, session.id,
+                                  json{{"verb", name_of(input)},
+                                       {"state", name_of(*next)},
+                                       {"vm_id", session.vm_id.value},
+                                       {"execution_id", session.execution_id},
+                                       {"since", to_rfc3339(now())}}
+                                      .dump(),
+                                  std::nullopt});
+        else batch.erases.push_back({intent_kind, session.id});
+        json data{{"from", name_of(before)}, {"to", name_of(*next)}};
+        if (!outcome.reason.empty()) data["reason"] = outcome.reason;
+        if (!outcome.message.empty()) data["message"] = outcome.message;
+        if (session.termination_reason) data["termination_reason"] = name_of(*session.termination_reason);
+        batch.events.push_back({0, now(), event_type(before, *next), session.id, session.execution_id, correlation_id,
+                                data.dump(-1, ' ', false, json::error_handler_t::replace)});
+        target->may_be_alive =
+            *next == SessionState::failed && (target->may_be_alive || input == SessionInput::terminate_failed);
+        held = reservations.change(session, batch, target->may_be_alive);
+        return true;
+    };
+    bool done = co_await update(target, edit);
+    if (held) held->committed();
+    if (done)
+        log(target->session.state == SessionState::failed ? LogLevel::error : LogLevel::info, "session changed state",
+            target->session,
+            {{"from", name_of(before)},
+             {"to", name_of(target->session.state)},
+             {"reason", outcome.reason},
+             {"detail", outcome.message}},
+            correlation_id);
+    co_return done;
+}
+
+}  // namespace infrastructure_sdk

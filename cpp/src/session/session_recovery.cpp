@@ -1,0 +1,61 @@
+// The first look of a new owner: adopt, finish or reap.
+#include "session/session_engine_impl.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "session/session_plan.hpp"
+#include <infrastructure_sdk/json.hpp>
+
+namespace infrastructure_sdk {
+
+using nlohmann::json;
+
+Task<void> SessionEngine::recover(Call call) {
+    auto impl = impl_;
+    std::string after;
+    for (;;) {
+        auto records = co_await impl->store->list(session_kind, after, 1000);
+        for (const auto& record : records) {
+            after = record.id;
+            auto session = session_from_json(json::parse(record.json));
+            session.version = record.version;
+            if (session.state == SessionState::terminated) continue;
+            impl->reservations.restore(session, false);
+            impl->index(session);
+            impl->live[session.id] = std::make_shared<LiveSession>(session, impl->env.executor);
+        }
+        if (records.size() < 1000) break;
+    }
+    auto copy = impl->live;
+    for (const auto& entry : copy) co_await impl->adopt(entry.second, call);
+    co_await impl->reap_orphans(call);
+    impl->tasks.spawn(impl->env.logger, "expiry", impl->expire());
+}
+
+Task<void> SessionEngine::Impl::adopt(LivePtr target, Call call) {
+    auto status = co_await provider->inspect(target->session.vm_id, call);
+    auto step = plan_recovery(target->session.state, status.state);
+    if (step.action == RecoveryStep::Action::drive) spawn_driver(target);
+    if (step.action == RecoveryStep::Action::apply) {
+        Outcome lost{step.input, status.reason.empty() ? "VmLost" : status.reason, status.message, ""};
+        co_await transition(target, lost.input, lost, call.correlation_id, nullptr);
+    }
+}
+
+/// A VM of this installation that no session owns is ended, unless it could not be looked at.
+Task<void> SessionEngine::Impl::reap_orphans(Call call) {
+    auto owned = co_await provider->list_owned(call);
+    for (const auto& status : owned) {
+        bool wanted = false;
+        for (const auto& entry : live) wanted = wanted || entry.second->session.vm_id == status.id;
+        if (wanted || status.state == VmState::unknown) continue;
+        env.logger->log(LogLevel::warning, "session", "a VM without a session is removed", {{"vm", status.id.value}});
+        co_await provider->destroy(status.id, call.within(budget(options.terminate_timeout)));
+        Batch batch;
+        batch.events.push_back({0, now(), "vm.orphan_reaped", status.id.value, status.execution_id, call.correlation_id,
+                                json{{"owner_session", status.owner_session}}.dump()});
+        co_await commit(std::move(batch));
+    }
+}
+
+}  // namespace infrastructure_sdk
