@@ -227,6 +227,42 @@ void bind_sdk(py::module_& module) {
                     [id, parsed](InfrastructureSDK& sdk, Call call) { return sdk.sessions().extend(id, parsed, call); },
                     session_dict);
             })
+        .def("hold",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, std::string name,
+                 Text length, std::string note) {
+                 auto parsed = parse_duration(length, "length");
+                 return call_sdk<Session>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id, name, parsed, note](InfrastructureSDK& sdk, Call call) {
+                         return sdk.sessions().hold(id, name, parsed, note, call);
+                     },
+                     session_dict);
+             })
+        .def("release",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, std::string name) {
+                 return call_sdk<Session>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id, name](InfrastructureSDK& sdk, Call call) { return sdk.sessions().release(id, name, call); },
+                     session_dict);
+             })
+        .def("ping",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
+                 auto sdk = self.sdk;
+                 return submit_void(queue, future, self.runtime->environment(), {timeout_s, correlation_id},
+                                    [sdk, id](Call call) { return sdk->sessions().ping(id, call); });
+             })
+        .def("explain",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id,
+                 const std::vector<std::string>& what_if) {
+                 std::vector<Duration> timeouts;
+                 for (const auto& timeout : what_if) timeouts.push_back(parse_duration(timeout, "what_if"));
+                 return call_sdk<Explanation>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id, timeouts](InfrastructureSDK& sdk, Call call) {
+                         return sdk.sessions().explain(id, timeouts, call);
+                     },
+                     [](const Explanation& explanation) { return as_dict(explanation); });
+             })
         .def("events",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::optional<std::string> subject,
                  std::uint64_t after, std::size_t limit) {

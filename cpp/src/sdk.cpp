@@ -33,6 +33,38 @@ std::string image_directory(const Config& config) {
     return path.empty() ? default_image_directory() : fs::absolute(path).lexically_normal().string();
 }
 
+SessionClocks clocks_of(const Config& config) {
+    auto optional = [&config](const char* path) -> std::optional<Duration> {
+        auto value = config.duration(path);
+        return value == Duration::zero() ? std::nullopt : std::optional(value);
+    };
+    SessionClocks clocks;
+    clocks.ttl = {
+        config.duration("session.default_ttl"), parse_on_expiry(config.text("session.ttl_on_expiry")), {}, false};
+    clocks.idle_timeout = {
+        optional("session.idle_timeout"), parse_on_expiry(config.text("session.idle_on_expiry")), {}, false};
+    clocks.disconnect_timeout = {optional("session.disconnect_timeout"),
+                                 parse_on_expiry(config.text("session.disconnect_on_expiry")),
+                                 {},
+                                 false};
+    clocks.retention = {optional("session.retention"), OnExpiry::terminate, {}, false};
+    clocks.maximum_ttl = config.duration("session.maximum_ttl");
+    clocks.warn_before = config.duration("session.warn_before");
+    return clocks;
+}
+
+IdleSettings idleness_of(const Config& config) {
+    auto number = [&config](const char* path) { return static_cast<double>(config.quantity(path).milli()) / 1000; };
+    IdleSettings settings;
+    settings.sample_interval = config.duration("session.idle_sample_interval");
+    settings.arming_delay = config.duration("session.idle_arming_delay");
+    settings.thresholds.guest_cpu_cores = number("session.idle_guest_cpu");
+    settings.thresholds.network_bytes_per_second = number("session.idle_network");
+    settings.thresholds.disk_bytes_per_second = number("session.idle_disk");
+    settings.thresholds.longest_gap = std::max(settings.thresholds.longest_gap, settings.sample_interval * 5);
+    return settings;
+}
+
 std::map<std::string, Template> load_templates(const Config& config) {
     auto templates = builtin_templates();
     auto directory = config.text("vm.template_directory");
@@ -166,8 +198,8 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         impl.store = make_sqlite_store(environment, fs::path(directory) / "state.db");
         SessionEngineOptions engine;
         engine.image_directory = image_directory(impl.config);
-        engine.default_ttl = impl.config.duration("session.default_ttl");
-        engine.maximum_ttl = impl.config.duration("session.maximum_ttl");
+        engine.clocks = clocks_of(impl.config);
+        engine.idleness = idleness_of(impl.config);
         engine.suspend_timeout = impl.config.duration("session.suspend_timeout");
         engine.resume_timeout = impl.config.duration("session.resume_timeout");
         engine.terminate_timeout = impl.config.duration("session.terminate_timeout");

@@ -9,7 +9,9 @@ from infrastructure_sdk import exceptions, images, logging
 from infrastructure_sdk._core import version as _version
 from infrastructure_sdk.config import InfraSDKConfig
 from infrastructure_sdk.exceptions import *  # noqa: F403
+from infrastructure_sdk.explanation import Explanation
 from infrastructure_sdk.isolation import Evidence, Finding, IsolationEngine, IsolationReport
+from infrastructure_sdk.notebook import Timeline
 from infrastructure_sdk.sdk import InfrastructureSDK
 from infrastructure_sdk.session import (
     ExecResult,
@@ -26,6 +28,7 @@ __version__ = _version()
 __all__ = [
     "Evidence",
     "ExecResult",
+    "Explanation",
     "Finding",
     "InfraSDKConfig",
     "InfrastructureSDK",
@@ -35,6 +38,7 @@ __all__ = [
     "Screenshot",
     "Session",
     "SessionRequest",
+    "Timeline",
     "UserSessionManager",
     "VMLifecycleController",
     "exceptions",

@@ -62,6 +62,30 @@ class Sdk:
     ) -> int: ...
     def touch(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, /) -> int: ...
     def extend(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: str, /) -> int: ...
+    def hold(
+        self,
+        arg0: CompletionQueue,
+        arg1: object,
+        arg2: float,
+        arg3: str,
+        arg4: str,
+        arg5: str,
+        arg6: str,
+        arg7: str,
+        /,
+    ) -> int: ...
+    def release(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: str, /) -> int: ...
+    def ping(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, /) -> int: ...
+    def explain(
+        self,
+        arg0: CompletionQueue,
+        arg1: object,
+        arg2: float,
+        arg3: str,
+        arg4: str,
+        arg5: Sequence[str],
+        /,
+    ) -> int: ...
     def events(
         self,
         arg0: CompletionQueue,

@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import html
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from infrastructure_sdk import _bridge
 from infrastructure_sdk.exceptions import ValidationError
+from infrastructure_sdk.explanation import Explanation
+from infrastructure_sdk.notebook.timeline import Timeline
 
 if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
@@ -72,6 +74,15 @@ class SessionRequest:
         Above the template's.
     ttl
         Lifetime from creation, e.g. "2h"; None = ``session.default_ttl``.
+    idle_timeout
+        How long it may go without activity, e.g. "30m"; None = ``session.idle_timeout``, "0s" = for ever.
+    disconnect_timeout
+        How long it may go on after its last client left; None = ``session.disconnect_timeout``, "0s" = for ever.
+    retention
+        How long it is kept while suspended; None = ``session.retention``, "0s" = until its ttl.
+    on_expiry
+        What a clock does when it runs out, by its name: "disconnect", "suspend" or "terminate", e.g.
+        ``{"ttl": "suspend"}``. What is absent comes from the configuration.
     tags
         Texts to find it by.
     """
@@ -81,6 +92,10 @@ class SessionRequest:
     session_type: str = "desktop"
     resources: ResourceSpec = field(default_factory=ResourceSpec)
     ttl: str | None = None
+    idle_timeout: str | None = None
+    disconnect_timeout: str | None = None
+    retention: str | None = None
+    on_expiry: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,6 +106,10 @@ class SessionRequest:
             "session_type": self.session_type,
             "resources": vars(self.resources),
             "ttl": self.ttl,
+            "idle_timeout": self.idle_timeout,
+            "disconnect_timeout": self.disconnect_timeout,
+            "retention": self.retention,
+            "on_expiry": dict(self.on_expiry),
             "tags": dict(self.tags),
         }
 
@@ -345,7 +364,7 @@ class Session:
         return await self.wait_until("terminated", timeout=timeout) if wait else self
 
     async def touch(self) -> Session:
-        """Note that the session is in use."""
+        """Say that the session is in use: its idle clock starts anew. A `ping` does not do that."""
         self._document = await self._call("touch")
         return self
 
@@ -353,6 +372,56 @@ class Session:
         """Let it live longer, e.g. by "2h"; at most ``session.maximum_ttl`` from creation."""
         self._document = await self._call("extend", by)
         return self
+
+    async def hold(self, name: str, length: str, *, note: str = "") -> Session:
+        """Keep the session from being idle for so long, e.g. "2h"; its ttl goes on.
+
+        Parameters
+        ----------
+        name
+            One hold per name, 1 to 64 characters; asked again it is replaced.
+        length
+            At most a week.
+        note
+            Why, for those who ask what keeps it alive.
+        """
+        self._document = await self._call("hold", name, length, note)
+        return self
+
+    async def release(self, name: str) -> Session:
+        """Let go of a hold. One that is not there is fine."""
+        self._document = await self._call("release", name)
+        return self
+
+    async def ping(self, *, timeout: Timeout = "10s") -> None:
+        """Return when the guest's agent answered. No clock is moved.
+
+        Raises
+        ------
+        NotReadyError
+            If it did not answer in time.
+        InvalidTransitionError
+            If the session is not active.
+        """
+        await self._call("ping", timeout=timeout)
+
+    async def explain(self, *, what_if: Sequence[str] = ()) -> Explanation:
+        """Why it is alive or not, what would end it and when.
+
+        Parameters
+        ----------
+        what_if
+            Other idle timeouts, e.g. ``["10m", "1h"]``: what they would have done to what was seen.
+        """
+        return Explanation(await self._call("explain", list(what_if)))
+
+    async def timeline(self) -> Timeline:
+        """What happened to it, as a picture (SVG) that a notebook shows."""
+        found: builtins.list[Mapping[str, Any]] = []
+        while page := await self.events(after=found[-1]["sequence"] if found else 0):
+            found += page
+        await self.refresh()
+        return Timeline(found, now=self._document["observed_at"])
 
     async def events(self, *, after: int = 0, limit: int = 1000) -> builtins.list[Mapping[str, Any]]:
         """What happened to it, in order, with sequence numbers above `after`."""

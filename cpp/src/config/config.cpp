@@ -58,6 +58,7 @@ struct OrderRule {
 constexpr OrderRule order_rules[] = {
     {"session.default_ttl", "session.maximum_ttl"},
     {"session.idle_timeout", "session.maximum_ttl"},
+    {"session.disconnect_timeout", "session.maximum_ttl"},
 };
 
 std::string error_text(const std::vector<ConfigProblem>& problems) {

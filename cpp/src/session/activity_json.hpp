@@ -5,8 +5,8 @@
 
 #include <nlohmann/json_fwd.hpp>
 
-#include "session/idleness.hpp"
-#include <infrastructure_sdk/session/session_clocks.hpp>
+#include <infrastructure_sdk/session/idleness.hpp>
+#include <infrastructure_sdk/session/session.hpp>
 
 namespace infrastructure_sdk {
 

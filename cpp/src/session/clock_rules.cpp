@@ -53,8 +53,7 @@ bool applies(ClockKind clock, OnExpiry action, SessionState state) {
         case ClockKind::retention: return state == SessionState::suspended;
         case ClockKind::ttl: break;
     }
-    return action == OnExpiry::terminate || state == SessionState::pending || state == SessionState::provisioning ||
-           state == SessionState::active || state == SessionState::resuming;
+    return action == OnExpiry::terminate || state == SessionState::active;
 }
 
 ClockDeadline deadline_of(ClockKind kind, const SessionClock& clock, Duration warn_before) {
@@ -73,6 +72,12 @@ OnExpiry parse_on_expiry(const std::string& name) {
     for (std::size_t i = 0; i < action_names.size(); ++i)
         if (name == action_names[i]) return static_cast<OnExpiry>(i);
     reject("on_expiry", name, "allowed: disconnect, suspend, terminate");
+}
+
+ClockKind parse_clock_kind(const std::string& name) {
+    for (std::size_t i = 0; i < rows.size(); ++i)
+        if (name == rows[i].name) return static_cast<ClockKind>(i);
+    reject("clock", name, "allowed: ttl, idle_timeout, disconnect_timeout, retention");
 }
 
 SessionClock& clock_of(SessionClocks& clocks, ClockKind clock) { return clocks.*row_of(clock).clock; }
@@ -161,6 +166,16 @@ std::optional<ClockDeadline> expired(const SessionClocks& clocks, SessionState s
     for (const auto& deadline : deadlines(clocks, state))
         if (deadline.firm && deadline.at <= now) return deadline;
     return std::nullopt;
+}
+
+std::optional<WallTime> next_wake(const SessionClocks& clocks, SessionState state, WallTime warned_until) {
+    std::optional<WallTime> next;
+    for (const auto& deadline : deadlines(clocks, state)) {
+        if (!deadline.firm) continue;
+        const auto when = deadline.warn_at > warned_until ? deadline.warn_at : deadline.at;
+        if (!next || when < *next) next = when;
+    }
+    return next;
 }
 
 std::vector<ClockDeadline> warnings(const SessionClocks& clocks, SessionState state, WallTime after, WallTime until) {

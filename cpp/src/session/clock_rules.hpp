@@ -7,11 +7,13 @@
 // disconnect   the last client left       -                               a client comes, suspended
 // retention    suspended                  -                               active
 //
+// Deadlines are absolute times of the wall clock: time that the host slept counts, and a clock that is stepped moves
+// what is left of them. A ttl that suspends or disconnects waits until the session is active.
 // A ping moves nothing. Work in the guest does not stop the disconnect clock: it asks who is there, not what is done.
 
 #include <vector>
 
-#include <infrastructure_sdk/session/session_clocks.hpp>
+#include <infrastructure_sdk/session/session.hpp>
 
 namespace infrastructure_sdk {
 
@@ -41,6 +43,8 @@ void extend(SessionClocks& clocks, Duration by, WallTime now);
 
 /// What would end the session in this state, first to come first; at the same time the stronger action comes first.
 std::vector<ClockDeadline> deadlines(const SessionClocks& clocks, SessionState state);
+/// When `expired` or `warnings` may next say something. Warnings up to `warned_until` were given.
+std::optional<WallTime> next_wake(const SessionClocks& clocks, SessionState state, WallTime warned_until);
 /// The first firm deadline that has passed.
 std::optional<ClockDeadline> expired(const SessionClocks& clocks, SessionState state, WallTime now);
 /// Firm deadlines whose time to warn came after `after` and not after `until`. Looked at in steps, each comes once.

@@ -12,10 +12,12 @@
 
 namespace infrastructure_sdk {
 
+/// `Time` is WallTime or MonotonicTime.
+template <class Time>
 class DeadlineIndex {
 public:
     /// nullopt = none any more. True when the earliest deadline is another one now.
-    bool set(const std::string& id, std::optional<WallTime> when) {
+    bool set(const std::string& id, std::optional<Time> when) {
         auto before = next();
         if (auto known = by_id_.find(id); known != by_id_.end()) {
             if (when == known->second) return false;
@@ -28,12 +30,13 @@ public:
         }
         return next() != before;
     }
-    std::optional<WallTime> next() const {
+    bool has(const std::string& id) const { return by_id_.contains(id); }
+    std::optional<Time> next() const {
         if (by_time_.empty()) return std::nullopt;
         return by_time_.begin()->first;
     }
     /// The sessions whose deadline is not after `now`, earliest first.
-    std::vector<std::string> due(WallTime now) const {
+    std::vector<std::string> due(Time now) const {
         std::vector<std::string> ids;
         for (const auto& [when, id] : by_time_) {
             if (when > now) break;
@@ -43,8 +46,8 @@ public:
     }
 
 private:
-    std::set<std::pair<WallTime, std::string>> by_time_;
-    std::map<std::string, WallTime> by_id_;
+    std::set<std::pair<Time, std::string>> by_time_;
+    std::map<std::string, Time> by_id_;
 };
 
 }  // namespace infrastructure_sdk

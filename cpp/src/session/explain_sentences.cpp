@@ -1,4 +1,4 @@
-#include "session/explain.hpp"
+#include <infrastructure_sdk/session/explain.hpp>
 
 #include <infrastructure_sdk/duration.hpp>
 

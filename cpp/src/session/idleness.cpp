@@ -1,4 +1,4 @@
-#include "session/idleness.hpp"
+#include <infrastructure_sdk/session/idleness.hpp>
 
 #include <algorithm>
 #include <utility>

@@ -1,7 +1,7 @@
 #pragma once
 // One sample measured against counters seen before. Numbers only: the detector decides on them, `describe` makes words.
 
-#include "session/idleness.hpp"
+#include <infrastructure_sdk/session/idleness.hpp>
 
 namespace infrastructure_sdk {
 

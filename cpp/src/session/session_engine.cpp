@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/did_you_mean.hpp"
+#include "session/clock_rules.hpp"
 #include "session/session_plan.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/json.hpp>
@@ -24,6 +25,27 @@ SessionEngine::SessionEngine(Environment environment, std::shared_ptr<Store> sto
 }
 
 SessionEngine::~SessionEngine() = default;
+
+namespace {
+
+/// A clock whose action the provider cannot carry out is refused at once; it never fails late.
+void need_capabilities(const SessionClocks& clocks, const Capabilities& capabilities) {
+    const auto& modes = capabilities.suspend_modes;
+    const bool suspends = std::find(modes.begin(), modes.end(), "memory") != modes.end();
+    for (auto kind : {ClockKind::ttl, ClockKind::idle_timeout, ClockKind::disconnect_timeout}) {
+        const auto& clock = clock_of(clocks, kind);
+        const char* missing = clock.on_expiry == OnExpiry::suspend && !suspends                     ? "suspend_modes"
+                              : clock.on_expiry == OnExpiry::disconnect && !capabilities.disconnect ? "disconnect"
+                                                                                                    : nullptr;
+        if (clock.limit && missing)
+            throw Error(Errc::unsupported,
+                        std::string("on_expiry: ") + name_of(kind) + ": '" + name_of(clock.on_expiry) +
+                            "' is not possible with provider " + capabilities.provider + "; choose another action",
+                        {{"field", std::string("on_expiry.") + name_of(kind)}, {"capability", missing}});
+    }
+}
+
+}  // namespace
 
 /// A request that cannot become a VM is refused before anything is recorded.
 Session SessionEngine::Impl::plan(const SessionRequest& request) const {
@@ -45,7 +67,8 @@ Session SessionEngine::Impl::plan(const SessionRequest& request) const {
     }
     SessionIds ids{"s-" + make_uuid(*env.random).substr(0, 18), make_uuid(*env.random), make_uuid(*env.random)};
     ids.session.erase(std::remove(ids.session.begin() + 2, ids.session.end(), '-'), ids.session.end());
-    auto session = plan_session(request, source->second, ids, {options.default_ttl, options.maximum_ttl}, now());
+    auto session = plan_session(request, source->second, ids, options.clocks, now());
+    need_capabilities(session.clocks, provider->capabilities());
     session.provider = provider->capabilities().provider;
     session.accelerator = provider->capabilities().accelerator;
     plan_vm(session, source->second, load_image(options.image_directory, source->second.image));
@@ -172,17 +195,19 @@ Task<Session> SessionEngine::wait(std::string id, SessionState target_state, Cal
     }
 }
 
-Task<Session> SessionEngine::Impl::begin(std::string id, SessionInput verb, std::string desired, Call call,
-                                         std::function<void(Session&)> also) {
+Task<Session> SessionEngine::Impl::begin(std::string id, SessionInput verb, std::string cause, Call call, Edit also) {
     if (closing) throw Error(Errc::cancelled, "the session engine is closed");
     auto target = co_await need(id);
     if (is_already(target->session.state, verb)) co_return target->session;
-    auto set_desired = [&](Session& session) {
+    const char* desired = verb == SessionInput::suspend     ? "suspended"
+                          : verb == SessionInput::terminate ? "terminated"
+                                                            : "active";
+    Edit set_desired = [&](Session& session, Batch& batch) {
         session.desired = desired;
         ++session.generation;
-        if (also) also(session);
+        return !also || also(session, batch);
     };
-    Outcome asked{verb, "", "", ""};
+    Outcome asked{verb, "", "", "", cause};
     bool done = co_await transition(target, verb, asked, call.correlation_id, set_desired);
     if (!done) {
         if (is_already(target->session.state, verb)) co_return target->session;
@@ -204,20 +229,26 @@ Task<Session> SessionEngine::suspend(std::string id, Call call) {
         throw Error(Errc::unsupported,
                     "provider " + impl->provider->capabilities().provider + " cannot suspend to memory",
                     {{"capability", "suspend_modes"}});
-    co_return co_await impl->begin(std::move(id), SessionInput::suspend, std::string("suspended"), call, nullptr);
+    co_return co_await impl->begin(std::move(id), SessionInput::suspend, std::string("request"), call, nullptr);
 }
 
 Task<Session> SessionEngine::resume(std::string id, Call call) {
     auto impl = impl_;
     auto execution = make_uuid(*impl->env.random);
-    std::function<void(Session&)> renew = [execution](Session& session) { session.execution_id = execution; };
-    co_return co_await impl->begin(std::move(id), SessionInput::resume, std::string("active"), call, renew);
+    Impl::Edit renew = [execution](Session& session, Batch&) {
+        session.execution_id = execution;
+        return true;
+    };
+    co_return co_await impl->begin(std::move(id), SessionInput::resume, std::string("request"), call, renew);
 }
 
 Task<Session> SessionEngine::terminate(std::string id, TerminationReason reason, Call call) {
     auto impl = impl_;
-    std::function<void(Session&)> state_reason = [reason](Session& session) { session.termination_reason = reason; };
-    co_return co_await impl->begin(std::move(id), SessionInput::terminate, std::string("terminated"), call,
+    Impl::Edit state_reason = [reason](Session& session, Batch&) {
+        session.termination_reason = reason;
+        return true;
+    };
+    co_return co_await impl->begin(std::move(id), SessionInput::terminate, std::string(name_of(reason)), call,
                                    state_reason);
 }
 
@@ -225,9 +256,11 @@ Task<Session> SessionEngine::touch(std::string id, Call call) {
     auto impl = impl_;
     (void)call;
     auto target = co_await impl->need(std::move(id));
+    ++target->use.touches;
     Impl::Edit edit = [&](Session& session, Batch&) {
         if (session.state == SessionState::terminated) return false;
         session.last_activity_at = impl->now();
+        if (session.state == SessionState::active) note_activity(session.clocks, impl->now());
         return true;
     };
     if (!co_await impl->update(target, edit))
@@ -239,21 +272,14 @@ Task<Session> SessionEngine::touch(std::string id, Call call) {
 Task<Session> SessionEngine::extend(std::string id, Duration by, Call call) {
     auto impl = impl_;
     auto target = co_await impl->need(std::move(id));
-    if (by <= Duration::zero())
-        throw Error(Errc::validation, "extend: a duration above zero is needed",
-                    {{"field", "by"}, {"value", to_string(by)}});
     Impl::Edit edit = [&](Session& session, Batch& batch) {
         if (session.state == SessionState::terminated || session.state == SessionState::terminating) return false;
-        auto base = session.expires_at.value_or(impl->now());
-        auto longest = session.created_at + impl->options.maximum_ttl;
-        if (by > impl->options.maximum_ttl || base + by > longest)
-            throw Error(Errc::validation,
-                        "extend: '" + to_string(by) + "' goes beyond session.maximum_ttl (" +
-                            to_string(impl->options.maximum_ttl) + " from creation, until " + to_rfc3339(longest) + ")",
-                        {{"field", "by"}, {"value", to_string(by)}, {"allowed", "until " + to_rfc3339(longest)}});
-        session.expires_at = base + by;
-        batch.events.push_back({0, impl->now(), "session.lifecycle.updated", session.id, session.execution_id,
-                                call.correlation_id, json{{"expires_at", to_rfc3339(*session.expires_at)}}.dump()});
+        infrastructure_sdk::extend(session.clocks, by, impl->now());
+        batch.events.push_back(
+            {0, impl->now(), "session.lifecycle.updated", session.id, session.execution_id, call.correlation_id,
+             json{{"expires_at",
+                   session.clocks.ttl.deadline ? json(to_rfc3339(*session.clocks.ttl.deadline)) : json(nullptr)}}
+                 .dump()});
         return true;
     };
     if (!co_await impl->update(target, edit))
@@ -292,6 +318,7 @@ Task<ExecResult> SessionEngine::exec(std::string id, ExecRequest request, Call c
     auto impl = impl_;
     auto target = co_await impl->need(std::move(id));
     need_active(target->session, "exec");
+    ExecInFlight in_flight(target);
     co_return co_await impl->provider->agent(target->session.vm_id)->exec(std::move(request), call);
 }
 
@@ -299,6 +326,7 @@ Task<std::string> SessionEngine::read_file(std::string id, std::string path, std
     auto impl = impl_;
     auto target = co_await impl->need(std::move(id));
     need_active(target->session, "read a file");
+    ExecInFlight in_flight(target);
     co_return co_await impl->provider->agent(target->session.vm_id)->read_file(std::move(path), limit_bytes, call);
 }
 
@@ -306,6 +334,7 @@ Task<void> SessionEngine::write_file(std::string id, std::string path, std::stri
     auto impl = impl_;
     auto target = co_await impl->need(std::move(id));
     need_active(target->session, "write a file");
+    ExecInFlight in_flight(target);
     co_await impl->provider->agent(target->session.vm_id)->write_file(std::move(path), std::move(bytes), call);
 }
 
@@ -316,6 +345,13 @@ Task<std::string> SessionEngine::screenshot(std::string id, Call call) {
     if (!impl->provider->capabilities().screenshot)
         throw Error(Errc::unsupported, "the provider cannot take screenshots", {{"capability", "screenshot"}});
     co_return co_await impl->provider->display(target->session.vm_id)->screenshot(call);
+}
+
+Task<void> SessionEngine::ping(std::string id, Call call) {
+    auto impl = impl_;
+    auto target = co_await impl->need(std::move(id));
+    need_active(target->session, "ping");
+    co_await impl->provider->agent(target->session.vm_id)->ping(call);
 }
 
 Task<VmStatus> SessionEngine::inspect_vm(std::string id, Call call) {
@@ -329,6 +365,7 @@ Task<void> SessionEngine::close() {
     impl->closing = true;
     impl->tasks.stop_source().request_stop();
     impl->clock_changed.notify_all();
+    impl->looks_changed.notify_all();
     impl->events_written.notify_all();
     co_await impl->tasks.join();
 }

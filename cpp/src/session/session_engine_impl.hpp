@@ -1,12 +1,14 @@
 #pragma once
 // The inside of the session engine, shared by the files that carry it: session_engine.cpp (verbs), session_records.cpp
 // (what is written and shown), session_driver.cpp (work on VMs), session_recovery.cpp (after a crash),
-// session_expiry.cpp (clocks).
+// session_expiry.cpp (clocks), session_use.cpp (idleness and its explanation).
 
 #include <map>
 #include <memory>
 #include <string>
 
+#include <infrastructure_sdk/session/explain.hpp>
+#include <infrastructure_sdk/session/idleness.hpp>
 #include <infrastructure_sdk/session/session_engine.hpp>
 
 #include "core/async_tools.hpp"
@@ -18,6 +20,7 @@ namespace infrastructure_sdk {
 
 inline constexpr const char* session_kind = "session";
 inline constexpr const char* intent_kind = "intent";
+inline constexpr const char* decision_kind = "decision";  // what an idle session was ended on
 
 /// How a piece of work on a VM ended.
 struct Outcome {
@@ -25,6 +28,18 @@ struct Outcome {
     std::string reason;  // a stable word
     std::string message;
     std::string channel;
+    std::string cause = {};  // who wants it, where it begins: "request" or a clock's reason
+};
+
+/// What is known of a session's use. Lost with the process: a new owner begins to look anew.
+struct SessionUse {
+    IdleDetector detector;
+    IdleMemory before;                    // the detector's, ahead of the first sample kept
+    std::vector<ActivitySample> samples;  // the latest, oldest first
+    std::uint64_t execs_started = 0;
+    std::uint64_t touches = 0;
+    std::uint32_t execs_in_flight = 0;
+    bool looking = false;
 };
 
 /// One session that is not terminated. Touched on the executor only.
@@ -37,8 +52,24 @@ struct LiveSession {
     std::string correlation_id;  // of the verb that the worker carries out
     bool may_be_alive = false;   // failed, and its VM's death was not observed
     std::stop_source work;       // stops the worker's present step
+    SessionUse use;
 };
 using LivePtr = std::shared_ptr<LiveSession>;
+
+/// While it lives the session is in use, however silent the command is.
+class ExecInFlight {
+public:
+    explicit ExecInFlight(LivePtr target) : target_(std::move(target)) {
+        ++target_->use.execs_started;
+        ++target_->use.execs_in_flight;
+    }
+    ExecInFlight(const ExecInFlight&) = delete;
+    ExecInFlight& operator=(const ExecInFlight&) = delete;
+    ~ExecInFlight() { --target_->use.execs_in_flight; }
+
+private:
+    LivePtr target_;
+};
 
 struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Impl(Environment e, std::shared_ptr<Store> s, std::shared_ptr<VmProvider> p, SessionEngineOptions o)
@@ -48,6 +79,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
           options(std::move(o)),
           tasks(env.executor),
           clock_changed(env.executor),
+          looks_changed(env.executor),
           reservations(options.limits),
           events_written(env.executor) {}
 
@@ -56,14 +88,18 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     std::shared_ptr<VmProvider> provider;
     SessionEngineOptions options;
     TaskGroup tasks;
-    Signal clock_changed;
+    Signal clock_changed;  // another session's clock is the next to run out
+    Signal looks_changed;  // another session is the next to be looked at
     std::map<std::string, LivePtr> live;
     ReservationLedger reservations;
-    DeadlineIndex expiries;
+    DeadlineIndex<WallTime> expiries;
+    DeadlineIndex<MonotonicTime> looks;
+    std::size_t looks_under_way = 0;
     Signal events_written;
     std::uint64_t written = 0;  // commits with events, so that none falls between a look and a wait
     bool closing = false;
 
+    /// Changes the copy that becomes the session, and what is written with it; false = let it be.
     using Edit = std::function<bool(Session&, Batch&)>;
 
     WallTime now() const { return env.clock->wall_now(); }
@@ -86,10 +122,9 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<LivePtr> need(std::string id);
     Task<CommitResult> commit(Batch batch);
     Task<bool> update(LivePtr target, Edit edit);
-    Task<bool> transition(LivePtr target, SessionInput input, Outcome outcome, std::string correlation_id,
-                          std::function<void(Session&)> also);
-    Task<Session> begin(std::string id, SessionInput verb, std::string desired, Call call,
-                        std::function<void(Session&)> also);
+    Task<bool> transition(LivePtr target, SessionInput input, Outcome outcome, std::string correlation_id, Edit also);
+    /// `cause` tells who wants it: "request", or the reason of a clock.
+    Task<Session> begin(std::string id, SessionInput verb, std::string cause, Call call, Edit also);
     void spawn_driver(LivePtr target);
     Task<void> drive(LivePtr target);
     Task<Outcome> step(LivePtr target, Session session, Call call);
@@ -97,6 +132,17 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<VmStatus> look(VmId vm, Call call);
     Task<Outcome> end_vm(Session session, Call call);
     Task<void> expire();
+    Task<void> look_at_clocks(LivePtr target);
+    Task<void> act(LivePtr target, ClockDeadline due, Edit also);
+    IdleSettings idle_settings(const Session& session) const;
+    void plan_look(const LivePtr& target, MonotonicTime when);
+    Task<void> watch_use();
+    Task<void> look_at_use(LivePtr target);
+    Task<std::optional<IdleVerdict>> sample_use(LivePtr target);
+    IdleVerdict take_in(LivePtr target, ActivitySample sample);
+    Task<void> note_clients_of(LivePtr target, const ActivitySample& sample);
+    Task<void> tell_idleness(LivePtr target, IdleVerdict verdict, IdleState before);
+    Task<ExplainInputs> explain_inputs(LivePtr target);
     Task<void> adopt(LivePtr target, Call call);
     Task<void> reap_orphans(Call call);
     Task<void> note_lost(LivePtr target, VmEvent event);

@@ -1,24 +1,35 @@
-// Ends sessions whose time is up.
-#include "session/session_engine_impl.hpp"
-
+// The clocks of all sessions: one loop that sleeps until the next warning or deadline.
 #include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include <infrastructure_sdk/json.hpp>
+
+#include "session/clock_rules.hpp"
+#include "session/session_engine_impl.hpp"
 
 namespace infrastructure_sdk {
 
-/// Ends sessions whose time is up; sleeps until the next one is due.
+using nlohmann::json;
+
+SessionClocks standard_clocks() {
+    SessionClocks clocks;
+    clocks.ttl.limit = std::chrono::hours(8);
+    clocks.maximum_ttl = std::chrono::hours(24 * 30);
+    return clocks;
+}
+
 Task<void> SessionEngine::Impl::expire() {
     auto self = shared_from_this();
     auto stop = tasks.stop_source().get_token();
-    Call expiry;
     while (!stop.stop_requested()) {
         auto retry = Deadline();
         auto due = expiries.due(now());
         for (const auto& id : due) {
-            std::function<void(Session&)> reason = [](Session& session) {
-                session.termination_reason = TerminationReason::ttl;
-            };
+            auto target = find(id);
+            if (!target) continue;
             try {
-                co_await begin(id, SessionInput::terminate, std::string("terminated"), expiry, reason);
+                co_await look_at_clocks(target);
             } catch (const Error& error) {
                 env.logger->log(LogLevel::error, "session", "an expired session could not be ended",
                                 {{"session", id}, {"detail", error.message()}});
@@ -33,6 +44,54 @@ Task<void> SessionEngine::Impl::expire() {
             until = Deadline::after(*env.clock, std::clamp<Duration>(*next - now(), Duration::zero(), longest));
         Call pause{until, stop, std::string()};
         co_await clock_changed.wait(*env.clock, pause);
+    }
+}
+
+/// Carries out what has run out, else warns of what will.
+Task<void> SessionEngine::Impl::look_at_clocks(LivePtr target) {
+    auto due = expired(target->session.clocks, target->session.state, now());
+    if (due) {
+        co_await act(target, *due, nullptr);
+        co_return;
+    }
+    Edit warn = [&](Session& session, Batch& batch) {
+        const auto at = now();
+        auto coming = warnings(session.clocks, session.state, session.warned_until, at);
+        session.warned_until = at;
+        for (const auto& deadline : coming)
+            batch.events.push_back({0, at, "session.clock.warning", session.id, session.execution_id, "",
+                                    json{{"clock", name_of(deadline.clock)},
+                                         {"action", name_of(deadline.action)},
+                                         {"at", to_rfc3339(deadline.at)}}
+                                        .dump()});
+        return !coming.empty();
+    };
+    co_await update(target, warn);
+}
+
+/// `also` goes into the transaction that begins the action; false calls it off.
+Task<void> SessionEngine::Impl::act(LivePtr target, ClockDeadline due, Edit also) {
+    const auto id = target->session.id;
+    const auto reason = reason_of(due.clock);
+    Call call;
+    if (due.action == OnExpiry::terminate) {
+        Edit state_reason = [&](Session& session, Batch& batch) {
+            session.termination_reason = reason;
+            return !also || also(session, batch);
+        };
+        co_await begin(id, SessionInput::terminate, std::string(name_of(reason)), call, state_reason);
+    } else if (due.action == OnExpiry::suspend) {
+        co_await begin(id, SessionInput::suspend, std::string(name_of(reason)), call, also);
+    } else {
+        auto within = call.within(budget(options.terminate_timeout));
+        co_await provider->disconnect_clients(target->session.vm_id, within);
+        Edit spent = [&](Session& session, Batch& batch) {
+            note_disconnected(session.clocks, due.clock);
+            batch.events.push_back({0, now(), "session.clients.disconnected", session.id, session.execution_id, "",
+                                    json{{"reason", name_of(reason)}}.dump()});
+            return true;
+        };
+        co_await update(target, spent);
     }
 }
 

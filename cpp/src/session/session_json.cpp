@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/did_you_mean.hpp"
+#include "session/activity_json.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/error.hpp>
 #include <infrastructure_sdk/event.hpp>
@@ -71,6 +72,13 @@ void printable(const std::string& field, const std::string& value, std::size_t m
                "1 to " + std::to_string(most) + " characters without control characters are needed");
 }
 
+std::optional<Duration> duration(const json& document, const char* field) {
+    auto it = document.find(field);
+    if (it == document.end() || it->is_null()) return std::nullopt;
+    if (!it->is_string()) reject(field, shown(*it), "a duration is needed, e.g. \"2h\"");
+    return parse_duration(it->get<std::string>(), field);
+}
+
 std::map<std::string, std::string> tags(const json& document) {
     std::map<std::string, std::string> result;
     auto it = document.find("tags");
@@ -92,6 +100,17 @@ void to_json(json& document, const Condition& condition) {
                 {"reason", condition.reason},
                 {"message", condition.message},
                 {"since", to_rfc3339(condition.since)}};
+}
+
+void to_json(json& document, const Hold& hold) {
+    document = {{"name", hold.name}, {"until", to_rfc3339(hold.until)}, {"note", hold.note}};
+}
+
+void to_json(json& document, const StateChange& change) {
+    document = {{"at", to_rfc3339(change.at)},
+                {"from", name_of(change.from)},
+                {"to", name_of(change.to)},
+                {"reason", change.reason}};
 }
 
 void to_json(json& document, const Session& session) {
@@ -118,6 +137,10 @@ void to_json(json& document, const Session& session) {
         {"updated_at", to_rfc3339(session.updated_at)},
         {"observed_at", to_rfc3339(session.observed_at)},
         {"expires_at", optional_time(session.expires_at)},
+        {"clocks", session.clocks},
+        {"warned_until", to_rfc3339(session.warned_until)},
+        {"holds", session.holds},
+        {"last_change", session.last_change ? json(*session.last_change) : json(nullptr)},
         {"last_activity_at", optional_time(session.last_activity_at)},
         {"termination_reason", session.termination_reason ? json(name_of(*session.termination_reason)) : json(nullptr)},
         {"failure",
@@ -165,6 +188,13 @@ Session session_from_json(const json& document) try {
     session.updated_at = parse_rfc3339(document.at("updated_at"));
     session.observed_at = parse_rfc3339(document.at("observed_at"));
     session.expires_at = read_time(document, "expires_at");
+    session.clocks = session_clocks_from_json(document.at("clocks"));
+    session.warned_until = parse_rfc3339(document.at("warned_until"));
+    for (const auto& hold : document.at("holds"))
+        session.holds.push_back({hold.at("name"), parse_rfc3339(hold.at("until")), hold.at("note")});
+    if (const auto& change = document.at("last_change"); !change.is_null())
+        session.last_change = StateChange{parse_rfc3339(change.at("at")), parse_session_state(change.at("from")),
+                                          parse_session_state(change.at("to")), change.at("reason").get<std::string>()};
     session.last_activity_at = read_time(document, "last_activity_at");
     if (const auto& reason = document.at("termination_reason"); !reason.is_null()) {
         for (int i = 0; i <= static_cast<int>(TerminationReason::startup_failed); ++i)
@@ -187,7 +217,9 @@ Session session_from_json(const json& document) try {
 }
 
 SessionRequest session_request_from_json(const json& document) {
-    only_known(document, "", {"user_id", "template", "session_type", "resources", "ttl", "tags"});
+    only_known(document, "",
+               {"user_id", "template", "session_type", "resources", "ttl", "idle_timeout", "disconnect_timeout",
+                "retention", "on_expiry", "tags"});
     SessionRequest request;
     request.user_id = text(document, "user_id", "");
     printable("user_id", request.user_id, 128);
@@ -199,10 +231,18 @@ SessionRequest session_request_from_json(const json& document) {
         only_known(*it, "resources", {"cpu", "memory", "disk_size"});
         request.resources = {quantity(*it, "cpu"), quantity(*it, "memory"), quantity(*it, "disk_size")};
     }
-    if (auto it = document.find("ttl"); it != document.end() && !it->is_null()) {
-        if (!it->is_string()) reject("ttl", shown(*it), "a duration is needed, e.g. \"2h\"");
-        request.ttl = parse_duration(it->get<std::string>(), "ttl");
-        if (*request.ttl == Duration::zero()) reject("ttl", shown(*it), "it must be above zero");
+    request.ttl = duration(document, "ttl");
+    if (request.ttl == Duration::zero()) reject("ttl", shown(document.at("ttl")), "it must be above zero");
+    request.idle_timeout = duration(document, "idle_timeout");
+    request.disconnect_timeout = duration(document, "disconnect_timeout");
+    request.retention = duration(document, "retention");
+    if (auto it = document.find("on_expiry"); it != document.end() && !it->is_null()) {
+        only_known(*it, "on_expiry", {"ttl", "idle_timeout", "disconnect_timeout", "retention"});
+        for (const auto& [clock, action] : it->items()) {
+            if (!action.is_string())
+                reject("on_expiry." + clock, shown(action), "allowed: disconnect, suspend, terminate");
+            request.on_expiry[parse_clock_kind(clock)] = parse_on_expiry(action.get<std::string>());
+        }
     }
     request.tags = tags(document);
     return request;

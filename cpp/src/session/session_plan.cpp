@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "session/clock_rules.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/error.hpp>
 
@@ -15,14 +16,27 @@ namespace {
 
 constexpr std::int64_t mebibyte = 1 << 20;
 
+SessionClocks plan_clocks(const SessionRequest& request, SessionClocks clocks, WallTime now) {
+    auto take = [&clocks](ClockKind kind, const std::optional<Duration>& asked) {
+        auto& limit = clock_of(clocks, kind).limit;
+        if (asked) limit = asked;
+        if (limit == Duration::zero() && kind != ClockKind::ttl) limit.reset();
+    };
+    take(ClockKind::ttl, request.ttl);
+    take(ClockKind::idle_timeout, request.idle_timeout);
+    take(ClockKind::disconnect_timeout, request.disconnect_timeout);
+    take(ClockKind::retention, request.retention);
+    for (const auto& [kind, action] : request.on_expiry) clock_of(clocks, kind).on_expiry = action;
+    check(clocks);
+    return start_clocks(clocks, now);
+}
+
 }  // namespace
 
-Session plan_session(const SessionRequest& request, const Template& source, const SessionIds& ids, TtlBounds ttl,
-                     WallTime now) {
-    auto lifetime = request.ttl.value_or(ttl.standard);
-    if (lifetime <= Duration::zero() || lifetime > ttl.maximum)
-        reject("ttl", to_string(lifetime), "above 0s, at most " + to_string(ttl.maximum) + " (session.maximum_ttl)");
+Session plan_session(const SessionRequest& request, const Template& source, const SessionIds& ids,
+                     const SessionClocks& rules, WallTime now) {
     Session session;
+    session.clocks = plan_clocks(request, rules, now);
     session.id = ids.session;
     session.user_id = request.user_id;
     session.template_name = source.name;
@@ -41,7 +55,8 @@ Session plan_session(const SessionRequest& request, const Template& source, cons
         reject("resources.memory", session.memory.to_string(), "a multiple of 1Mi");
     session.mac_address = mac_address_of(ids.session);
     session.created_at = session.updated_at = session.observed_at = now;
-    session.expires_at = now + lifetime;
+    session.expires_at = session.clocks.ttl.deadline;
+    session.warned_until = now;
     session.last_activity_at = now;
     session.tags = request.tags;
     set_condition(session, {"Ready", "False", "Pending", "waiting to be started", now});

@@ -16,14 +16,10 @@ struct SessionIds {
     std::string execution;
 };
 
-struct TtlBounds {
-    Duration standard;
-    Duration maximum;
-};
-
-/// A `pending` session. @throws Error(validation) when a resource or the ttl is outside what is allowed.
-Session plan_session(const SessionRequest& request, const Template& source, const SessionIds& ids, TtlBounds ttl,
-                     WallTime now);
+/// A `pending` session. What the request does not say of clocks comes from `rules`.
+/// @throws Error(validation) when a resource or a clock is outside what is allowed.
+Session plan_session(const SessionRequest& request, const Template& source, const SessionIds& ids,
+                     const SessionClocks& rules, WallTime now);
 
 /// @throws Error(validation) when the template's resources cannot be given to a VM.
 VmSpec plan_vm(const Session& session, const Template& source, ImageFiles image);

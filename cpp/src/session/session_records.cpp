@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "session/clock_rules.hpp"
 #include "session/session_plan.hpp"
 #include <infrastructure_sdk/json.hpp>
 
@@ -10,14 +11,17 @@ namespace infrastructure_sdk {
 
 using nlohmann::json;
 
-/// Keeps the expiry of a session where the clock looks.
+/// Keeps a session's clocks and looks where their loops find them.
 void SessionEngine::Impl::index(const Session& session) {
-    bool ends = session.state == SessionState::terminating || session.state == SessionState::terminated;
-    auto when = ends ? std::nullopt : session.expires_at;
-    // An end that failed is tried again, but not at once.
+    auto when = next_wake(session.clocks, session.state, session.warned_until);
+    // What failed is tried again, but not at once.
     constexpr Duration pause = std::chrono::seconds(30);
-    if (when && session.state == SessionState::failed) when = std::max(*when, session.updated_at + pause);
+    const auto& last = session.last_change;
+    bool failed =
+        session.state == SessionState::failed || (last && last->to == session.state && last->from == last->to);
+    if (when && failed && last) when = std::max(*when, last->at + pause);
     if (expiries.set(session.id, when)) clock_changed.notify_all();
+    if (session.state != SessionState::active && looks.set(session.id, std::nullopt)) looks_changed.notify_all();
 }
 
 Task<LivePtr> SessionEngine::Impl::need(std::string id) {
@@ -29,6 +33,19 @@ Task<LivePtr> SessionEngine::Impl::need(std::string id) {
     auto session = session_from_json(json::parse(record->json));
     session.version = record->version;
     co_return std::make_shared<LiveSession>(std::move(session), env.executor);
+}
+
+/// What a change of state means for the clocks, and between which states at rest it is.
+void note_change(Session& session, SessionState before, const Outcome& outcome, WallTime now) {
+    if (session.state == SessionState::active) note_active(session.clocks, now);
+    if (session.state == SessionState::suspended) note_suspended(session.clocks, now);
+    auto& last = session.last_change;
+    if (!last || !is_transient(before)) last = StateChange{now, before, session.state, "request"};
+    last->at = now;
+    last->to = session.state;
+    // Who asked is told when it begins; what fails tells why.
+    const auto& why = outcome.reason.empty() ? outcome.cause : outcome.reason;
+    if (!why.empty()) last->reason = why;
 }
 
 /// To disk, then to those who watch.
@@ -53,11 +70,14 @@ Task<bool> SessionEngine::Impl::update(LivePtr target, Edit edit) {
     std::exception_ptr error;
     try {
         copy.updated_at = now();
+        copy.expires_at = copy.clocks.ttl.deadline;
         batch.puts.push_back({session_kind, copy.id, json(copy).dump(), copy.version});
         auto result = co_await commit(std::move(batch));
         copy.version = result.versions.back();
         target->session = std::move(copy);
         index(target->session);
+        if (target->session.state == SessionState::active && !looks.has(target->session.id) && !target->use.looking)
+            plan_look(target, env.clock->monotonic_now());
         if (target->session.state == SessionState::terminated) live.erase(target->session.id);
     } catch (...) {
         error = std::current_exception();
@@ -70,22 +90,23 @@ Task<bool> SessionEngine::Impl::update(LivePtr target, Edit edit) {
 
 /// One row of the state machine: the new state, its intent or its end, and the event, in one transaction.
 Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, Outcome outcome,
-                                           std::string correlation_id, std::function<void(Session&)> also) {
+                                           std::string correlation_id, Edit also) {
     SessionState before{};
     std::unique_ptr<ReservationLedger::Change> held;
     Edit edit = [&](Session& session, Batch& batch) {
         auto next = next_state(session.state, input);
         if (!next) return false;
+        if (also && !also(session, batch)) return false;
         before = session.state;
         session.state = *next;
         session.observed_at = now();
-        if (also) also(session);
         if (*next == SessionState::failed) {
             session.failure_reason = outcome.reason;
             session.failure_message = outcome.message;
             session.failure_channel = outcome.channel;
         }
         if (!is_transient(*next)) session.observed_generation = session.generation;
+        note_change(session, before, outcome, now());
         if (*next == SessionState::suspended) session.suspend_mode = "memory";
         else if (*next != SessionState::terminating && *next != SessionState::failed) session.suspend_mode.reset();
         if (*next == SessionState::active && before == SessionState::suspending) session.desired = "active";
@@ -105,6 +126,7 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
         json data{{"from", name_of(before)}, {"to", name_of(*next)}};
         if (!outcome.reason.empty()) data["reason"] = outcome.reason;
         if (!outcome.message.empty()) data["message"] = outcome.message;
+        data["cause"] = session.last_change->reason;
         if (session.termination_reason) data["termination_reason"] = name_of(*session.termination_reason);
         batch.events.push_back({0, now(), event_type(before, *next), session.id, session.execution_id, correlation_id,
                                 data.dump(-1, ' ', false, json::error_handler_t::replace)});

@@ -22,7 +22,11 @@ Task<void> SessionEngine::recover(Call call) {
             if (session.state == SessionState::terminated) continue;
             impl->reservations.restore(session, false);
             impl->index(session);
-            impl->live[session.id] = std::make_shared<LiveSession>(session, impl->env.executor);
+            auto target = std::make_shared<LiveSession>(session, impl->env.executor);
+            impl->live[session.id] = target;
+            // Not all at once: over one interval, each at its own moment.
+            const auto interval = impl->options.idleness.sample_interval;
+            impl->plan_look(target, impl->env.clock->monotonic_now() + interval / 64 * (impl->live.size() % 64));
         }
         if (records.size() < 1000) break;
     }
@@ -30,6 +34,7 @@ Task<void> SessionEngine::recover(Call call) {
     for (const auto& entry : copy) co_await impl->adopt(entry.second, call);
     co_await impl->reap_orphans(call);
     impl->tasks.spawn(impl->env.logger, "expiry", impl->expire());
+    impl->tasks.spawn(impl->env.logger, "use", impl->watch_use());
 }
 
 Task<void> SessionEngine::Impl::adopt(LivePtr target, Call call) {

@@ -37,7 +37,8 @@ void to_json(nlohmann::json& document, const Capabilities& capabilities) {
                 {"live_migration", capabilities.live_migration},
                 {"console", capabilities.console},
                 {"screenshot", capabilities.screenshot},
-                {"guest_exec", capabilities.guest_exec}};
+                {"guest_exec", capabilities.guest_exec},
+                {"disconnect", capabilities.disconnect}};
 }
 
 void to_json(nlohmann::json& document, const Template& value) {

@@ -12,7 +12,7 @@ import typer
 
 from infrastructure_sdk import exceptions
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, show, show_one
+from infrastructure_sdk.cli.output import Format, harmless, show, show_one
 
 app = typer.Typer(help="Sessions: one virtual machine each.", no_args_is_help=True)
 
@@ -33,6 +33,17 @@ COLUMNS = {
 }
 
 
+def pairs(option: str, items: list[str] | None, form: str) -> dict[str, str]:
+    """The values of an option that takes NAME=VALUE."""
+    found = {}
+    for item in items or []:
+        name, separator, value = item.partition("=")
+        if not separator:
+            context.fail(exceptions.ValidationError(f"{option}: '{item}' is not allowed; {form} is needed"))
+        found[name] = value
+    return found
+
+
 @app.command(epilog="Example:  infra-sdk session create --user alice --template linux-tiny --ttl 2h --wait")
 def create(
     user: Annotated[str, typer.Option("--user", "-u", help="Who the session belongs to.")],
@@ -41,6 +52,15 @@ def create(
     memory: Annotated[str | None, typer.Option(help="Memory, e.g. 4Gi.")] = None,
     disk_size: Annotated[str | None, typer.Option(help="Disk size, e.g. 50Gi.")] = None,
     ttl: Annotated[str | None, typer.Option(help="Lifetime from now, e.g. 8h.")] = None,
+    idle_timeout: Annotated[str | None, typer.Option(help="How long it may be idle, e.g. 30m; 0s = for ever.")] = None,
+    disconnect_timeout: Annotated[
+        str | None, typer.Option(help="How long it goes on after its last client left, e.g. 10m; 0s = for ever.")
+    ] = None,
+    retention: Annotated[str | None, typer.Option(help="How long it is kept while suspended, e.g. 72h.")] = None,
+    on_expiry: Annotated[
+        list[str] | None,
+        typer.Option(help="CLOCK=ACTION, e.g. ttl=suspend; actions: disconnect, suspend, terminate. May be repeated."),
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be repeated.")] = None,
     wait: Wait = True,
     timeout: Timeout = "5m",
@@ -53,14 +73,17 @@ def create(
     """
     import infrastructure_sdk as isdk
 
-    tags = {}
-    for item in tag or []:
-        name, separator, value = item.partition("=")
-        if not separator:
-            context.fail(exceptions.ValidationError(f"--tag: '{item}' is not allowed; KEY=VALUE is needed"))
-        tags[name] = value
-    resources = isdk.ResourceSpec(cpu=cpu, memory=memory, disk_size=disk_size)
-    request = isdk.SessionRequest(user_id=user, template=template, resources=resources, ttl=ttl, tags=tags)
+    request = isdk.SessionRequest(
+        user_id=user,
+        template=template,
+        resources=isdk.ResourceSpec(cpu=cpu, memory=memory, disk_size=disk_size),
+        ttl=ttl,
+        idle_timeout=idle_timeout,
+        disconnect_timeout=disconnect_timeout,
+        retention=retention,
+        on_expiry=pairs("--on-expiry", on_expiry, "CLOCK=ACTION"),
+        tags=pairs("--tag", tag, "KEY=VALUE"),
+    )
 
     if dry_run:
         # Not the real state directory: opening that would go on with what is in it, or wait for its owner.
@@ -257,6 +280,71 @@ def touch(session: SessionId, output: Output = Format.table) -> None:
         return dict(handle.to_dict())
 
     show_one_or_row(context.run(action), output)
+
+
+@app.command(epilog="Example:  infra-sdk session ping s-0123456789abcdef")
+def ping(session: SessionId, timeout: Timeout = "10s") -> None:
+    """Ask the guest's agent whether it is there. That does not count as use."""
+
+    async def action(sdk: Any) -> None:
+        await (await sdk.sessions.get(session)).ping(timeout=timeout)
+
+    context.run(action)
+
+
+@app.command(epilog='Example:  infra-sdk session hold s-0123456789abcdef demo 2h --note "shown to a customer"')
+def hold(
+    session: SessionId,
+    name: Annotated[str, typer.Argument(help="One hold per name; asked again it is replaced.")],
+    length: Annotated[str, typer.Argument(help="e.g. 2h", callback=context.checked_duration, metavar="DURATION")],
+    note: Annotated[str, typer.Option(help="Why, for those who ask what keeps it alive.")] = "",
+    output: Output = Format.table,
+) -> None:
+    """Keep a session from being idle for so long; its ttl goes on."""
+
+    async def action(sdk: Any) -> dict[str, Any]:
+        handle = await sdk.sessions.get(session)
+        await handle.hold(name, length, note=note)
+        return dict(handle.to_dict())
+
+    show_one_or_row(context.run(action), output)
+
+
+@app.command(epilog="Example:  infra-sdk session release s-0123456789abcdef demo")
+def release(session: SessionId, name: str, output: Output = Format.table) -> None:
+    """Let go of a hold."""
+
+    async def action(sdk: Any) -> dict[str, Any]:
+        handle = await sdk.sessions.get(session)
+        await handle.release(name)
+        return dict(handle.to_dict())
+
+    show_one_or_row(context.run(action), output)
+
+
+@app.command(epilog="Example:  infra-sdk session explain s-0123456789abcdef --what-if 10m --what-if 1h")
+def explain(
+    session: SessionId,
+    what_if: Annotated[
+        list[str] | None, typer.Option(help="Another idle timeout, e.g. 10m; may be repeated.", metavar="DURATION")
+    ] = None,
+    output: Output = Format.table,
+) -> None:
+    """Say why a session is alive or not, and what would end it when."""
+
+    async def action(sdk: Any) -> dict[str, Any]:
+        handle = await sdk.sessions.get(session)
+        return dict((await handle.explain(what_if=what_if or [])).to_dict())
+
+    document = context.run(action)
+    if output is not Format.table:
+        show_one({"id": session, **document}, output)
+        return
+    for sentence in document["sentences"]:
+        print(harmless(sentence))
+    if document["readings"]:
+        print()
+        show(document["readings"], {"signal": "signal", "state": "state", "seen": "detail", "at": "at"}, output)
 
 
 @app.command(epilog="Example:  infra-sdk session events s-0123456789abcdef -o json")

@@ -7,7 +7,9 @@
 #include <filesystem>
 #include <fstream>
 
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <infrastructure_sdk/json.hpp>
@@ -49,7 +51,8 @@ protected:
     void open() {
         runtime_ = std::make_unique<Runtime>(make_null_sink());
         auto config = Config::from_json(R"({"store": {"state_directory": ")" + state_.string() +
-                                        R"("}, "vm": {"image_directory": ")" + image_directory() + R"("}})");
+                                        R"("}, "vm": {"image_directory": ")" + image_directory() +
+                                        R"("}, "session": )" + session_options_ + "}");
         sdk_ = run(*runtime_, InfrastructureSDK::open(runtime_->environment(), config));
     }
     void close() {
@@ -85,7 +88,27 @@ protected:
         return Errc{};
     }
 
+    /// Waits for an event of that type.
+    Event next(const Session& session, const std::string& type) {
+        EventQuery query;
+        query.subject = session.id;
+        query.after = seen_;
+        for (;;)
+            for (const auto& event : run(*runtime_, sdk_->sessions().next_events(query, call()))) {
+                query.after = seen_ = event.sequence;
+                if (event.type == type) return event;
+            }
+    }
+    std::string explained(const Session& session) {
+        std::string text;
+        for (const auto& sentence : run(*runtime_, sdk_->sessions().explain(session.id, {}, call())).sentences)
+            text += sentence + "\n";
+        return text;
+    }
+
     fs::path state_;
+    std::string session_options_ = "{}";
+    std::uint64_t seen_ = 0;
     std::unique_ptr<Runtime> runtime_;
     std::shared_ptr<InfrastructureSDK> sdk_;
     std::string last_error_;
@@ -299,6 +322,46 @@ TEST_F(RealSession, TheDirectoryHasOneOwner) {
     auto config = sdk_->config().overlaid_with(Config::from_json(R"({"store": {"lock_timeout": "1ms"}})"));
     EXPECT_EQ(errc_of(InfrastructureSDK::open(runtime_->environment(), config)), Errc::conflict);
     EXPECT_EQ(last_context_["pid"], std::to_string(::getpid()));
+}
+
+/// Looked at every second, idle after two.
+class WatchedSession : public RealSession {
+protected:
+    WatchedSession() {
+        session_options_ = R"({"idle_timeout": "2s", "idle_sample_interval": "1s", "idle_arming_delay": "1s"})";
+    }
+    /// A client of the display that says nothing.
+    int connect_to_display(const Session& session) {
+        int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        auto path = (state_ / "vms" / session.vm_id.value / "vnc.sock").string();
+        path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+        EXPECT_EQ(::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0) << path;
+        return fd;
+    }
+};
+
+TEST_F(WatchedSession, ComputesAndIsKeptThenIsIdleAndSuspended) {
+    auto session = start();
+    shell(session, "echo kept > /run/kept; (while :; do :; done) >/dev/null 2>&1 & echo $! > /run/busy");
+    next(session, "session.lifecycle.ready");
+    auto text = explained(session);
+    EXPECT_NE(text.find("in use"), std::string::npos) << text;
+    // The screen is looked at by somebody who does nothing: presence, not activity.
+    int viewer = connect_to_display(session);
+    shell(session, "kill $(cat /run/busy)");
+    next(session, "session.idle.armed");
+    auto event = next(session, "session.lifecycle.suspended");
+    EXPECT_NE(event.data.find("idle"), std::string::npos) << event.data;
+    ::close(viewer);
+    text = explained(session);
+    EXPECT_NE(text.find("reason: idle"), std::string::npos) << text;
+    EXPECT_NE(text.find("1 VNC client"), std::string::npos) << text;
+    run(*runtime_, sdk_->sessions().hold(session.id, "test", std::chrono::hours(1), "", call()));
+    run(*runtime_, sdk_->sessions().resume(session.id, call()));
+    wait(session, SessionState::active);
+    EXPECT_EQ(shell(session, "cat /run/kept"), "kept\n");
 }
 
 TEST_F(RealSession, ExpiresByItsTtl) {

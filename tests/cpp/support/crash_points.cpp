@@ -53,6 +53,10 @@ public:
     Task<void> power_off(VmId id, Call call) override { return around("power_off", inner_->power_off(id, call)); }
     Task<void> destroy(VmId id, Call call) override { return around("destroy", inner_->destroy(id, call)); }
     Task<VmStatus> inspect(VmId id, Call call) override { return inner_->inspect(id, call); }
+    Task<VmActivity> activity(VmId id, Call call) override { return inner_->activity(id, call); }
+    Task<void> disconnect_clients(VmId id, Call call) override {
+        return around("disconnect_clients", inner_->disconnect_clients(id, call));
+    }
     Task<std::vector<VmStatus>> list_owned(Call call) override { return inner_->list_owned(call); }
     std::shared_ptr<GuestAgent> agent(VmId id) override { return inner_->agent(id); }
     std::shared_ptr<Display> display(VmId id) override { return inner_->display(id); }

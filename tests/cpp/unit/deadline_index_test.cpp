@@ -14,7 +14,7 @@ using namespace std::chrono_literals;
 WallTime at(std::int64_t seconds) { return WallTime(std::chrono::seconds(seconds)); }
 
 TEST(DeadlineIndex, GivesWhatIsDueEarliestFirst) {
-    DeadlineIndex index;
+    DeadlineIndex<WallTime> index;
     EXPECT_EQ(index.next(), std::nullopt);
     EXPECT_TRUE(index.set("b", at(20)));
     EXPECT_TRUE(index.set("a", at(10)));
@@ -30,7 +30,7 @@ TEST(DeadlineIndex, GivesWhatIsDueEarliestFirst) {
 
 TEST(DeadlineIndex, AgreesWithAListForSeededChanges) {
     SeededRandom random(5);
-    DeadlineIndex index;
+    DeadlineIndex<WallTime> index;
     std::map<std::string, WallTime> list;
     for (int i = 0; i < 5000; ++i) {
         auto id = std::to_string(random.below(40));

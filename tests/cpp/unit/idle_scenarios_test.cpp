@@ -1,7 +1,7 @@
 // Every labelled timeline of tests/data/idle_scenarios.json: its last verdict, what ends it, and over all of them how
 // often idleness acts rightly (precision) and how much of what is idle it finds (recall).
 
-#include "session/idleness.hpp"
+#include <infrastructure_sdk/session/idleness.hpp>
 
 #include <gtest/gtest.h>
 

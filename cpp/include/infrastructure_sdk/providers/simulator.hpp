@@ -35,6 +35,17 @@ struct SimulatorOptions {
     bool keep_history = false;                         ///< keep every verb in `history`
 };
 
+/// What goes on in a guest. Rates hold from now on, numbers are as of now. A new VM does nothing.
+struct SimulatedUse {
+    double cpu_cores = 0;
+    double network_bytes_per_second = 0;
+    double disk_bytes_per_second = 0;
+    double input_events_per_second = 0;
+    std::uint32_t vnc_clients = 0;
+    std::uint32_t logged_in_users = 0;
+    bool agent_answers = true;
+};
+
 /// The machine room: outlives providers and their owners, as real VMs outlive a killed process. Not thread-safe.
 class SimulatedHost {
 public:
@@ -53,6 +64,8 @@ public:
     /// The VM's process dies, as by kill -9. Providers learn of it when they look or by their event.
     void kill(const VmId& id);
     void set_faults(SimulatorFaults faults);
+    /// From `now` of the clock of the providers on. Unknown ids are fine.
+    void set_use(const VmId& id, SimulatedUse use, MonotonicTime now);
     /// "verb vm-id outcome" a line, when `keep_history`.
     const std::vector<std::string>& history() const;
 

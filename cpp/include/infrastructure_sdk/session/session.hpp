@@ -9,6 +9,7 @@
 
 #include <infrastructure_sdk/clock.hpp>
 #include <infrastructure_sdk/quantity.hpp>
+#include <infrastructure_sdk/session/session_clocks.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
 
 namespace infrastructure_sdk {
@@ -56,8 +57,13 @@ struct SessionRequest {
     std::string user_id;  ///< 1..128 printable characters
     std::string template_name = "linux-tiny";
     std::string session_type = "desktop";
-    ResourceSpec resources;       ///< what is absent comes from the template
-    std::optional<Duration> ttl;  ///< none = the configuration's default
+    ResourceSpec resources;  ///< what is absent comes from the template
+    /// None = the configuration's default; zero = the clock is off, for all but the ttl.
+    std::optional<Duration> ttl;
+    std::optional<Duration> idle_timeout;
+    std::optional<Duration> disconnect_timeout;
+    std::optional<Duration> retention;
+    std::map<ClockKind, OnExpiry> on_expiry;  ///< what is absent comes from the configuration
     std::map<std::string, std::string> tags;
 };
 
@@ -67,6 +73,22 @@ struct Condition {
     std::string reason;  ///< stable CamelCase
     std::string message;
     WallTime since;
+};
+
+/// Somebody asked to keep a session; it counts as in use until then.
+struct Hold {
+    std::string name;  ///< one per name; asked again it is replaced
+    WallTime until;
+    std::string note;
+    friend bool operator==(const Hold&, const Hold&) = default;
+};
+
+/// The last change between states at rest, and who wanted it.
+struct StateChange {
+    WallTime at;
+    SessionState from = SessionState::pending;
+    SessionState to = SessionState::pending;
+    std::string reason;  ///< "request", the reason of a clock ("idle", "ttl", ...), or why it failed
 };
 
 /// A snapshot, as of `observed_at`.
@@ -91,7 +113,11 @@ struct Session {
     WallTime created_at;
     WallTime updated_at;
     WallTime observed_at;
-    std::optional<WallTime> expires_at;  ///< creation + ttl, as extended
+    std::optional<WallTime> expires_at;  ///< the deadline of `clocks.ttl`
+    SessionClocks clocks;
+    WallTime warned_until;  ///< warnings of clocks up to here were given
+    std::vector<Hold> holds;
+    std::optional<StateChange> last_change;
     std::optional<WallTime> last_activity_at;
     std::optional<TerminationReason> termination_reason;
     std::string failure_reason;  ///< stable word when failed

@@ -5,9 +5,10 @@
 #include <string>
 
 #include <infrastructure_sdk/clock.hpp>
-#include <infrastructure_sdk/session/session.hpp>
 
 namespace infrastructure_sdk {
+
+enum class TerminationReason;
 
 /// What happens when a clock runs out.
 enum class OnExpiry {
@@ -26,6 +27,8 @@ enum class ClockKind {
     retention,           ///< since the session was suspended
 };
 const char* name_of(ClockKind clock) noexcept;
+/// @throws Error(validation)
+ClockKind parse_clock_kind(const std::string& name);
 /// The reason of a termination by this clock.
 TerminationReason reason_of(ClockKind clock) noexcept;
 

@@ -7,6 +7,8 @@
 #include <string>
 
 #include <infrastructure_sdk/environment.hpp>
+#include <infrastructure_sdk/session/explain.hpp>
+#include <infrastructure_sdk/session/idleness.hpp>
 #include <infrastructure_sdk/session/limits.hpp>
 #include <infrastructure_sdk/session/session.hpp>
 #include <infrastructure_sdk/store/store.hpp>
@@ -15,10 +17,15 @@
 
 namespace infrastructure_sdk {
 
+/// A ttl of 8 hours that terminates, extended to 30 days at most; the other clocks are off.
+SessionClocks standard_clocks();
+
 struct SessionEngineOptions {
     std::string image_directory;
-    Duration default_ttl = std::chrono::hours(8);
-    Duration maximum_ttl = std::chrono::hours(24 * 30);
+    /// The clocks of a session whose request does not say otherwise.
+    SessionClocks clocks = standard_clocks();
+    /// How idleness is judged; `idle_timeout` is each session's own.
+    IdleSettings idleness;
     /// Budgets of transient states, as for KVM; scaled by the provider's `timeout_scale`.
     Duration suspend_timeout = std::chrono::seconds(60);
     Duration resume_timeout = std::chrono::seconds(60);
@@ -63,10 +70,20 @@ public:
     Task<Session> resume(std::string id, Call call);
     /// Legal from every state that is not terminated (there it does nothing).
     Task<Session> terminate(std::string id, TerminationReason reason, Call call);
-    /// Moves `last_activity_at` to now.
+    /// Says that the session is in use: moves `last_activity_at` and the idle clock.
     Task<Session> touch(std::string id, Call call);
-    /// Adds to `expires_at`. @throws Error(validation) above the maximum.
+    /// Moves the ttl's deadline; one that has passed counts from now. @throws Error(validation) above the maximum.
     Task<Session> extend(std::string id, Duration by, Call call);
+    /// Keeps the session from being idle for so long; it does not move the ttl. One per name, 1 to 64 characters: asked
+    /// again it is replaced. @throws Error(validation), Error(invalid_transition) when it is ending
+    Task<Session> hold(std::string id, std::string name, Duration length, std::string note, Call call);
+    /// Lets go of a hold. Unknown names are fine.
+    Task<Session> release(std::string id, std::string name, Call call);
+    /// Completes when the guest's agent answered. Moves no clock. @throws Error(not_ready), Error(invalid_transition)
+    Task<void> ping(std::string id, Call call);
+    /// Why it is alive or not, what would end it and when, and what other idle timeouts would have done. Of an active
+    /// session the use is looked at anew, which takes about a second when it is the first look.
+    Task<Explanation> explain(std::string id, std::vector<Duration> other_timeouts, Call call);
     Task<std::vector<Event>> events(EventQuery query);
     /// As `events`, but waits until there is one. Going on from the last sequence misses nothing and repeats nothing,
     /// also over a restart. @throws Error(timeout), Error(cancelled) when the engine closes meanwhile.

@@ -31,7 +31,9 @@ struct ExecResult {
 struct GuestInterface {
     std::string name;
     std::string mac_address;
-    std::vector<std::string> addresses;  ///< "10.0.2.15/24"
+    std::vector<std::string> addresses;     ///< "10.0.2.15/24"
+    std::optional<std::uint64_t> rx_bytes;  ///< since the guest booted
+    std::optional<std::uint64_t> tx_bytes;
 };
 
 /// One request at a time; callers queue. Completes on the awaiting executor.
@@ -48,6 +50,8 @@ public:
     virtual Task<void> write_file(std::string path, std::string bytes, Call call) = 0;
     virtual Task<void> set_time(WallTime time, Call call) = 0;
     virtual Task<std::vector<GuestInterface>> interfaces(Call call) = 0;
+    /// How many users are logged in.
+    virtual Task<std::uint32_t> logged_in_users(Call call) = 0;
 };
 
 }  // namespace infrastructure_sdk

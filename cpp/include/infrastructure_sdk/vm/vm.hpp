@@ -100,6 +100,7 @@ struct Capabilities {
     bool console = false;
     bool screenshot = false;
     bool guest_exec = false;
+    bool disconnect = false;  ///< clients can be cut off while the VM runs on
 };
 
 }  // namespace infrastructure_sdk

@@ -11,6 +11,7 @@
 #include <infrastructure_sdk/vm/evidence_source.hpp>
 #include <infrastructure_sdk/vm/guest_agent.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
+#include <infrastructure_sdk/vm/vm_activity.hpp>
 
 namespace infrastructure_sdk {
 
@@ -50,6 +51,10 @@ public:
     virtual Task<void> destroy(VmId id, Call call) = 0;
     /// Looks; never guesses. An id that never existed is `deleted`.
     virtual Task<VmStatus> inspect(VmId id, Call call) = 0;
+    /// What is seen of its use. What cannot be seen is absent, with the reason; throws only when nothing can.
+    virtual Task<VmActivity> activity(VmId id, Call call) = 0;
+    /// Cuts off the clients of its display and ports. @throws Error(unsupported) without capability `disconnect`.
+    virtual Task<void> disconnect_clients(VmId id, Call call) = 0;
     /// Everything of this installation, for adoption.
     virtual Task<std::vector<VmStatus>> list_owned(Call call) = 0;
 

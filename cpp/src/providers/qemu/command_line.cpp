@@ -23,6 +23,8 @@ std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptio
     line.insert(line.end(), {"-nodefaults", "-no-user-config", "-no-reboot"});
     add("-display", "none");
     add("-vga", spec.display ? "std" : "none");
+    // Who may open the VM's directory may see its screen; nobody else.
+    if (spec.display) add("-vnc", std::string("unix:") + file_name::vnc);
     add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     add("-rtc", "base=utc");
     add("-chardev", "socket,id=qmp,fd=" + std::to_string(inherited::qmp) + ",server=on,wait=off");

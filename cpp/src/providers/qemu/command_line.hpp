@@ -30,6 +30,7 @@ constexpr const char* log = "qemu.log";
 constexpr const char* qmp = "qmp.sock";
 constexpr const char* agent = "agent.sock";
 constexpr const char* screen = "screen.png";
+constexpr const char* vnc = "vnc.sock";
 }  // namespace file_name
 
 struct CommandLineOptions {

@@ -163,14 +163,31 @@ public:
         json none = json::object();
         auto answer = co_await request("guest-network-get-interfaces", none, call);
         std::vector<GuestInterface> result;
-        for (const auto& item : answer) {
-            GuestInterface found{item.value("name", ""), item.value("hardware-address", ""), {}};
-            for (const auto& address : item.value("ip-addresses", json::array()))
-                found.addresses.push_back(address.value("ip-address", "") + "/" +
-                                          std::to_string(address.value("prefix", 0)));
-            result.push_back(std::move(found));
+        try {
+            for (const auto& item : answer) {
+                GuestInterface found{item.value("name", ""), item.value("hardware-address", ""), {}, {}, {}};
+                for (const auto& address : item.value("ip-addresses", json::array()))
+                    found.addresses.push_back(address.value("ip-address", "") + "/" +
+                                              std::to_string(address.value("prefix", 0)));
+                if (auto counted = item.find("statistics"); counted != item.end()) {
+                    found.rx_bytes = counted->at("rx-bytes").get<std::uint64_t>();
+                    found.tx_bytes = counted->at("tx-bytes").get<std::uint64_t>();
+                }
+                result.push_back(std::move(found));
+            }
+        } catch (const json::exception& error) {
+            throw Error(Errc::provider, "the guest agent described its interfaces wrongly")
+                .with_remote_message(error.what());
         }
         co_return result;
+    }
+
+    Task<std::uint32_t> logged_in_users(Call call) override {
+        auto self = shared_from_this();
+        json none = json::object();
+        auto answer = co_await request("guest-get-users", none, call);
+        if (!answer.is_array()) throw Error(Errc::provider, "the guest agent gave no list of users");
+        co_return static_cast<std::uint32_t>(answer.size());
     }
 
     void disconnect() override {

@@ -821,6 +821,7 @@ public:
     Task<void> write_file(std::string, std::string, Call) override { co_await refuse<bool>(); }
     Task<void> set_time(WallTime, Call) override { co_await refuse<bool>(); }
     Task<std::vector<GuestInterface>> interfaces(Call) override { return refuse<std::vector<GuestInterface>>(); }
+    Task<std::uint32_t> logged_in_users(Call) override { return refuse<std::uint32_t>(); }
 };
 
 class QemuDisplay final : public Display {

@@ -52,6 +52,8 @@ public:
     Task<void> destroy(VmId id, Call call) override;
     Task<VmStatus> inspect(VmId id, Call call) override;
     Task<std::vector<VmStatus>> list_owned(Call call) override;
+    Task<VmActivity> activity(VmId id, Call call) override;
+    Task<void> disconnect_clients(VmId id, Call call) override;
     std::shared_ptr<GuestAgent> agent(VmId id) override;
     std::shared_ptr<Display> display(VmId id) override;
     std::shared_ptr<EvidenceSource> evidence(VmId id) override;

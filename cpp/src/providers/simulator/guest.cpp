@@ -82,9 +82,11 @@ public:
     Task<std::vector<GuestInterface>> interfaces(Call call) override {
         std::vector<GuestInterface> found;
         const auto& spec = guest(call).spec;
-        if (spec.network != NetworkMode::none) found.push_back({"eth0", spec.mac_address, {"10.0.2.15/24"}});
+        if (spec.network != NetworkMode::none) found.push_back({"eth0", spec.mac_address, {"10.0.2.15/24"}, {}, {}});
         co_return found;
     }
+
+    Task<std::uint32_t> logged_in_users(Call call) override { co_return guest(call).use.logged_in_users; }
 
 private:
     SimulatedVm& guest(const Call& call) {

@@ -1,5 +1,7 @@
 #include "providers/simulator/host.hpp"
 
+#include <algorithm>
+
 namespace infrastructure_sdk {
 
 VerbPlan SimulatedHost::State::plan(Duration usual) {
@@ -35,6 +37,17 @@ void SimulatedHost::State::lose(const VmId& id, std::string reason, std::string 
     for (const auto& listener : listeners) listener(id);
 }
 
+void SimulatedVm::count_use(MonotonicTime now) {
+    if (alive() && state == VmState::running && now > used_until) {
+        const double seconds = std::chrono::duration<double>(now - used_until).count();
+        used.cpu_cores += use.cpu_cores * seconds;
+        used.network_bytes_per_second += use.network_bytes_per_second * seconds;
+        used.disk_bytes_per_second += use.disk_bytes_per_second * seconds;
+        used.input_events_per_second += use.input_events_per_second * seconds;
+    }
+    used_until = std::max(used_until, now);
+}
+
 SimulatedHost::SimulatedHost(SimulatorOptions options) : state_(std::make_shared<State>(std::move(options))) {}
 SimulatedHost::~SimulatedHost() = default;
 
@@ -49,6 +62,12 @@ void SimulatedHost::kill(const VmId& id) {
     state_->lose(id, "ProcessKilled", "the VM's process ended without being asked");
 }
 void SimulatedHost::set_faults(SimulatorFaults faults) { state_->options.faults = faults; }
+void SimulatedHost::set_use(const VmId& id, SimulatedUse use, MonotonicTime now) {
+    auto it = state_->vms.find(id);
+    if (it == state_->vms.end()) return;
+    it->second.count_use(now);
+    it->second.use = use;
+}
 const std::vector<std::string>& SimulatedHost::history() const { return state_->history; }
 
 }  // namespace infrastructure_sdk

@@ -22,7 +22,12 @@ struct SimulatedVm {
     MonotonicTime ready_at = MonotonicTime::max();
     std::map<std::string, std::string> memory_files;  ///< lost with the process
     std::map<std::string, std::string> disk_files;    ///< below /data
+    SimulatedUse use;
+    SimulatedUse used;  ///< sums, up to `used_until`, as numbers of seconds, bytes and events
+    MonotonicTime used_until{};
     bool alive() const { return processes > 0; }
+    /// Counts what `use` did since `used_until`.
+    void count_use(MonotonicTime now);
 };
 
 /// How one verb will go.

@@ -27,7 +27,7 @@ public:
         capabilities_.accelerator = "none";
         capabilities_.accelerator_reason = "nothing runs: a simulation";
         capabilities_.suspend_modes = host_->options.suspend_modes;
-        capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = true;
+        capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = capabilities_.disconnect = true;
         auto heard = [this](const VmId& id) { observe(id); };
         listener_ = host_->listeners.insert(host_->listeners.end(), heard);
     }
@@ -90,6 +90,7 @@ public:
         Effect effect = [this, id] {
             auto& vm = need(id);
             if (!vm.alive()) return;
+            vm.count_use(environment_.clock->monotonic_now());
             vm.processes = 0;
             vm.state = VmState::suspended;
             vm.ready_at = MonotonicTime::max();
@@ -104,6 +105,7 @@ public:
             auto& vm = need(id);
             vm.execution_id = execution_id;
             if (vm.alive() || vm.state != VmState::suspended) return;
+            vm.count_use(environment_.clock->monotonic_now());
             ++vm.processes;
             vm.state = VmState::running;
             vm.ready_at = environment_.clock->monotonic_now();
@@ -129,6 +131,36 @@ public:
     Task<VmStatus> inspect(VmId id, Call call) override {
         check(call, *environment_.clock, "looking at a VM");
         co_return status_of(id);
+    }
+
+    Task<VmActivity> activity(VmId id, Call call) override {
+        check(call, *environment_.clock, "looking at a VM's use");
+        auto& vm = need(id);
+        if (!vm.alive() || host_->blind())
+            throw Error(Errc::not_ready, "the VM cannot be looked at", {{"channel", "agent"}});
+        vm.count_use(environment_.clock->monotonic_now());
+        auto number = [](double value) { return static_cast<std::uint64_t>(value); };
+        VmActivity seen;
+        seen.guest_cpu_ns = number(vm.used.cpu_cores * 1e9);
+        seen.disk_read_bytes = 0;
+        seen.disk_write_bytes = number(vm.used.disk_bytes_per_second);
+        seen.input_events = number(vm.used.input_events_per_second);
+        seen.vnc_clients = vm.use.vnc_clients;
+        seen.forwarded_connections = 0;
+        seen.agent_answered = vm.use.agent_answers;
+        if (vm.use.agent_answers) {
+            seen.network_rx_bytes = 0;
+            seen.network_tx_bytes = number(vm.used.network_bytes_per_second);
+            seen.logged_in_users = vm.use.logged_in_users;
+        } else {
+            seen.reasons["network"] = seen.reasons["users"] = "the agent did not answer";
+        }
+        co_return seen;
+    }
+    Task<void> disconnect_clients(VmId id, Call call) override {
+        auto self = shared_from_this();
+        Effect effect = [this, id] { need(id).use.vnc_clients = 0; };
+        co_await act("disconnect_clients", id, std::chrono::milliseconds(1), effect, call);
     }
 
     Task<std::vector<VmStatus>> list_owned(Call call) override {
@@ -195,7 +227,10 @@ private:
         if (need(id).state == state) co_return;
         if (!need(id).alive()) refuse_state(id, verb, need(id));
         Effect effect = [this, id, state] {
-            if (need(id).alive()) need(id).state = state;
+            auto& vm = need(id);
+            if (!vm.alive()) return;
+            vm.count_use(environment_.clock->monotonic_now());
+            vm.state = state;
         };
         co_await act(verb, id, std::chrono::milliseconds(1), effect, call);
     }

@@ -96,7 +96,7 @@ struct CounterMark {
     friend bool operator==(const CounterMark&, const CounterMark&) = default;
 };
 
-/// All that is remembered between two looks. To and from JSON: session/activity_json.hpp.
+/// All that is remembered between two looks. `ExplainInputs` carries it to and from JSON.
 struct IdleMemory {
     enum Counter { guest_cpu, network_rx, network_tx, disk_read, disk_write, input, execs, touches, counter_count };
     std::array<CounterMark, counter_count> counters;

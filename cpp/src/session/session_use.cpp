@@ -1,0 +1,322 @@
+// Whether sessions are in use: who is looked at when, what follows from it, and how it is explained.
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include <infrastructure_sdk/duration.hpp>
+#include <infrastructure_sdk/json.hpp>
+
+#include "session/activity_json.hpp"
+#include "session/clock_rules.hpp"
+#include "session/session_engine_impl.hpp"
+
+namespace infrastructure_sdk {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t looks_at_once = 16;
+
+/// More of few sessions, less of many: all together they stay within some megabytes.
+std::size_t samples_kept(std::size_t sessions) {
+    constexpr std::size_t all_together = 50'000;
+    return std::clamp<std::size_t>(all_together / std::max<std::size_t>(sessions, 1), 2, 64);
+}
+
+/// What the provider saw and what our own books say.
+ActivitySample make_sample(const VmActivity& seen, const LiveSession& live, WallTime now, MonotonicTime monotonic) {
+    ActivitySample sample;
+    sample.at = now;
+    sample.monotonic_at = monotonic;
+    sample.execution_id = live.session.execution_id;
+    sample.guest_cpu_ns = seen.guest_cpu_ns;
+    sample.network_rx_bytes = seen.network_rx_bytes;
+    sample.network_tx_bytes = seen.network_tx_bytes;
+    sample.disk_read_bytes = seen.disk_read_bytes;
+    sample.disk_write_bytes = seen.disk_write_bytes;
+    sample.input_events = seen.input_events;
+    sample.vnc_clients = seen.vnc_clients;
+    sample.forwarded_connections = seen.forwarded_connections;
+    sample.logged_in_users = seen.logged_in_users;
+    sample.agent_answered = seen.agent_answered;
+    for (const auto& [name, why] : seen.reasons) sample.reasons[parse_activity_signal(name)] = why;
+    sample.execs_started = live.use.execs_started;
+    sample.touches = live.use.touches;
+    sample.exec_in_flight = live.use.execs_in_flight;
+    sample.holds = static_cast<std::uint32_t>(std::count_if(live.session.holds.begin(), live.session.holds.end(),
+                                                            [now](const Hold& h) { return h.until > now; }));
+    return sample;
+}
+
+bool is_watched(const Session& session) {
+    return session.state == SessionState::active &&
+           (session.clocks.idle_timeout.limit || session.clocks.disconnect_timeout.limit);
+}
+
+}  // namespace
+
+IdleSettings SessionEngine::Impl::idle_settings(const Session& session) const {
+    auto settings = options.idleness;
+    settings.idle_timeout = session.clocks.idle_timeout.limit;
+    return settings;
+}
+
+void SessionEngine::Impl::plan_look(const LivePtr& target, MonotonicTime when) {
+    if (is_watched(target->session) && looks.set(target->session.id, when)) looks_changed.notify_all();
+}
+
+Task<void> SessionEngine::Impl::watch_use() {
+    auto self = shared_from_this();
+    auto stop = tasks.stop_source().get_token();
+    while (!stop.stop_requested()) {
+        for (const auto& id : looks.due(env.clock->monotonic_now())) {
+            if (looks_under_way >= looks_at_once) break;
+            auto target = find(id);
+            // Somebody who asks for an explanation looks just now.
+            const bool later = target && target->use.looking;
+            looks.set(id, later ? std::optional(env.clock->monotonic_now() + options.idleness.sample_interval)
+                                : std::nullopt);
+            if (target && !later) {
+                ++looks_under_way;
+                target->use.looking = true;
+                tasks.spawn(env.logger, "look at session " + id, look_at_use(target));
+            }
+        }
+        // One that is done wakes the loop for those which are due already.
+        auto next = looks_under_way < looks_at_once ? looks.next() : std::nullopt;
+        Call pause{next ? Deadline(*next) : Deadline(), stop, std::string()};
+        co_await looks_changed.wait(*env.clock, pause);
+    }
+}
+
+Task<void> SessionEngine::Impl::look_at_use(LivePtr target) {
+    auto self = shared_from_this();
+    std::optional<IdleVerdict> verdict;
+    try {
+        verdict = co_await sample_use(target);
+    } catch (const Error& error) {
+        log(LogLevel::warning, "what an idle session's clock asks for could not be done", target->session,
+            {{"detail", error.message()}});
+    }
+    target->use.looking = false;
+    --looks_under_way;
+    if (!closing && is_watched(target->session) && find(target->session.id) == target)
+        plan_look(target, verdict ? verdict->wake_at : env.clock->monotonic_now() + options.idleness.sample_interval);
+    looks_changed.notify_all();
+}
+
+/// One look and what follows from it. nullopt = the session went on to something else meanwhile.
+Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target) {
+    const auto execution = target->session.execution_id;
+    VmActivity seen;
+    constexpr Duration patience = std::chrono::seconds(5);
+    Call call{budget(patience), tasks.stop_source().get_token(), std::string()};
+    try {
+        seen = co_await provider->activity(target->session.vm_id, call);
+    } catch (const Error& error) {
+        if (call.stop.stop_requested()) throw;
+        seen = {};
+        for (auto signal : {"guest_cpu", "network", "disk", "input", "connection", "users", "heartbeat"})
+            seen.reasons[signal] = error.message();
+    }
+    if (closing || target->session.state != SessionState::active || target->session.execution_id != execution)
+        co_return std::nullopt;
+    // From here to the decision nothing is awaited: what was seen is what is decided on.
+    const auto sample = make_sample(seen, *target, now(), env.clock->monotonic_now());
+    const auto before = target->use.detector.memory().state;
+    const auto verdict = take_in(target, sample);
+    auto& session = target->session;
+    note_activity(session.clocks, verdict.quiet_since);
+    if (!session.last_activity_at || *session.last_activity_at < verdict.quiet_since)
+        session.last_activity_at = verdict.quiet_since;
+    if (verdict.state == IdleState::due && !session.clocks.idle_timeout.spent) {
+        const auto decided_on = json(ExplainInputs{sample.at, session.state, session.clocks, idle_settings(session),
+                                                   target->use.samples, target->use.before, std::nullopt})
+                                    .dump(-1, ' ', false, json::error_handler_t::replace);
+        Edit record = [&](Session& copy, Batch& batch) {
+            // Another edit may have been under way: use since the look calls it off.
+            const auto& use = target->use;
+            const bool used = use.touches != sample.touches || use.execs_started != sample.execs_started ||
+                              use.execs_in_flight != 0 || copy.holds != target->session.holds;
+            if (!used) batch.puts.push_back({decision_kind, copy.id, decided_on, std::nullopt});
+            return !used;
+        };
+        ClockDeadline due{ClockKind::idle_timeout, session.clocks.idle_timeout.on_expiry, sample.at, sample.at, false};
+        co_await act(target, due, record);
+        co_return verdict;
+    }
+    co_await note_clients_of(target, sample);
+    co_await tell_idleness(target, verdict, before);
+    co_return verdict;
+}
+
+/// Remembers a sample; the detector's memory ahead of the first one kept makes the verdict reproducible.
+IdleVerdict SessionEngine::Impl::take_in(LivePtr target, ActivitySample sample) {
+    auto& use = target->use;
+    const auto settings = idle_settings(target->session);
+    if (!use.samples.empty() && use.samples.back().execution_id != sample.execution_id) {
+        use.samples.clear();
+        use.before = {};
+    }
+    const auto verdict = use.detector.observe(sample, settings);
+    use.samples.push_back(std::move(sample));
+    const auto most = samples_kept(live.size());
+    while (use.samples.size() > most) {
+        IdleDetector forgetting(use.before);
+        forgetting.observe(use.samples.front(), settings);
+        use.before = forgetting.memory();
+        use.samples.erase(use.samples.begin());
+    }
+    use.samples.shrink_to_fit();
+    return verdict;
+}
+
+Task<void> SessionEngine::Impl::note_clients_of(LivePtr target, const ActivitySample& sample) {
+    if (!sample.vnc_clients || !sample.forwarded_connections) co_return;
+    const bool connected = *sample.vnc_clients + *sample.forwarded_connections > 0;
+    const auto at = sample.at;
+    if (connected == target->session.clocks.connected) co_return;
+    Edit edit = [&](Session& session, Batch& batch) {
+        if (session.state != SessionState::active) return false;
+        note_clients(session.clocks, connected, at);
+        batch.events.push_back({0, at, connected ? "session.clients.connected" : "session.clients.left", session.id,
+                                session.execution_id, "", "{}"});
+        return true;
+    };
+    co_await update(target, edit);
+}
+
+/// The warning ahead of the idle clock's action, and that it is over.
+Task<void> SessionEngine::Impl::tell_idleness(LivePtr target, IdleVerdict verdict, IdleState before) {
+    const bool armed = verdict.state == IdleState::armed && before != IdleState::armed;
+    const bool disarmed = verdict.state != IdleState::armed && before == IdleState::armed;
+    if (!armed && !disarmed) co_return;
+    Edit edit = [&](Session& session, Batch& batch) {
+        if (session.state != SessionState::active) return false;
+        json data{{"quiet_since", to_rfc3339(verdict.quiet_since)}, {"verdict", name_of(verdict.state)}};
+        if (armed) {
+            data["action"] = name_of(session.clocks.idle_timeout.on_expiry);
+            data["next_look"] = to_rfc3339(verdict.next_look);
+        }
+        batch.events.push_back({0, now(), armed ? "session.idle.armed" : "session.idle.disarmed", session.id,
+                                session.execution_id, "", data.dump()});
+        return true;
+    };
+    co_await update(target, edit);
+}
+
+// ---- verbs ---------------------------------------------------------------------------------------------------------
+
+Task<Session> SessionEngine::hold(std::string id, std::string name, Duration length, std::string note, Call call) {
+    auto impl = impl_;
+    auto reject = [](const char* field, const std::string& value, const std::string& allowed) {
+        throw Error(Errc::validation, std::string(field) + ": '" + value + "' is not allowed; " + allowed,
+                    {{"field", field}, {"value", value}, {"allowed", allowed}});
+    };
+    auto printable = [](const std::string& text) {
+        return std::none_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+    };
+    if (name.empty() || name.size() > 64 || !printable(name))
+        reject("name", name.substr(0, 100), "1 to 64 characters without control characters");
+    if (note.size() > 500 || !printable(note))
+        reject("note", note.substr(0, 100), "at most 500 characters without control characters");
+    constexpr Duration longest = std::chrono::hours(24 * 7);
+    if (length <= Duration::zero() || length > longest)
+        reject("length", to_string(length), "above zero, at most " + to_string(longest));
+    auto target = co_await impl->need(std::move(id));
+    Impl::Edit edit = [&](Session& session, Batch& batch) {
+        if (session.state == SessionState::terminated || session.state == SessionState::terminating) return false;
+        const auto at = impl->now();
+        std::erase_if(session.holds, [&](const Hold& held) { return held.name == name || held.until <= at; });
+        constexpr std::size_t most = 32;
+        if (session.holds.size() >= most) reject("name", name, "at most 32 holds on one session; release one");
+        session.holds.push_back({name, at + length, note});
+        batch.events.push_back({0, at, "session.hold.placed", session.id, session.execution_id, call.correlation_id,
+                                json{{"name", name}, {"until", to_rfc3339(at + length)}, {"note", note}}.dump(
+                                    -1, ' ', false, json::error_handler_t::replace)});
+        return true;
+    };
+    if (!co_await impl->update(target, edit))
+        throw Error(Errc::invalid_transition, "session " + target->session.id + " is ending and cannot be held",
+                    {{"session", target->session.id}, {"state", name_of(target->session.state)}});
+    co_return target->session;
+}
+
+Task<Session> SessionEngine::release(std::string id, std::string name, Call call) {
+    auto impl = impl_;
+    auto target = co_await impl->need(std::move(id));
+    Impl::Edit edit = [&](Session& session, Batch& batch) {
+        if (session.state == SessionState::terminated) return false;
+        if (std::erase_if(session.holds, [&](const Hold& held) { return held.name == name; }) == 0) return false;
+        batch.events.push_back({0, impl->now(), "session.hold.released", session.id, session.execution_id,
+                                call.correlation_id,
+                                json{{"name", name}}.dump(-1, ' ', false, json::error_handler_t::replace)});
+        return true;
+    };
+    co_await impl->update(target, edit);
+    co_return target->session;
+}
+
+Task<ExplainInputs> SessionEngine::Impl::explain_inputs(LivePtr target) {
+    ExplainInputs inputs;
+    const auto& session = target->session;
+    inputs.settings = idle_settings(session);
+    inputs.samples = target->use.samples;
+    inputs.before = target->use.before;
+    std::vector<SignalReading> readings;
+    if (session.state != SessionState::active) {
+        inputs.samples.clear();
+        inputs.before = {};
+        const bool by_idleness = session.last_change && session.last_change->reason == name_of(TerminationReason::idle);
+        std::optional<Record> record;
+        if (by_idleness) record = co_await store->get(decision_kind, session.id);
+        if (record) {
+            auto decided = explain_inputs_from_json(json::parse(record->json));
+            readings = infrastructure_sdk::explain(decided).readings;
+            inputs.samples = std::move(decided.samples);
+            inputs.before = decided.before;
+            inputs.settings = decided.settings;
+        }
+    }
+    inputs.now = now();
+    inputs.state = session.state;
+    inputs.clocks = session.clocks;
+    if (const auto& last = session.last_change)
+        inputs.last_transition = TransitionRecord{last->at, last->from, last->to, last->reason, std::move(readings)};
+    co_return inputs;
+}
+
+Task<Explanation> SessionEngine::explain(std::string id, std::vector<Duration> other_timeouts, Call call) {
+    auto impl = impl_;
+    auto target = co_await impl->need(std::move(id));
+    auto& use = target->use;
+    // A rate needs two looks.
+    constexpr Duration apart = std::chrono::seconds(1);
+    while (target->session.state == SessionState::active) {
+        check(call, *impl->env.clock, "looking at a session's use");
+        const auto next = use.detector.memory().seen_at + apart;
+        const bool fresh = !use.samples.empty() && impl->env.clock->monotonic_now() < next &&
+                           use.samples.back().execution_id == target->session.execution_id;
+        if (fresh && use.samples.size() > 1) break;
+        if (use.looking) {
+            co_await impl->looks_changed.wait(*impl->env.clock, call);
+        } else if (fresh) {
+            co_await impl->env.clock->sleep_until(Deadline(next).earlier(call.deadline).when(), call.stop);
+        } else {
+            use.looking = true;
+            std::exception_ptr failure;
+            try {
+                co_await impl->sample_use(target);
+            } catch (const Error&) {
+                failure = std::current_exception();
+            }
+            use.looking = false;
+            impl->looks_changed.notify_all();
+            if (failure) std::rethrow_exception(failure);
+        }
+    }
+    auto inputs = co_await impl->explain_inputs(target);
+    co_return infrastructure_sdk::explain(inputs, other_timeouts);
+}
+
+}  // namespace infrastructure_sdk
