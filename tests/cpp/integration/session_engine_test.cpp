@@ -228,7 +228,7 @@ TEST_F(RealSession, IsTerminatedWhileItBoots) {
     EXPECT_FALSE(qemu::find_vm_process(session.vm_id.value));
 }
 
-TEST_F(RealSession, NamesTheChannelThatDidNotAnswer) {
+TEST_F(RealSession, Scenario15_NamesTheChannelThatDidNotAnswer) {
     close();
     auto folder = state_ / "templates";
     fs::create_directories(folder);
@@ -257,6 +257,21 @@ TEST_F(RealSession, NamesTheChannelThatDidNotAnswer) {
     auto code = errc_of(sdk_->sessions().wait(session.id, SessionState::active, call()));
     EXPECT_EQ(code, Errc::not_ready) << last_error_;
     EXPECT_EQ(last_context_["channel"], "agent");
+}
+
+TEST_F(RealSession, Scenario24_TheGuestsClockIsRightAfterAResume) {
+    auto session = start();
+    // For the guest it is years ago when it is suspended.
+    shell(session, "date -s '2020-01-01 00:00:00'");
+    run(*runtime_, sdk_->sessions().suspend(session.id, call()));
+    wait(session, SessionState::suspended);
+    run(*runtime_, sdk_->sessions().resume(session.id, call()));
+    wait(session, SessionState::active);
+    auto guest = std::stoll(shell(session, "date +%s"));
+    auto host =
+        std::chrono::duration_cast<std::chrono::seconds>(runtime_->environment().clock->wall_now().time_since_epoch())
+            .count();
+    EXPECT_NEAR(static_cast<double>(guest), static_cast<double>(host), 5.0);
 }
 
 TEST_F(RealSession, TwoSessionsAtOnceDoNotMeet) {
