@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +58,44 @@ def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
     assert notebook.metadata.kernelspec.name == "python3"
 
 
+@pytest.fixture
+def executed(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], tuple[list[Any], str]]:
+    """Runs a notebook; gives the data that it shows and what it prints."""
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+
+    def execute(name: str) -> tuple[list[Any], str]:
+        notebook = nbformat.read(EXAMPLES / "notebooks" / name, as_version=4)
+        client = NotebookClient(
+            notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        )
+        client.execute(env=environment)
+        found = outputs(notebook)
+        assert [output for output in found if output.output_type == "error" or output.get("name") == "stderr"] == []
+        printed = "".join(output.text for output in found if output.output_type == "stream")
+        return [output.data for output in found if "data" in output], printed
+
+    return execute
+
+
+@pytest.mark.integration
+def test_the_second_notebook_shows_why(executed: Callable[[str], tuple[list[Any], str]], scratch: Path) -> None:
+    data, printed = executed("02_why_idle.ipynb")
+    pages = [item["text/html"] for item in data if "text/html" in item]
+    assert any("It is in use" in page and "hold" in page for page in pages)
+    assert any("reason: idle" in page and "With idle_timeout 2s" in page for page in pages)
+    (picture,) = [item["image/svg+xml"] for item in data if "image/svg+xml" in item]
+    assert "suspended" in picture and "idle: warned" in picture
+    assert "session.idle.armed" in printed and printed.rstrip().endswith("terminated")
+    assert nothing_is_left(scratch)
+
+
 @pytest.mark.integration
 def test_the_first_notebook_shows_what_it_promises(
-    environment: dict[str, str], scratch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executed: Callable[[str], tuple[list[Any], str]], scratch: Path
 ) -> None:
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    notebook = nbformat.read(EXAMPLES / "notebooks/01_first_session.ipynb", as_version=4)
-    client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    )
-    client.execute(env=environment)
-    found = outputs(notebook)
-    data = [output.data for output in found if "data" in output]
-    printed = "".join(output.text for output in found if output.output_type == "stream" and output.name == "stdout")
-    assert [output for output in found if output.output_type == "error" or output.get("name") == "stderr"] == []
+    data, printed = executed("01_first_session.ipynb")
     (picture,) = [item["image/png"] for item in data if "image/png" in item]
     assert picture.startswith("iVBORw0KGgo")
     pages = [item["text/html"] for item in data if "text/html" in item]

@@ -116,7 +116,7 @@ class Timeline:
             return lefts[-1] + widths[-1]
 
         parts: list[str] = []
-        legend: list[str] = []
+        legend: list[tuple[str, str]] = []
         for band, left, width in zip(bands, lefts, widths, strict=True):
             tip = f"{band.state} from {band.begin:%H:%M:%S} for {_length(band.end - band.begin)}"
             tip += f" ({band.why})" if band.why else ""
@@ -131,7 +131,7 @@ class Timeline:
                     f'<text x="{middle:.1f}" y="{BAND_TOP + 19}" fill="#ffffff" text-anchor="middle">'
                     f"{band.state}</text>"
                 )
-            legend.append(tip)
+            legend.append((colour, tip))
         marks = [(event, MARKS[event["type"]]) for event in self._events if event["type"] in MARKS]
         for event, label in marks:
             x = at(_time(event))
@@ -141,10 +141,15 @@ class Timeline:
             )
             detail = event.get("data") or {}
             more = detail.get("clock") or detail.get("name") or detail.get("action") or ""
-            legend.append(f"▲ {label} at {_time(event):%H:%M:%S}" + (f" ({more})" if more else ""))
+            legend.append(("", f"▲ {label} at {_time(event):%H:%M:%S}" + (f" ({more})" if more else "")))
         top = BAND_TOP + BAND_HEIGHT + 30
-        for i, line in enumerate(legend):
-            parts.append(f'<text x="{MARGIN}" y="{top + i * ROW}" fill="#333333">{html.escape(line)}</text>')
+        for i, (colour, line) in enumerate(legend):
+            y = top + i * ROW
+            if colour:
+                parts.append(f'<circle cx="{MARGIN + 5}" cy="{y - 4}" r="5" fill="{colour}"/>')
+            parts.append(
+                f'<text x="{MARGIN + (16 if colour else 0)}" y="{y}" fill="#333333">{html.escape(line)}</text>'
+            )
         height = top + len(legend) * ROW
         subject = html.escape(str(self._events[0].get("subject", "")))
         title = f"{subject} · {start:%Y-%m-%d %H:%M:%S} to {self._end:%H:%M:%S} UTC"
