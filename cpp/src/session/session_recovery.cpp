@@ -1,6 +1,8 @@
 // The first look of a new owner: adopt, finish or reap.
 #include "session/session_engine_impl.hpp"
 
+#include <set>
+
 #include <nlohmann/json.hpp>
 
 #include "session/session_plan.hpp"
@@ -50,10 +52,10 @@ Task<void> SessionEngine::Impl::adopt(LivePtr target, Call call) {
 /// A VM of this installation that no session owns is ended, unless it could not be looked at.
 Task<void> SessionEngine::Impl::reap_orphans(Call call) {
     auto owned = co_await provider->list_owned(call);
+    std::set<VmId> wanted;
+    for (const auto& entry : live) wanted.insert(entry.second->session.vm_id);
     for (const auto& status : owned) {
-        bool wanted = false;
-        for (const auto& entry : live) wanted = wanted || entry.second->session.vm_id == status.id;
-        if (wanted || status.state == VmState::unknown) continue;
+        if (wanted.contains(status.id) || status.state == VmState::unknown) continue;
         env.logger->log(LogLevel::warning, "session", "a VM without a session is removed", {{"vm", status.id.value}});
         co_await provider->destroy(status.id, call.within(budget(options.terminate_timeout)));
         Batch batch;

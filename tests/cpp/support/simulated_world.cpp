@@ -57,11 +57,7 @@ bool SimulatedWorld::open() {
     provider_ = with_crash_points(make_simulator_provider(runtime_->environment(), host_), points_);
     SessionEngineOptions engine;
     engine.image_directory = images().path();
-    Template tiny;
-    tiny.name = tiny.image = "tiny";
-    tiny.memory = Quantity::from_milli((std::int64_t{128} << 20) * 1000);
-    tiny.disk_size = Quantity::from_milli((std::int64_t{64} << 20) * 1000);
-    engine.templates = {{"tiny", tiny}};
+    engine.templates = templates();
     engine.limits = limits_;
     engine_ =
         std::make_unique<SessionEngine>(runtime_->environment(), with_crash_points(disk_, points_), provider_, engine);
@@ -80,6 +76,14 @@ void SimulatedWorld::kill_owner() {
     engine_.reset();
     provider_.reset();
     runtime_.reset();
+}
+
+std::map<std::string, Template> SimulatedWorld::templates() {
+    Template tiny;
+    tiny.name = tiny.image = "tiny";
+    tiny.memory = Quantity::from_milli((std::int64_t{128} << 20) * 1000);
+    tiny.disk_size = Quantity::from_milli((std::int64_t{64} << 20) * 1000);
+    return {{"tiny", tiny}};
 }
 
 SessionRequest SimulatedWorld::request(const std::string& user) {

@@ -56,6 +56,8 @@ public:
     SimulatedHost& host() { return host_; }
     Call call() { return {Deadline::after(*runtime_->environment().clock, std::chrono::minutes(10)), {}, "world"}; }
     SessionRequest request(const std::string& user);
+    /// What `request` asks for: `tiny`.
+    static std::map<std::string, Template> templates();
     /// All sessions, terminated ones too.
     std::vector<Session> sessions();
     /// What is wrong once everything rests: orphans, double VMs, stuck or lost sessions, wrong accounts.

@@ -165,6 +165,9 @@ TEST(VmRecords, SettleSaysUnknownWhenItCouldNotLook) {
     EXPECT_EQ(settle(record, false, ""), VmState::suspended);
     record.phase = VmState::starting;
     EXPECT_EQ(settle(record, false, ""), VmState::suspended);
+    record.phase = VmState::running;
+    EXPECT_EQ(settle(record, false, ""), VmState::failed) << "the guest may have run: its disk is newer than the file";
+    record.phase = VmState::starting;
     record.memory_sha256.clear();
     EXPECT_EQ(settle(record, false, ""), VmState::stopped);
     record.phase = VmState::stopped;

@@ -1,6 +1,7 @@
 #pragma once
 // The local provider: real QEMU processes that outlive us.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,6 +24,9 @@ struct QemuOptions {
     /// When root, each VM runs under a uid of its own from [uid_base, uid_base + uid_count).
     unsigned uid_base = 610000;
     unsigned uid_count = 10000;
+    /// For tests of crashes: called after each effect of the provider with its name, on any thread. Empty = nobody
+    /// looks.
+    std::function<void(const char* effect)> after_effect;
 };
 
 /// Finds QEMU, chooses the accelerator (cached per boot id and QEMU version in the state directory).

@@ -76,7 +76,9 @@ Task<std::shared_ptr<VmProvider>> make_qemu_provider(Environment environment, Qe
         version = co_await run_blocking(environment.blocking, work);
     }
     auto accelerator = co_await qemu::choose_accelerator(environment, options, program, version, call);
-    co_return std::make_shared<qemu::QemuProvider>(environment, options, program, image_tool, accelerator);
+    auto provider = std::make_shared<qemu::QemuProvider>(environment, options, program, image_tool, accelerator);
+    co_await provider->sweep_debris();
+    co_return provider;
 }
 
 Task<std::vector<DoctorLine>> qemu_doctor(Environment environment, QemuOptions options, Call call) {

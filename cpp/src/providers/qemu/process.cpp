@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -16,6 +17,7 @@
 #include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -43,11 +45,12 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
 }
 
 constexpr int report_fd = 20;  // the child tells here why it could not start
+constexpr int go_fd = 21;      // and waits here until it may
 constexpr int first_fd = 10, last_fd = 19;
 
 /// Only async-signal-safe calls: the parent has threads.
 [[noreturn]] void child(const Launch& request, char* const* argv, char* const* environment, int log, int null,
-                        int report) {
+                        int report, int go) {
     auto fail = [&](int step) {
         int answer[2] = {step, errno};
         (void)!::write(report_fd, answer, sizeof answer);
@@ -59,10 +62,12 @@ constexpr int first_fd = 10, last_fd = 19;
     for (const auto& pair : request.descriptors) high[count++] = ::fcntl(pair.first, F_DUPFD, 100);
     int high_report = ::fcntl(report, F_DUPFD, 100);
     int high_log = ::fcntl(log, F_DUPFD, 100);
+    int high_go = ::fcntl(go, F_DUPFD, 100);
     ::dup2(null, 0);
     ::dup2(high_log, 1);
     ::dup2(high_log, 2);
     ::dup3(high_report, report_fd, O_CLOEXEC);
+    ::dup3(high_go, go_fd, O_CLOEXEC);
     for (int fd = first_fd; fd <= last_fd; ++fd) {
         bool given = false;
         for (std::size_t i = 0; i < count; ++i)
@@ -73,7 +78,13 @@ constexpr int first_fd = 10, last_fd = 19;
         if (!given) ::close(fd);
     }
     ::syscall(SYS_close_range, 3u, static_cast<unsigned>(first_fd - 1), 0u);
-    ::syscall(SYS_close_range, static_cast<unsigned>(report_fd + 1), ~0u, 0u);
+    ::syscall(SYS_close_range, static_cast<unsigned>(go_fd + 1), ~0u, 0u);
+    // Our own copy of the other end is closed by now: the end of file says that the parent died or gave up.
+    char word = 0;
+    ssize_t got = 0;
+    do got = ::read(go_fd, &word, 1);
+    while (got < 0 && errno == EINTR);
+    if (got != 1) ::_exit(127);
 
     sigset_t none;
     sigemptyset(&none);
@@ -100,7 +111,7 @@ constexpr int first_fd = 10, last_fd = 19;
 
 }  // namespace
 
-int launch(const Launch& request) {
+int launch(const Launch& request, const std::function<void(int pid)>& forked) {
     auto refuse = [&](const std::string& what, int code) {
         throw Error(Errc::provider, "cannot start " + request.program + ": " + what + ": " + std::strerror(code),
                     {{"program", request.program}});
@@ -115,14 +126,30 @@ int launch(const Launch& request) {
     int log = ::open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (log < 0) refuse("its log " + log_path.string(), errno);
     int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-    int report[2];
+    int report[2], go[2];
     if (::pipe2(report, O_CLOEXEC) != 0) refuse("pipe", errno);
+    // A socket and not a pipe: a child that was killed meanwhile must not raise SIGPIPE here.
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, go) != 0) refuse("socketpair", errno);
     pid_t pid = ::fork();
-    if (pid == 0) child(request, argv.data(), environment.data(), log, null, report[1]);
+    if (pid == 0) child(request, argv.data(), environment.data(), log, null, report[1], go[0]);
     int fork_error = errno;
     ::close(log);
     ::close(null);
     ::close(report[1]);
+    ::close(go[0]);
+    std::exception_ptr stopped;
+    if (pid > 0) try {
+            forked(pid);
+            (void)::send(go[1], "", 1, MSG_NOSIGNAL);
+        } catch (...) {
+            stopped = std::current_exception();
+        }
+    ::close(go[1]);
+    if (stopped) {
+        ::waitpid(pid, nullptr, 0);
+        ::close(report[0]);
+        std::rethrow_exception(stopped);
+    }
     int answer[2] = {0, 0};
     ssize_t got = 0;
     if (pid > 0) do

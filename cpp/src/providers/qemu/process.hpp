@@ -1,6 +1,7 @@
 #pragma once
 // Processes that outlive us: started hardened, identified by more than a pid, ended through a pidfd.
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -21,8 +22,10 @@ struct Launch {
 };
 
 /// Starts it in a session of its own, without privileges to gain, without core dumps, with no other descriptor of ours.
-/// Blocks until the program runs. @returns the pid. @throws Error(provider)
-int launch(const Launch& request);
+/// Blocks until the program runs. The child waits until `forked` has returned, and never runs the program when it
+/// throws or when we die before: so what is noted there is known of every program that runs.
+/// @returns the pid. @throws Error(provider), or what `forked` throws
+int launch(const Launch& request, const std::function<void(int pid)>& forked);
 
 /// Runs a tool to its end. @throws Error(provider) with its error output as remote message.
 void run_tool(const std::vector<std::string>& command);

@@ -17,6 +17,7 @@
 #include "core/sha256.hpp"
 #include "core/unix_socket.hpp"
 #include "providers/qemu/command_line.hpp"
+#include "providers/qemu/debris.hpp"
 #include "providers/qemu/process.hpp"
 
 namespace infrastructure_sdk::qemu {
@@ -72,6 +73,12 @@ std::optional<unsigned> group_of(const char* path) {
     return status.st_gid;
 }
 
+/// Nobody listens there any more.
+void remove_sockets(const VmPtr& vm) {
+    ::unlink(vm->path(file_name::qmp).c_str());
+    ::unlink(vm->path(file_name::agent).c_str());
+}
+
 std::string tail_of(const std::string& path, std::size_t most) {
     std::ifstream file(path, std::ios::binary);
     std::string text((std::istreambuf_iterator<char>(file)), {});
@@ -89,6 +96,7 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
       vms_(options_.state_directory + "/vms"),
       accelerator_(std::move(accelerator)),
       creating_(environment.executor),
+      adopting_(environment.executor),
       tasks_(environment.executor) {
     capabilities_.provider = "qemu";
     capabilities_.accelerator = accelerator_.name;
@@ -111,17 +119,19 @@ std::string QemuProvider::directory_of(const VmId& id) const { return vms_ + "/"
 Task<VmPtr> QemuProvider::find(VmId id) {
     auto self = shared_from_this();
     if (auto it = known_.find(id); it != known_.end()) co_return it->second;
-    bool uuid = id.value.size() == 36 && id.value.find_first_not_of("0123456789abcdef-") == std::string::npos;
-    if (!uuid) co_return nullptr;
+    if (!is_uuid(id.value)) co_return nullptr;
+    // Nobody sees a VM whose process was not looked for yet.
+    Call no_limit;
+    auto guard = co_await adopting_.lock(*environment_.clock, no_limit, "looking for a VM");
+    if (auto it = known_.find(id); it != known_.end()) co_return it->second;
     auto directory = directory_of(id);
     auto work = [directory] { return load_record(directory); };
     auto record = co_await run_blocking(environment_.blocking, work);
-    if (auto it = known_.find(id); it != known_.end()) co_return it->second;
     if (!record) co_return nullptr;
     auto vm = std::make_shared<Vm>(std::move(*record), directory, environment_.executor);
     vm->agent = make_guest_agent(environment_, vm->path(file_name::agent));
-    known_[id] = vm;
     co_await adopt(vm);
+    known_[id] = vm;
     co_return vm;
 }
 
@@ -155,14 +165,25 @@ Task<void> QemuProvider::adopt(VmPtr vm) {
     bool maybe = record.phase == VmState::starting || record.phase == VmState::running ||
                  record.phase == VmState::paused || record.phase == VmState::suspending ||
                  record.phase == VmState::stopping;
+    auto leavings = [vm, maybe] {
+        ::unlink((vm->path(file_name::record) + ".new").c_str());
+        ::unlink(vm->path(file_name::screen).c_str());
+        // The memory of a VM that runs again, or that never will from it.
+        bool unused = vm->record.memory_sha256.empty() && vm->record.phase != VmState::suspending;
+        if (unused) ::unlink(vm->path(file_name::memory).c_str());
+        if (!maybe) remove_sockets(vm);
+        return true;
+    };
+    co_await run_blocking(environment_.blocking, leavings);
     if (!maybe) co_return;
     if (!record.process || record.process->boot_id != boot_id() || !is_alive(*record.process)) {
-        // A crash between fork and record: the process is found by what it calls itself.
+        // The record may be older than the process, as after a restored backup: it is found by what it calls itself.
         auto uuid = record.spec.id.value;
         auto work = [uuid] { return find_vm_process(uuid); };
         record.process = co_await run_blocking(environment_.blocking, work);
     }
     if (record.process) begin_watch(vm);
+    if (!vm->alive) remove_sockets(vm);
 }
 
 void QemuProvider::begin_watch(VmPtr vm) {
@@ -192,6 +213,7 @@ Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
     if (error || closing_) co_return;
     // Ours if we started it; otherwise init reaps it.
     ::waitpid(static_cast<pid_t>(vm->record.process->pid), nullptr, WNOHANG);
+    remove_sockets(vm);
     vm->alive = false;
     vm->life.request_stop();
     if (vm->qmp) vm->qmp->close();
@@ -201,6 +223,7 @@ Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
     if (vm->expected) co_return;
     auto state = settle(vm->record, false, "");
     vm->record.phase = state;
+    if (state == VmState::failed) vm->record.memory_sha256.clear();
     vm->record.reason = vm->last_event.empty() ? "ProcessKilled" : vm->last_event;
     vm->record.message =
         vm->last_event == "GuestShutdown" ? "the guest shut itself down" : "the VM's process ended without being asked";
@@ -250,6 +273,24 @@ Task<std::string> QemuProvider::query_status(VmPtr vm, Call call) {
     co_return answer.is_object() ? answer.value("status", "") : std::string();
 }
 
+/// Empty when the process died while it was asked.
+Task<std::string> QemuProvider::status_unless_dead(VmPtr vm, Call call) {
+    std::string status;
+    std::exception_ptr failure;
+    try {
+        status = co_await query_status(vm, call);
+    } catch (const Error&) {
+        failure = std::current_exception();
+    }
+    if (failure && vm->alive) {
+        // The connection may break a moment before the death is seen.
+        auto soon = call.within(Deadline::after(*environment_.clock, std::chrono::seconds(1)));
+        co_await vm->changed.wait(*environment_.clock, soon);
+    }
+    if (failure && vm->alive) std::rethrow_exception(failure);
+    co_return status;
+}
+
 VmStatus QemuProvider::status_of(const VmPtr& vm, VmState state) const {
     VmStatus status;
     status.id = vm->record.spec.id;
@@ -264,16 +305,37 @@ VmStatus QemuProvider::status_of(const VmPtr& vm, VmState state) const {
     return status;
 }
 
+/// A VM without a record that can be read. Gone only when nothing of it is there.
+Task<VmStatus> QemuProvider::inspect_unrecorded(VmId id, std::string trouble) {
+    auto self = shared_from_this();
+    VmStatus status;
+    status.id = id;
+    auto directory = directory_of(id);
+    auto uuid = is_uuid(id.value) ? id.value : std::string();
+    auto work = [directory, uuid] {
+        std::error_code error;
+        return !uuid.empty() && fs::exists(directory, error) && find_vm_process(uuid).has_value();
+    };
+    bool runs = co_await run_blocking(environment_.blocking, work);
+    bool there = runs || !trouble.empty();
+    status.state = there ? VmState::unknown : VmState::deleted;
+    if (there) status.reason = trouble.empty() ? "RecordMissing" : "RecordUnreadable";
+    status.message = std::move(trouble);
+    status.observed_at = environment_.clock->wall_now();
+    co_return status;
+}
+
 Task<VmStatus> QemuProvider::inspect(VmId id, Call call) {
     auto self = shared_from_this();
-    auto vm = co_await find(id);
-    if (!vm) {
-        VmStatus gone;
-        gone.id = id;
-        gone.state = VmState::deleted;
-        gone.observed_at = environment_.clock->wall_now();
-        co_return gone;
+    VmPtr vm;
+    std::string trouble;
+    try {
+        vm = co_await find(id);
+    } catch (const Error& error) {
+        if (error.errc() != Errc::provider) throw;
+        trouble = error.message();
     }
+    if (!vm) co_return co_await inspect_unrecorded(id, trouble);
     std::string status;
     if (vm->alive) {
         auto soon = call.within(Deadline::after(*environment_.clock, std::chrono::seconds(5)));
@@ -296,9 +358,7 @@ Task<std::vector<VmStatus>> QemuProvider::list_owned(Call call) {
         std::error_code error;
         for (const auto& entry : fs::directory_iterator(folder, error)) {
             auto name = entry.path().filename().string();
-            // What a crash left of a creation: nothing refers to it yet.
-            if (name.starts_with(".new-")) fs::remove_all(entry.path(), error);
-            else ids.push_back({name});
+            if (is_uuid(name)) ids.push_back({name});
         }
         std::sort(ids.begin(), ids.end());
         return ids;
@@ -312,15 +372,33 @@ Task<std::vector<VmStatus>> QemuProvider::list_owned(Call call) {
     co_return statuses;
 }
 
+Task<void> QemuProvider::sweep_debris() {
+    auto self = shared_from_this();
+    auto folder = vms_;
+    auto work = [folder] { return sweep(folder); };
+    auto left = co_await run_blocking(environment_.blocking, work);
+    for (const auto& name : left)
+        environment_.logger->log(LogLevel::warning, "vm.qemu",
+                                 "an entry in the folder of VMs is not known to be ours and is left alone",
+                                 {{"path", folder + "/" + name}});
+}
+
 // ---- create, start -------------------------------------------------------------------------------------------------
 
 Task<unsigned> QemuProvider::free_uid() {
-    Call none;
-    auto owned = co_await list_owned(none);
-    std::set<unsigned> used;
-    for (const auto& status : owned)
-        if (auto it = known_.find(status.id); it != known_.end() && it->second->record.uid)
-            used.insert(*it->second->record.uid);
+    auto self = shared_from_this();
+    auto folder = vms_;
+    // Each folder belongs to its VM's uid, whether its record can be read or not.
+    auto work = [folder] {
+        std::set<unsigned> owners;
+        std::error_code error;
+        for (const auto& entry : fs::directory_iterator(folder, error)) {
+            struct stat status{};
+            if (::lstat(entry.path().c_str(), &status) == 0) owners.insert(status.st_uid);
+        }
+        return owners;
+    };
+    auto used = co_await run_blocking(environment_.blocking, work);
     for (unsigned uid = options_.uid_base; uid < options_.uid_base + options_.uid_count; ++uid)
         if (!used.contains(uid)) co_return uid;
     throw Error(Errc::capacity, "all " + std::to_string(options_.uid_count) + " uids for VMs are in use",
@@ -338,15 +416,16 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
     record.program = program_;
     if (::geteuid() == 0) record.uid = co_await free_uid();
     auto target = directory_of(spec.id);
-    auto scratch = vms_ + "/.new-" + spec.id.value;
+    auto scratch = vms_ + "/" + scratch_prefix + spec.id.value;
     auto image_tool = image_tool_;
-    auto work = [record, target, scratch, image_tool]() mutable {
+    auto work = [record, target, scratch, image_tool, self]() mutable {
         fs::remove_all(scratch);
         try {
             record.image_identity = identity_of(record.spec.image);
             if (::mkdir(scratch.c_str(), 0700) != 0)
                 throw Error(Errc::store, "the VM's folder cannot be made: " + std::string(std::strerror(errno)),
                             {{"path", scratch}});
+            self->passed(Effect::folder_made);
             if (!record.spec.image.disk.empty()) {
                 // No backing file in the header: QEMU is told the base at every start, by descriptor.
                 auto disk = scratch + "/" + file_name::disk;
@@ -356,12 +435,15 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
                 if (record.uid && ::chown(disk.c_str(), *record.uid, *record.uid) != 0)
                     throw Error(Errc::permission_denied,
                                 "the disk cannot be given to its uid: " + std::string(std::strerror(errno)));
+                self->passed(Effect::disk_made);
             }
             save_record(scratch, record);
+            self->passed(Effect::record_written);
             if (record.uid && ::chown(scratch.c_str(), *record.uid, *record.uid) != 0)
                 throw Error(Errc::permission_denied,
                             "the VM's folder cannot be given to its uid: " + std::string(std::strerror(errno)));
             fs::rename(scratch, target);
+            self->passed(Effect::folder_placed);
         } catch (const fs::filesystem_error& error) {
             std::error_code ignored;
             fs::remove_all(scratch, ignored);
@@ -404,18 +486,35 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
     if (!image.disk.empty()) give(descriptors.add(open_for_vm(image.disk)), inherited::base_disk);
     if (memory_fd >= 0) give(memory_fd, inherited::memory);
 
-    auto work = [request] {
-        int pid = launch(request);
-        auto started = start_time_ticks(pid);
-        return std::pair<int, std::uint64_t>(pid, started.value_or(0));
-    };
-    auto process = co_await run_blocking(environment_.blocking, work);
-    vm->record.process = ProcessIdentity{boot_id(), process.first, process.second, vm->record.spec.id.value};
+    passed(Effect::sockets_bound);
+    {
+        Call no_limit;
+        auto guard = co_await vm->writing.lock(*environment_.clock, no_limit, "saving a VM's record");
+        auto self = shared_from_this();
+        auto record = vm->record;
+        auto directory = vm->directory;
+        // Who the process is stands on disk before it runs anything.
+        auto work = [request, record, directory, self]() mutable {
+            auto note = [&](int pid) {
+                self->passed(Effect::process_forked);
+                record.process =
+                    ProcessIdentity{boot_id(), pid, start_time_ticks(pid).value_or(0), record.spec.id.value};
+                save_record(directory, record);
+                self->passed(Effect::process_recorded);
+            };
+            launch(request, note);
+            return *record.process;
+        };
+        vm->record.process = co_await run_blocking(environment_.blocking, work);
+    }
     begin_watch(vm);
-    if (!vm->alive) ::waitpid(process.first, nullptr, 0);
+    if (!vm->alive) {
+        ::waitpid(static_cast<pid_t>(vm->record.process->pid), nullptr, 0);
+        remove_sockets(vm);
+    }
+    passed(Effect::process_started);
     std::exception_ptr failure;
     try {
-        co_await save(vm);
         co_await qmp(vm, call);
     } catch (const Error&) {
         failure = std::current_exception();
@@ -424,6 +523,7 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
         if (!vm->alive) throw died(vm, "QEMU ended as soon as it was started");
         std::rethrow_exception(failure);
     }
+    passed(Effect::handshake_done);
 }
 
 Error QemuProvider::died(VmPtr vm, std::string what) {
@@ -440,13 +540,15 @@ Task<void> QemuProvider::start(VmId id, std::string execution_id, Call call) {
     auto vm = co_await need(id, call);
     auto guard = co_await turn(vm, call, "starting a VM");
     if (vm->alive) {
-        auto status = co_await query_status(vm, call);
-        if (vm->record.execution_id != execution_id || vm->record.phase == VmState::starting) {
-            vm->record.execution_id = execution_id;
-            vm->record.phase = settle(vm->record, true, status);
-            co_await save(vm);
+        auto status = co_await status_unless_dead(vm, call);
+        if (vm->alive) {
+            if (vm->record.execution_id != execution_id || vm->record.phase == VmState::starting) {
+                vm->record.execution_id = execution_id;
+                vm->record.phase = settle(vm->record, true, status);
+                co_await save(vm);
+            }
+            co_return;
         }
-        co_return;
     }
     if (settle(vm->record, false, "") == VmState::suspended)
         throw Error(Errc::invalid_transition, "VM " + id.value + " is suspended: resume it", {{"vm", id.value}});
@@ -461,9 +563,11 @@ Task<void> QemuProvider::start(VmId id, std::string execution_id, Call call) {
     vm->record.execution_id = execution_id;
     vm->record.process.reset();
     co_await save(vm);
+    passed(Effect::start_intended);
     co_await spawn(vm, false, -1, call);
     vm->record.phase = VmState::running;
     co_await save(vm);
+    passed(Effect::start_recorded);
 }
 
 Task<void> QemuProvider::wait_ready(VmId id, Call call) {
@@ -533,6 +637,7 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
     vm->record.phase = VmState::suspending;
     vm->record.memory_sha256.clear();
     co_await save(vm);
+    passed(Effect::suspend_intended);
     Descriptors descriptors;
     std::exception_ptr failure;
     try {
@@ -544,14 +649,17 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
         if (vm->record.uid && ::fchown(file, *vm->record.uid, *vm->record.uid) != 0)
             throw Error(Errc::permission_denied,
                         "the memory file cannot be given to its uid: " + std::string(std::strerror(errno)));
+        passed(Effect::memory_file_made);
         // Without it QEMU keeps to 128 MiB/s, as if the file were somebody's network.
         json rate{{"max-bandwidth", std::uint64_t{1} << 40}};
         co_await client->execute("migrate-set-parameters", rate, call);
         co_await client->execute("stop", no_arguments, call);
+        passed(Effect::guest_stopped);
         json name{{"fdname", "memory"}};
         co_await client->execute("getfd", name, call, file);
         json target{{"uri", "fd:memory"}};
         co_await client->execute("migrate", target, call);
+        passed(Effect::migration_begun);
         // The file is hashed and goes to disk while QEMU writes it.
         auto digest = std::make_shared<GrowingFileDigest>(file);
         auto follow = [digest] { return digest->advance(); };
@@ -570,6 +678,7 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
             co_await environment_.clock->sleep_until(next.when(), call.stop);
             pause = std::min<Duration>(pause * 2, std::chrono::milliseconds(20));
         }
+        passed(Effect::migration_done);
         auto work = [digest, file] {
             while (digest->advance()) {
             }
@@ -581,6 +690,7 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
         vm->record.memory_sha256 = co_await run_blocking(environment_.blocking, work);
         // From here on the file is the VM: a crash before the process ended resumes from it.
         co_await save(vm);
+        passed(Effect::memory_recorded);
     } catch (...) {
         failure = std::current_exception();
     }
@@ -602,9 +712,37 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
         std::rethrow_exception(failure);
     }
     co_await end(vm, call);
+    passed(Effect::process_suspended);
     vm->record.phase = VmState::suspended;
     vm->record.process.reset();
     co_await save(vm);
+    passed(Effect::suspend_recorded);
+}
+
+/// The guest goes on from its memory: from now on the file does not fit the disk any more.
+Task<void> QemuProvider::forget_memory(VmPtr vm) {
+    auto self = shared_from_this();
+    vm->record.phase = VmState::running;
+    vm->record.resuming = false;
+    vm->record.memory_sha256.clear();
+    co_await save(vm);
+    passed(Effect::memory_forgotten);
+    ::unlink(vm->path(file_name::memory).c_str());
+    passed(Effect::memory_removed);
+}
+
+/// What an owner that died in a resume left behind, when the memory is loaded and all that is missing are the last
+/// steps. False = it has to be done again from the file.
+Task<bool> QemuProvider::finish_resume(VmPtr vm, std::string status, Call call) {
+    auto self = shared_from_this();
+    bool loaded = vm->record.phase == VmState::running;
+    if (status != "running" && !loaded) co_return false;
+    if (status != "running") {
+        auto client = co_await qmp(vm, call);
+        co_await client->execute("cont", no_arguments, call);
+    }
+    co_await forget_memory(vm);
+    co_return true;
 }
 
 Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
@@ -612,20 +750,22 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
     auto vm = co_await need(id, call);
     auto guard = co_await turn(vm, call, "resuming a VM");
     if (vm->alive) {
-        auto status = co_await query_status(vm, call);
-        if (status == "running") {
-            vm->record.phase = VmState::running;
+        auto status = co_await status_unless_dead(vm, call);
+        if (vm->alive) {
+            if (status != "running" && vm->record.memory_sha256.empty())
+                throw Error(Errc::invalid_transition, "VM " + id.value + " is " + status + ", not suspended",
+                            {{"vm", id.value}});
             vm->record.execution_id = execution_id;
-            co_await save(vm);
-            co_return;
+            bool finished = co_await finish_resume(vm, status, call);
+            if (finished) {
+                co_await set_guest_time(vm, call);
+                co_return;
+            }
+            // A resume or suspend that was cut off: the memory file is complete, the process is of no use.
+            co_await end(vm, call);
         }
-        if (vm->record.memory_sha256.empty())
-            throw Error(Errc::invalid_transition, "VM " + id.value + " is " + status + ", not suspended",
-                        {{"vm", id.value}});
-        // A resume or suspend that was cut off: the memory file is complete, the process is of no use.
-        co_await end(vm, call);
     }
-    if (vm->record.memory_sha256.empty())
+    if (vm->record.memory_sha256.empty() || settle(vm->record, false, "") != VmState::suspended)
         throw Error(Errc::invalid_transition, "VM " + id.value + " has no memory file", {{"vm", id.value}});
     vm->record.phase = VmState::starting;
     vm->record.resuming = true;
@@ -634,9 +774,11 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
     vm->record.message.clear();
     vm->record.process.reset();
     co_await save(vm);
+    passed(Effect::resume_intended);
 
     auto descriptors = std::make_shared<Descriptors>();
     auto path = vm->path(file_name::memory);
+    bool may_have_run = false;
     std::exception_ptr failure;
     try {
         int file = descriptors->add(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
@@ -685,28 +827,39 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
             co_await environment_.clock->sleep_until(next.when(), call.stop);
             pause = std::min<Duration>(pause * 2, std::chrono::milliseconds(20));
         }
+        passed(Effect::memory_loaded);
+        // Once the guest has run, going back to the file would put old memory over a newer disk.
+        may_have_run = true;
+        vm->record.phase = VmState::running;
+        co_await save(vm);
+        passed(Effect::resume_recorded);
         co_await client->execute("cont", no_arguments, call);
-        const auto& channels = vm->record.spec.channels;
-        if (std::find(channels.begin(), channels.end(), "agent") != channels.end())
-            co_await vm->agent->set_time(environment_.clock->wall_now(), call);
+        passed(Effect::guest_continued);
+        co_await forget_memory(vm);
+        co_await set_guest_time(vm, call);
     } catch (...) {
         failure = std::current_exception();
     }
     if (failure) {
         Call rescue{Deadline::after(*environment_.clock, std::chrono::seconds(10)), {}, call.correlation_id};
         if (vm->alive) co_await end(vm, rescue);
-        vm->record.phase = VmState::suspended;
+        vm->record.phase = may_have_run ? VmState::failed : VmState::suspended;
+        if (may_have_run && vm->record.reason.empty()) vm->record.reason = "ResumeFailed";
+        if (may_have_run) vm->record.memory_sha256.clear();
         vm->record.process.reset();
         co_await save(vm);
+        if (may_have_run) ::unlink(path.c_str());
         std::rethrow_exception(failure);
     }
-    vm->record.phase = VmState::running;
-    vm->record.memory_sha256.clear();
-    co_await save(vm);
-    std::error_code ignored;
-    fs::remove(path, ignored);
     // The last descriptor of a removed file gives its blocks back, which takes a while.
     asio::post(environment_.blocking, [last = std::move(descriptors)] {});
+}
+
+/// The guest's clock stood still.
+Task<void> QemuProvider::set_guest_time(VmPtr vm, Call call) {
+    const auto& channels = vm->record.spec.channels;
+    if (std::find(channels.begin(), channels.end(), "agent") != channels.end())
+        co_await vm->agent->set_time(environment_.clock->wall_now(), call);
 }
 
 // ---- ending --------------------------------------------------------------------------------------------------------
@@ -728,6 +881,7 @@ Task<void> QemuProvider::end(VmPtr vm, Call call) {
         ::close(pidfd);
     }
     co_await wait_dead(vm, call, "waiting for a VM's process to end");
+    passed(Effect::process_ended);
 }
 
 Task<void> QemuProvider::shutdown(VmId id, Call call) {
@@ -767,12 +921,30 @@ Task<void> QemuProvider::power_off(VmId id, Call call) {
     vm->record.reason = "PoweredOff";
     vm->record.process.reset();
     co_await save(vm);
+    passed(Effect::end_recorded);
 }
 
 Task<void> QemuProvider::destroy(VmId id, Call call) {
     auto self = shared_from_this();
-    auto vm = co_await find(id);
-    if (!vm) co_return;
+    VmPtr vm;
+    try {
+        vm = co_await find(id);
+    } catch (const Error& error) {
+        if (error.errc() != Errc::provider) throw;
+        environment_.logger->log(LogLevel::warning, "vm.qemu", "a VM with a damaged record is removed",
+                                 {{"vm", id.value}, {"detail", error.message()}});
+    }
+    if (!vm) {
+        if (!is_uuid(id.value)) co_return;
+        auto directory = directory_of(id);
+        auto work = [directory, id] {
+            std::error_code error;
+            if (fs::exists(directory, error)) remove_without_record(directory, id.value);
+            return true;
+        };
+        co_await run_blocking(environment_.blocking, work);
+        co_return;
+    }
     auto guard = co_await turn(vm, call, "destroying a VM");
     co_await end(vm, call);
     vm->agent->disconnect();
@@ -780,11 +952,13 @@ Task<void> QemuProvider::destroy(VmId id, Call call) {
     auto last = co_await vm->writing.lock(*environment_.clock, no_limit, "removing a VM's folder");
     vm->removed = true;
     auto directory = vm->directory;
-    auto work = [directory] {
+    auto work = [directory, self] {
         std::error_code error;
-        fs::remove_all(directory, error);
-        if (error)
-            throw Error(Errc::store, "the folder of a VM cannot be removed: " + error.message(), {{"path", directory}});
+        if (!fs::exists(directory, error)) return true;
+        auto aside = set_folder_aside(directory);
+        self->passed(Effect::folder_set_aside);
+        remove_set_aside(aside);
+        self->passed(Effect::folder_removed);
         return true;
     };
     co_await run_blocking(environment_.blocking, work);

@@ -7,6 +7,7 @@
 
 #include "core/async_tools.hpp"
 #include "providers/qemu/accelerator.hpp"
+#include "providers/qemu/effects.hpp"
 #include "providers/qemu/guest_agent.hpp"
 #include "providers/qemu/qmp_client.hpp"
 #include "providers/qemu/vm_record.hpp"
@@ -60,6 +61,8 @@ public:
     void on_event(std::function<void(VmEvent)> handler) override { handler_ = std::move(handler); }
     Task<void> close() override;
 
+    /// Removes what a dead owner left half made. For the owner of the state directory, before the first verb.
+    Task<void> sweep_debris();
     /// A connected client of a living VM. @throws Error(not_ready, channel=qmp)
     Task<std::shared_ptr<QmpClient>> qmp(VmPtr vm, Call call);
     /// nullptr when it does not exist.
@@ -81,6 +84,14 @@ private:
     VmStatus status_of(const VmPtr& vm, VmState state) const;
     std::string directory_of(const VmId& id) const;
     Task<unsigned> free_uid();
+    Task<VmStatus> inspect_unrecorded(VmId id, std::string trouble);
+    Task<std::string> status_unless_dead(VmPtr vm, Call call);
+    Task<void> set_guest_time(VmPtr vm, Call call);
+    Task<bool> finish_resume(VmPtr vm, std::string status, Call call);
+    Task<void> forget_memory(VmPtr vm);
+    void passed(Effect effect) const {
+        if (options_.after_effect) options_.after_effect(name_of(effect));
+    }
     Error died(VmPtr vm, std::string what);
 
     Environment environment_;
@@ -92,6 +103,7 @@ private:
     Capabilities capabilities_;
     std::map<VmId, VmPtr> known_;
     AsyncMutex creating_;
+    AsyncMutex adopting_;
     TaskGroup tasks_;
     std::function<void(VmEvent)> handler_;
     bool closing_ = false;

@@ -113,8 +113,9 @@ VmState settle(const VmRecord& record, bool alive, const std::string& status) {
         case VmState::suspending:
         case VmState::stopping:
             if (!alive) {
-                // The memory file is complete before the process ends and is kept until a resume succeeded.
-                if (!record.memory_sha256.empty()) return VmState::suspended;
+                // The memory file is complete before the process ends and is kept until a resume succeeded. A guest
+                // that may have run since has changed its disk: the file does not fit it any more.
+                if (!record.memory_sha256.empty() && record.phase != VmState::running) return VmState::suspended;
                 return record.phase == VmState::starting ? VmState::stopped : VmState::failed;
             }
             if (status.empty()) return VmState::unknown;

@@ -1,0 +1,51 @@
+#pragma once
+// The provider's own effects by name, in the order in which they take place: between any two of them the owner may die.
+
+#include <array>
+#include <cstddef>
+
+namespace infrastructure_sdk::qemu {
+
+enum class Effect {
+    folder_made,
+    disk_made,
+    record_written,
+    folder_placed,
+    start_intended,
+    sockets_bound,
+    process_forked,    ///< it waits; nothing of it is on disk
+    process_recorded,  ///< it still waits
+    process_started,
+    handshake_done,
+    start_recorded,
+    suspend_intended,
+    memory_file_made,
+    guest_stopped,
+    migration_begun,
+    migration_done,
+    memory_recorded,
+    process_suspended,
+    suspend_recorded,
+    resume_intended,
+    memory_loaded,
+    resume_recorded,
+    guest_continued,
+    memory_forgotten,
+    memory_removed,
+    process_ended,
+    end_recorded,
+    folder_set_aside,
+    folder_removed,
+};
+
+inline constexpr std::array<const char*, 29> effect_names{
+    "folder made",    "disk made",        "record written",    "folder placed",    "start intended",
+    "sockets bound",  "process forked",   "process recorded",  "process started",  "handshake done",
+    "start recorded", "suspend intended", "memory file made",  "guest stopped",    "migration begun",
+    "migration done", "memory recorded",  "process suspended", "suspend recorded", "resume intended",
+    "memory loaded",  "resume recorded",  "guest continued",   "memory forgotten", "memory removed",
+    "process ended",  "end recorded",     "folder set aside",  "folder removed"};
+
+constexpr const char* name_of(Effect effect) noexcept { return effect_names[static_cast<std::size_t>(effect)]; }
+
+}  // namespace infrastructure_sdk::qemu

@@ -1,0 +1,92 @@
+// Simulated session-hours a CPU-second: the engine, store and simulator on a virtual clock.
+//
+//     sim_bench [--sessions N] [--json]
+//
+// "standing" sessions live for 30 days and nothing happens to them. "weeks" are sessions of five working days that are
+// suspended every evening and resumed every morning. "days" are sessions of a working day with a lunch break.
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+
+#include "core/async_tools.hpp"
+#include "rows.hpp"
+#include "support/simulated_world.hpp"
+
+namespace infrastructure_sdk {
+namespace {
+
+using namespace std::chrono_literals;
+
+double cpu_seconds() {
+    timespec spent{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    return static_cast<double>(spent.tv_sec) + static_cast<double>(spent.tv_nsec) * 1e-9;
+}
+
+struct Habit {
+    int breaks;      ///< how often it is suspended and resumed
+    Duration work;   ///< before and after each break
+    Duration pause;  ///< the break
+    Duration ttl;
+};
+
+/// One user with one session, who is a little later than the one before.
+Task<void> live(test::SimulatedWorld* world, Habit habit, std::size_t number) {
+    auto clock = world->runtime().environment().clock;
+    auto& engine = world->engine();
+    Call call;
+    auto request = world->request("user-" + std::to_string(number));
+    request.ttl = habit.ttl;
+    auto start = Deadline::after(*clock, std::chrono::milliseconds(number * 37));
+    co_await clock->sleep_until(start.when(), {});
+    auto session = co_await engine.create(request, call);
+    for (int i = 0; i < habit.breaks; ++i) {
+        auto work = Deadline::after(*clock, habit.work);
+        co_await clock->sleep_until(work.when(), {});
+        co_await engine.suspend(session.id, call);
+        auto pause = Deadline::after(*clock, habit.pause);
+        co_await clock->sleep_until(pause.when(), {});
+        co_await engine.resume(session.id, call);
+    }
+}
+
+void measure(const Rows& rows, const std::string& name, std::size_t sessions, Habit habit) {
+    std::vector<double> rates;
+    for (std::uint64_t round = 1; round <= 3; ++round) {
+        test::SimulatedWorld world(round);
+        auto start = cpu_seconds();
+        TaskGroup group(world.runtime().environment().executor);
+        for (std::size_t i = 0; i < sessions; ++i) group.spawn(nullptr, "user", live(&world, habit, i));
+        world.run_for(habit.ttl + std::chrono::milliseconds(sessions * 37) + 1min);
+        auto spent = cpu_seconds() - start;
+        double hours = 0;
+        for (const auto& session : world.sessions())
+            if (session.state == SessionState::terminated)
+                hours +=
+                    std::chrono::duration<double, std::ratio<3600>>(session.updated_at - session.created_at).count();
+        if (!world.host().vms().empty()) std::fprintf(stderr, "%s: not all sessions ended\n", name.c_str());
+        rates.push_back(hours / spent);
+    }
+    rows.add("sim." + name, median(rates), "hours/CPU-s");
+}
+
+}  // namespace
+}  // namespace infrastructure_sdk
+
+int main(int argc, char** argv) {
+    using namespace infrastructure_sdk;
+    std::size_t sessions = 2000;
+    bool as_json = false;
+    for (int i = 1; i < argc; ++i) {
+        if (std::strcmp(argv[i], "--json") == 0) as_json = true;
+        else if (std::strcmp(argv[i], "--sessions") == 0 && i + 1 < argc)
+            sessions = std::strtoul(argv[++i], nullptr, 10);
+        else return std::fprintf(stderr, "usage: %s [--sessions N] [--json]\n", argv[0]), 2;
+    }
+    Rows rows(as_json);
+    measure(rows, "standing", sessions, {0, 0s, 0s, 24h * 30});
+    measure(rows, "weeks", sessions, {4, 8h, 16h, 24h * 4 + 8h});
+    measure(rows, "days", sessions, {1, 4h, 1h, 9h});
+}
