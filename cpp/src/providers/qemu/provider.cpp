@@ -634,6 +634,15 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
         co_return;
     }
     auto client = co_await qmp(vm, call);
+    if (vm->record.phase == VmState::suspending) {
+        // An owner died over it. When the memory was complete, only the end of the process is missing.
+        auto status = co_await query_status(vm, call);
+        if (!vm->record.memory_sha256.empty() && status == "postmigrate") {
+            co_await finish_suspend(vm, call);
+            co_return;
+        }
+        co_await clear_migration(vm, status, call);
+    }
     vm->record.phase = VmState::suspending;
     vm->record.memory_sha256.clear();
     co_await save(vm);
@@ -711,12 +720,39 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
         fs::remove(vm->path(file_name::memory), ignored);
         std::rethrow_exception(failure);
     }
+    co_await finish_suspend(vm, call);
+}
+
+/// The memory is in its file: ends the process.
+Task<void> QemuProvider::finish_suspend(VmPtr vm, Call call) {
+    auto self = shared_from_this();
     co_await end(vm, call);
     passed(Effect::process_suspended);
     vm->record.phase = VmState::suspended;
     vm->record.process.reset();
     co_await save(vm);
     passed(Effect::suspend_recorded);
+}
+
+/// Takes back a migration that a dead owner began, so that another one may begin.
+Task<void> QemuProvider::clear_migration(VmPtr vm, std::string status, Call call) {
+    auto self = shared_from_this();
+    auto client = co_await qmp(vm, call);
+    co_await client->execute("migrate_cancel", no_arguments, call);
+    Duration pause = std::chrono::milliseconds(1);
+    for (;;) {
+        auto answer = co_await client->execute("query-migrate", no_arguments, call);
+        auto migration = answer.is_object() ? answer.value("status", "none") : std::string("none");
+        if (migration == "completed") status = "postmigrate";
+        bool over = migration == "none" || migration == "completed" || migration == "failed" || migration == "cancelled";
+        if (over) break;
+        check(call, *environment_.clock, "waiting for an old migration to end");
+        auto next = Deadline::after(*environment_.clock, pause).earlier(call.deadline);
+        co_await environment_.clock->sleep_until(next.when(), call.stop);
+        pause = std::min<Duration>(pause * 2, std::chrono::milliseconds(20));
+    }
+    // Only a guest that goes on has its disks back, which a complete migration takes away.
+    if (status == "postmigrate") co_await client->execute("cont", no_arguments, call);
 }
 
 /// The guest goes on from its memory: from now on the file does not fit the disk any more.

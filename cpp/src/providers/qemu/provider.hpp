@@ -87,6 +87,8 @@ private:
     Task<VmStatus> inspect_unrecorded(VmId id, std::string trouble);
     Task<std::string> status_unless_dead(VmPtr vm, Call call);
     Task<void> set_guest_time(VmPtr vm, Call call);
+    Task<void> finish_suspend(VmPtr vm, Call call);
+    Task<void> clear_migration(VmPtr vm, std::string status, Call call);
     Task<bool> finish_resume(VmPtr vm, std::string status, Call call);
     Task<void> forget_memory(VmPtr vm);
     void passed(Effect effect) const {
