@@ -59,7 +59,9 @@ Task<void> make_some(SessionEngine* engine, std::size_t count, std::size_t first
 
 /// The first owner; it never returns.
 void live_and_die(const std::string& path, const std::string& images, std::size_t count) {
-    VirtualRuntime runtime;
+    VirtualRuntimeOptions options;
+    options.start = std::chrono::time_point_cast<WallTime::duration>(std::chrono::system_clock::now());
+    VirtualRuntime runtime(options);
     const auto& environment = runtime.environment();
     SimulatedHost host;
     SessionEngine engine(environment, make_sqlite_store(environment, path), make_simulator_provider(environment, host),
@@ -166,7 +168,9 @@ int main(int argc, char** argv) {
         std::size_t adopted = 0;
         ours.push_back(recover(path, images.path(), host, adopted));
         if (adopted != sessions || host.vms().size() != sessions)
-            return std::fprintf(stderr, "%zu of %zu sessions were adopted\n", adopted, sessions), 1;
+            return std::fprintf(stderr, "%zu of %zu sessions were adopted, %zu VMs\n", adopted, sessions,
+                                host.vms().size()),
+                   1;
     }
     Rows rows(as_json);
     rows.add("recovery of " + std::to_string(sessions) + " sessions", median(ours), "s", median(bare));

@@ -85,7 +85,7 @@ double rate_of_engine(const std::string& folder, Sample& sample, double& p99_ms)
     tiny.memory = Quantity::from_milli((std::int64_t{128} << 20) * 1000);
     options.templates = {{"tiny", tiny}};
     options.limits = {{LimitScope::user, "*", LimitResource::sessions, 1'000'000},
-                      {LimitScope::host, "", LimitResource::memory, std::int64_t{1} << 60}};
+                      {LimitScope::host, "", LimitResource::memory, std::int64_t{1} << 50}};
     auto engine = std::make_unique<SessionEngine>(environment, store, provider, options);
     auto counted = std::make_shared<Counted>();
     auto start = now();

@@ -113,7 +113,7 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
     if (source == options.templates.end())
         throw Error(Errc::not_found, "template '" + session.template_name + "' is not there any more",
                     {{"reason", "TemplateMissing"}});
-    auto spec = plan_vm(session, source->second, load_image(options.image_directory, source->second.image));
+    auto spec = plan_vm(session, source->second, images.load(options.image_directory, source->second.image));
     auto channels_deadline = budget(source->second.boot_timeout);
     auto within = call.within(channels_deadline);
     std::exception_ptr error;

@@ -71,7 +71,7 @@ Session SessionEngine::Impl::plan(const SessionRequest& request) const {
     need_capabilities(session.clocks, provider->capabilities());
     session.provider = provider->capabilities().provider;
     session.accelerator = provider->capabilities().accelerator;
-    plan_vm(session, source->second, load_image(options.image_directory, source->second.image));
+    plan_vm(session, source->second, images.load(options.image_directory, source->second.image));
     return session;
 }
 

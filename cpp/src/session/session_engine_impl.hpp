@@ -15,6 +15,7 @@
 #include "session/deadline_index.hpp"
 #include "session/reservation_ledger.hpp"
 #include "session/session_fsm.hpp"
+#include "vm/image_cache.hpp"
 
 namespace infrastructure_sdk {
 
@@ -92,6 +93,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Signal looks_changed;  // another session is the next to be looked at
     std::map<std::string, LivePtr> live;
     ReservationLedger reservations;
+    mutable ImageCache images;
     DeadlineIndex<WallTime> expiries;
     DeadlineIndex<MonotonicTime> looks;
     std::size_t looks_under_way = 0;

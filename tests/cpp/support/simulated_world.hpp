@@ -54,6 +54,8 @@ public:
     VirtualRuntime& runtime() { return *runtime_; }
     CrashPoints& points() { return *points_; }
     SimulatedHost& host() { return host_; }
+    /// What the owners write to; it outlives them.
+    Store& disk() { return *disk_; }
     Call call() { return {Deadline::after(*runtime_->environment().clock, std::chrono::minutes(10)), {}, "world"}; }
     SessionRequest request(const std::string& user);
     /// What `request` asks for: `tiny`.

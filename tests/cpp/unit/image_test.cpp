@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "vm/image_cache.hpp"
 #include <infrastructure_sdk/error.hpp>
 
 namespace infrastructure_sdk {
@@ -82,6 +83,26 @@ TEST_F(Image, GivesAbsolutePathsOfTheFiles) {
     EXPECT_EQ(image.disk_format, "qcow2");
     EXPECT_EQ(image.disk_size_bytes, 1048576u);
     EXPECT_EQ(image.kernel_arguments, "console=ttyS0");
+}
+
+TEST_F(Image, TheCacheNoticesEveryChange) {
+    ImageCache cache;
+    auto cached = [&] { return cache.load(directory_.string(), "tiny"); };
+    load();
+    EXPECT_EQ(cached().version, "1");
+    EXPECT_EQ(cached().kernel, (folder_ / "kernel").string());
+    manifest_["version"] = "2-longer";
+    load();
+    EXPECT_EQ(cached().version, "2-longer");
+    write("kernel", "shorter kernel");
+    EXPECT_THROW(cached(), Error) << "the file is not what the manifest says";
+    write("kernel", "kernel");
+    EXPECT_EQ(cached().version, "2-longer");
+    fs::remove(folder_ / "initrd");
+    EXPECT_THROW(cached(), Error);
+    fs::remove_all(folder_);
+    EXPECT_THROW(cached(), Error);
+    fs::create_directory(folder_);
 }
 
 TEST_F(Image, AKernelOrADiskAloneIsEnough) {
