@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <future>
 
@@ -42,6 +43,17 @@ void make_image(const std::string& folder) {
     std::ofstream(folder + "/tiny/manifest.json") << manifest.dump();
 }
 
+double cpu_seconds() {
+    timespec spent{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    return static_cast<double>(spent.tv_sec) + static_cast<double>(spent.tv_nsec) * 1e-9;
+}
+
+struct Rate {
+    double per_second = 0;
+    double cpu_us = 0;  ///< of the whole process, for each
+};
+
 struct Counted {
     std::uint64_t creates = 0;
     std::vector<double> latencies_ms;
@@ -71,7 +83,7 @@ struct Sample {
     std::vector<Event> events;
 };
 
-double rate_of_engine(const std::string& folder, Sample& sample, double& p99_ms) {
+Rate rate_of_engine(const std::string& folder, Sample& sample, double& p99_ms) {
     Runtime runtime(make_null_sink());
     const auto& environment = runtime.environment();
     make_image(folder);
@@ -88,6 +100,7 @@ double rate_of_engine(const std::string& folder, Sample& sample, double& p99_ms)
                       {LimitScope::host, "", LimitResource::memory, std::int64_t{1} << 50}};
     auto engine = std::make_unique<SessionEngine>(environment, store, provider, options);
     auto counted = std::make_shared<Counted>();
+    auto cpu = cpu_seconds();
     auto start = now();
     std::vector<std::future<void>> running;
     for (int i = 0; i < callers; ++i)
@@ -95,6 +108,7 @@ double rate_of_engine(const std::string& folder, Sample& sample, double& p99_ms)
             environment.executor, create_until(engine.get(), counted, start + window, i), boost::asio::use_future));
     for (auto& caller : running) caller.get();
     auto seconds = std::chrono::duration<double>(now() - start).count();
+    cpu = cpu_seconds() - cpu;
     run(runtime, whole(engine->close()));
     run(runtime, whole(provider->close()));
     for (const char* kind : {"intent", "session", "reservation"})
@@ -108,15 +122,19 @@ double rate_of_engine(const std::string& folder, Sample& sample, double& p99_ms)
     auto place = latencies.begin() + static_cast<std::ptrdiff_t>(latencies.size() * 99 / 100);
     std::nth_element(latencies.begin(), place, latencies.end());
     p99_ms = *place;
-    return static_cast<double>(counted->creates) / seconds;
+    auto creates = static_cast<double>(counted->creates);
+    return {creates / seconds, cpu / creates * 1e6};
 }
 
-double rate_by_hand(const std::string& path, const Sample& sample) {
+Rate rate_by_hand(const std::string& path, const Sample& sample) {
     auto write = [&sample](by_hand::Writer& writer, const std::string& id) {
         for (const auto& record : sample.records) writer.record(record.kind, id, record.json);
         for (const auto& event : sample.events) writer.event(event.type, id, event.execution_id, event.data);
     };
-    return by_hand::commit_rate(path, callers, window, make_id, write);
+    auto cpu = cpu_seconds();
+    auto rate = by_hand::commit_rate(path, callers, window, make_id, write);
+    auto creates = rate * std::chrono::duration<double>(window).count();
+    return {rate, (cpu_seconds() - cpu) / creates * 1e6};
 }
 
 }  // namespace
@@ -129,16 +147,21 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "usage: %s [--json]\n", argv[0]);
         return 2;
     }
-    std::vector<double> engine, bare, latency;
+    std::vector<double> engine, bare, latency, engine_cpu, bare_cpu;
     for (int round = 0; round < rounds; ++round) {
         test::TemporaryDirectory directory;
         Sample sample;
         double p99_ms = 0;
-        engine.push_back(rate_of_engine(directory.path(), sample, p99_ms));
-        bare.push_back(rate_by_hand(directory / "by_hand.db", sample));
+        auto ours = rate_of_engine(directory.path(), sample, p99_ms);
+        auto theirs = rate_by_hand(directory / "by_hand.db", sample);
+        engine.push_back(ours.per_second);
+        engine_cpu.push_back(ours.cpu_us);
+        bare.push_back(theirs.per_second);
+        bare_cpu.push_back(theirs.cpu_us);
         latency.push_back(p99_ms);
     }
     Rows rows(as_json);
     rows.add("sessions.creates, 64 callers", median(engine), "1/s", median(bare));
+    rows.add("sessions.create cpu", median(engine_cpu), "us", median(bare_cpu));
     rows.add("sessions.create p99, 64 callers", median(latency), "ms");
 }

@@ -54,9 +54,13 @@ void to_json(json& document, const Limit& limit) {
 }
 
 void to_json(json& document, const Reservation& reservation) {
-    document = {
-        {"session_id", reservation.session_id},  {"user_id", reservation.user_id}, {"tenant", reservation.tenant},
-        {"template", reservation.template_name}, {"warm", reservation.warm},       {"amounts", reservation.amounts}};
+    document = json::object();
+    document["session_id"] = reservation.session_id;
+    document["user_id"] = reservation.user_id;
+    document["tenant"] = reservation.tenant;
+    document["template"] = reservation.template_name;
+    document["warm"] = reservation.warm;
+    document["amounts"] = reservation.amounts;
 }
 
 void to_json(json& document, const Denial& denial) {

@@ -43,8 +43,11 @@ std::unique_ptr<ReservationLedger::Change> ReservationLedger::change(const Sessi
                                                                      bool may_be_alive) {
     auto wanted = reservation_of(session, may_be_alive);
     bool ends = session.state == SessionState::terminated;
+    auto before = admission_.find(session.id);
+    std::optional<std::uint64_t> version;
+    if (!before) version = 0;
     if (ends) batch.erases.push_back({kind, session.id});
-    else batch.puts.push_back({kind, session.id, nlohmann::json(wanted).dump(), std::nullopt});
+    else if (before != wanted) batch.puts.push_back({kind, session.id, nlohmann::json(wanted).dump(), version});
     return std::make_unique<Change>(admission_, std::move(wanted), ends);
 }
 

@@ -106,7 +106,7 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
                                {"execution_id", session.execution_id},
                                {"since", to_rfc3339(session.created_at)}}
                               .dump(),
-                          std::nullopt});
+                          0});
     batch.puts.push_back({session_kind, session.id, json(session).dump(), 0});
     batch.events.push_back({0, session.created_at, "session.lifecycle.created", session.id, session.execution_id,
                             call.correlation_id,

@@ -94,12 +94,14 @@ std::map<std::string, std::string> tags(const json& document) {
 
 }  // namespace
 
+// Key by key: an initializer list builds every value three times, and every transition writes a session.
 void to_json(json& document, const Condition& condition) {
-    document = {{"type", condition.type},
-                {"status", condition.status},
-                {"reason", condition.reason},
-                {"message", condition.message},
-                {"since", to_rfc3339(condition.since)}};
+    document = json::object();
+    document["type"] = condition.type;
+    document["status"] = condition.status;
+    document["reason"] = condition.reason;
+    document["message"] = condition.message;
+    document["since"] = to_rfc3339(condition.since);
 }
 
 void to_json(json& document, const Hold& hold) {
@@ -114,42 +116,43 @@ void to_json(json& document, const StateChange& change) {
 }
 
 void to_json(json& document, const Session& session) {
-    document = {
-        {"id", session.id},
-        {"user_id", session.user_id},
-        {"template", session.template_name},
-        {"session_type", session.session_type},
-        {"state", name_of(session.state)},
-        {"desired", session.desired},
-        {"generation", session.generation},
-        {"observed_generation", session.observed_generation},
-        {"suspend_mode", session.suspend_mode ? json(*session.suspend_mode) : json(nullptr)},
-        {"vm_id", session.vm_id.value},
-        {"execution_id", session.execution_id},
-        {"resources",
-         {{"cpu", session.cpu.to_string()},
-          {"memory", session.memory.to_string()},
-          {"disk_size", session.disk_size.to_string()}}},
-        {"provider", session.provider},
-        {"accelerator", session.accelerator},
-        {"mac_address", session.mac_address},
-        {"created_at", to_rfc3339(session.created_at)},
-        {"updated_at", to_rfc3339(session.updated_at)},
-        {"observed_at", to_rfc3339(session.observed_at)},
-        {"expires_at", optional_time(session.expires_at)},
-        {"clocks", session.clocks},
-        {"warned_until", to_rfc3339(session.warned_until)},
-        {"holds", session.holds},
-        {"last_change", session.last_change ? json(*session.last_change) : json(nullptr)},
-        {"last_activity_at", optional_time(session.last_activity_at)},
-        {"termination_reason", session.termination_reason ? json(name_of(*session.termination_reason)) : json(nullptr)},
-        {"failure",
-         {{"reason", session.failure_reason},
-          {"message", session.failure_message},
-          {"channel", session.failure_channel}}},
-        {"tags", session.tags},
-        {"conditions", session.conditions},
-        {"version", session.version}};
+    document = json::object();
+    document["id"] = session.id;
+    document["user_id"] = session.user_id;
+    document["template"] = session.template_name;
+    document["session_type"] = session.session_type;
+    document["state"] = name_of(session.state);
+    document["desired"] = session.desired;
+    document["generation"] = session.generation;
+    document["observed_generation"] = session.observed_generation;
+    document["suspend_mode"] = session.suspend_mode ? json(*session.suspend_mode) : json(nullptr);
+    document["vm_id"] = session.vm_id.value;
+    document["execution_id"] = session.execution_id;
+    auto& resources = document["resources"];
+    resources["cpu"] = session.cpu.to_string();
+    resources["memory"] = session.memory.to_string();
+    resources["disk_size"] = session.disk_size.to_string();
+    document["provider"] = session.provider;
+    document["accelerator"] = session.accelerator;
+    document["mac_address"] = session.mac_address;
+    document["created_at"] = to_rfc3339(session.created_at);
+    document["updated_at"] = to_rfc3339(session.updated_at);
+    document["observed_at"] = to_rfc3339(session.observed_at);
+    document["expires_at"] = optional_time(session.expires_at);
+    document["clocks"] = session.clocks;
+    document["warned_until"] = to_rfc3339(session.warned_until);
+    document["holds"] = session.holds;
+    document["last_change"] = session.last_change ? json(*session.last_change) : json(nullptr);
+    document["last_activity_at"] = optional_time(session.last_activity_at);
+    document["termination_reason"] =
+        session.termination_reason ? json(name_of(*session.termination_reason)) : json(nullptr);
+    auto& failure = document["failure"];
+    failure["reason"] = session.failure_reason;
+    failure["message"] = session.failure_message;
+    failure["channel"] = session.failure_channel;
+    document["tags"] = session.tags;
+    document["conditions"] = session.conditions;
+    document["version"] = session.version;
 }
 
 void to_json(json& document, const SessionPage& page) { document = {{"sessions", page.sessions}, {"next", page.next}}; }

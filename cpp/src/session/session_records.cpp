@@ -113,7 +113,8 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
         auto word = outcome.reason.empty() ? std::string(name_of(*next)) : outcome.reason;
         set_condition(session,
                       {"Ready", *next == SessionState::active ? "True" : "False", word, outcome.message, now()});
-        if (is_transient(*next))
+        // The intent to create was written with the session.
+        if (is_transient(*next) && input != SessionInput::provision)
             batch.puts.push_back({intent_kind, session.id,
                                   json{{"verb", name_of(input)},
                                        {"state", name_of(*next)},
@@ -122,7 +123,7 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
                                        {"since", to_rfc3339(now())}}
                                       .dump(),
                                   std::nullopt});
-        else batch.erases.push_back({intent_kind, session.id});
+        if (!is_transient(*next)) batch.erases.push_back({intent_kind, session.id});
         json data{{"from", name_of(before)}, {"to", name_of(*next)}};
         if (!outcome.reason.empty()) data["reason"] = outcome.reason;
         if (!outcome.message.empty()) data["message"] = outcome.message;

@@ -26,6 +26,7 @@ private:
 
     Sqlite database_;
     Statement version_;
+    Statement insert_;
     Statement put_;
     Statement erase_;
     Statement event_;
