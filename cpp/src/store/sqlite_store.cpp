@@ -145,13 +145,12 @@ private:
         }
     }
 
-    /// Twice through the callers' executor: the callers that the last group resumed hand in their next commits first,
-    /// then the tasks that they spawned theirs, and the next group has them all. Straight from one group to the next,
-    /// every second group would hold a single commit.
+    /// Through the callers' executor: the callers that the last group resumed hand in their next commits first, and the
+    /// next group has them all. Straight from one group to the next, every second group would hold a single commit.
     void schedule() {
         auto self = shared_from_this();
-        auto to_pool = [self] { asio::post(self->environment_.blocking, [self] { self->write_next(); }); };
-        asio::post(environment_.executor, [self, to_pool] { asio::post(self->environment_.executor, to_pool); });
+        asio::post(environment_.executor,
+                   [self] { asio::post(self->environment_.blocking, [self] { self->write_next(); }); });
     }
 
     void write_next() {
