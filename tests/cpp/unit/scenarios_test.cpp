@@ -167,6 +167,7 @@ TEST(Scenarios, Scenario04_GarbageIsMoreThanProcesses) {
     ::close(listen_unix(half + "/qmp.sock"));
     ::mkfifo((half + "/agent.sock").c_str(), 0600);
     write(half + "/vm.json.new");
+    ::close(listen_unix(half + "/vnc.sock"));
     // ... and what is not known to be ours.
     write(folder(uuid + "3") + "/vm.json");
     write(folder(uuid + "4") + "/letters.txt");

@@ -75,8 +75,7 @@ std::optional<unsigned> group_of(const char* path) {
 
 /// Nobody listens there any more.
 void remove_sockets(const VmPtr& vm) {
-    ::unlink(vm->path(file_name::qmp).c_str());
-    ::unlink(vm->path(file_name::agent).c_str());
+    for (const char* name : {file_name::qmp, file_name::agent, file_name::vnc}) ::unlink(vm->path(name).c_str());
 }
 
 std::string tail_of(const std::string& path, std::size_t most) {
