@@ -90,16 +90,27 @@ std::map<std::string, Template> load_templates(const Config& config) {
     return templates;
 }
 
-/// A path that is set and cannot be read fails the start: limits are never silently off.
-std::vector<Limit> load_limits(const Config& config) {
-    auto path = config.text("session.limits_file");
+/// The document that an option names; empty when it names none. One that cannot be read fails the start: neither limits
+/// nor webhooks are ever silently off.
+std::string read_document(const Config& config, const std::string& option) {
+    auto path = config.text(option);
     if (path.empty()) return {};
     std::ifstream file(path, std::ios::binary);
     std::string yaml((std::istreambuf_iterator<char>(file)), {});
     if (!file)
-        throw Error(Errc::configuration, "session.limits_file: '" + path + "' cannot be read",
-                    {{"field", "session.limits_file"}, {"value", path}});
-    return parse_limits(yaml, path);
+        throw Error(Errc::configuration, option + ": '" + path + "' cannot be read",
+                    {{"field", option}, {"value", path}});
+    return yaml;
+}
+
+std::vector<Limit> load_limits(const Config& config) {
+    auto path = config.text("session.limits_file");
+    return path.empty() ? std::vector<Limit>() : parse_limits(read_document(config, "session.limits_file"), path);
+}
+
+std::vector<Webhook> load_webhooks(const Config& config) {
+    auto path = config.text("session.webhooks_file");
+    return path.empty() ? std::vector<Webhook>() : parse_webhooks(read_document(config, "session.webhooks_file"), path);
 }
 
 /// Another short-lived owner is waited for; a long-lived one is named when the patience ends.
@@ -155,10 +166,25 @@ struct InfrastructureSDK::Impl {
     std::shared_ptr<Store> store;
     IsolationEngine isolation;
     std::unique_ptr<SessionEngine> sessions;
+    std::unique_ptr<WebhookEngine> webhooks;
     bool closed = false;
 
     Task<IsolationReport> report(Session session, std::vector<Layer> layers, Call call);
+    Task<void> start_webhooks(std::vector<Webhook> list);
 };
+
+Task<void> InfrastructureSDK::Impl::start_webhooks(std::vector<Webhook> list) {
+    WebhookEngineOptions options;
+    options.webhooks = std::move(list);
+    options.next_events = [this](EventQuery query, Call call) { return sessions->next_events(query, call); };
+    options.make_transport = [this](const std::string& ca_file) {
+        AsioHttpOptions http;
+        http.tls.ca_file = ca_file;
+        return make_asio_http_transport(environment, http);
+    };
+    webhooks = std::make_unique<WebhookEngine>(environment, store, std::move(options));
+    co_await webhooks->start();
+}
 
 /// One session against all others that run.
 Task<IsolationReport> InfrastructureSDK::Impl::report(Session session, std::vector<Layer> layers, Call call) {
@@ -183,6 +209,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
                     {{"field", "providers.default"}, {"value", name}, {"allowed", "qemu"}, {"capability", "provider"}});
     auto templates = load_templates(config);
     auto limits = load_limits(config);
+    auto webhooks = load_webhooks(config);
     auto directory = state_directory(config);
     Call patience = call.within(Deadline::after(*environment.clock, config.duration("store.lock_timeout")));
     auto lock = co_await take_lock(environment, directory, patience);
@@ -211,6 +238,8 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
             co_return report.score.verdict == Verdict::isolated;
         };
         impl.sessions = std::make_unique<SessionEngine>(environment, impl.store, impl.provider, std::move(engine));
+        // Before recovery, whose events are for them too.
+        co_await impl.start_webhooks(std::move(webhooks));
         co_await impl.sessions->recover(call);
     } catch (...) {
         error = std::current_exception();
@@ -225,6 +254,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
 InfrastructureSDK::~InfrastructureSDK() = default;
 
 SessionEngine& InfrastructureSDK::sessions() { return *impl_->sessions; }
+WebhookEngine& InfrastructureSDK::webhooks() { return *impl_->webhooks; }
 const Capabilities& InfrastructureSDK::capabilities() const { return impl_->provider->capabilities(); }
 const Config& InfrastructureSDK::config() const { return impl_->config; }
 const std::map<std::string, Template>& InfrastructureSDK::templates() const { return impl_->templates; }
@@ -242,6 +272,7 @@ Task<void> InfrastructureSDK::close() {
     if (impl.closed) co_return;
     impl.closed = true;
     if (impl.sessions) co_await impl.sessions->close();
+    if (impl.webhooks) co_await impl.webhooks->close();
     if (impl.provider) co_await impl.provider->close();
     if (impl.store) {
         auto store = impl.store;

@@ -10,6 +10,7 @@
 #include <infrastructure_sdk/isolation/isolation_engine.hpp>
 #include <infrastructure_sdk/providers/qemu.hpp>
 #include <infrastructure_sdk/session/session_engine.hpp>
+#include <infrastructure_sdk/webhooks/webhook_engine.hpp>
 
 namespace infrastructure_sdk {
 
@@ -27,13 +28,14 @@ public:
     ~InfrastructureSDK();
 
     SessionEngine& sessions();
+    WebhookEngine& webhooks();
     const Capabilities& capabilities() const;
     const Config& config() const;
     const std::map<std::string, Template>& templates() const;
     /// One session against all other running ones.
     Task<IsolationReport> validate_isolation(std::string session_id, std::vector<Layer> layers, Call call);
     Task<std::vector<VmStatus>> list_vms(Call call);
-    /// Lets go; touches no VM.
+    /// Lets go; touches no VM. Webhooks get up to two seconds for what is due.
     Task<void> close();
 
 private:

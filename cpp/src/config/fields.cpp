@@ -65,6 +65,8 @@ constexpr ConfigField fields[] = {
     {"session.terminate_timeout", duration, "30s", "1s", "24h", "", "", "How long a termination may take."},
     {"session.limits_file", path, "", "", "", "", "",
      "A limits document (YAML): what users, tenants, templates and the host may hold. Unset: no limits."},
+    {"session.webhooks_file", path, "", "", "", "", "",
+     "A webhooks document (YAML): who is told of which events over HTTP, signed. Unset: nobody."},
     {"session.idle_timeout", duration, "", "1s", "87600h", "", "",
      "How long a session may go without activity. Unset: for ever."},
     {"session.disconnect_timeout", duration, "", "1s", "87600h", "", "",
