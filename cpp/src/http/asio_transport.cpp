@@ -191,12 +191,25 @@ Task<std::unique_ptr<ResponseParser>> exchange(CorePtr core, Connection* connect
     }
 }
 
+/// Whatever went wrong, it says whom it was about; a deadline and a stop are told as such.
+[[noreturn]] void explain(const Core& core, const HttpUrl& url, std::exception_ptr problem, const Call& call,
+                          const char* doing) {
+    try {
+        std::rethrow_exception(problem);
+    } catch (const Error& error) {
+        if (error.errc() == Errc::not_ready) core.check_open(call, doing);
+        Error told(error.errc(), url.authority() + ": " + error.message(), error.context());
+        told.with("host", url.authority());
+        throw told;
+    }
+}
+
 class AsioHttpStream final : public HttpStream {
 public:
-    AsioHttpStream(CorePtr core, Origin origin, std::shared_ptr<Place> place, std::unique_ptr<Connection> connection,
+    AsioHttpStream(CorePtr core, HttpUrl url, std::shared_ptr<Place> place, std::unique_ptr<Connection> connection,
                    std::unique_ptr<ResponseParser> parser, bool unsent)
         : core_(std::move(core)),
-          origin_(std::move(origin)),
+          url_(std::move(url)),
           place_(std::move(place)),
           connection_(std::move(connection)),
           parser_(std::move(parser)),
@@ -230,8 +243,7 @@ public:
             if (good) continue;
             connection_.reset();
             place_.reset();
-            core_->check_open(call, "reading a response");
-            std::rethrow_exception(problem);
+            explain(*core_, url_, problem, call, "reading a response");
         }
     }
 
@@ -240,13 +252,13 @@ private:
     void let_go() {
         if (!connection_) return;
         bool good = parser_->keep_alive() && connection_->unread.empty() && !unsent_ && !core_->closed;
-        if (good) core_->pool.put_back(origin_, std::move(connection_), core_->now());
+        if (good) core_->pool.put_back(origin_of(url_), std::move(connection_), core_->now());
         connection_.reset();
         place_.reset();
     }
 
     CorePtr core_;
-    Origin origin_;
+    HttpUrl url_;
     std::shared_ptr<Place> place_;
     std::unique_ptr<Connection> connection_;
     std::unique_ptr<ResponseParser> parser_;
@@ -274,7 +286,7 @@ public:
             problem = std::current_exception();
         }
         log(*core, what, stream.get(), started, call);
-        if (problem) explain(*core, what, problem, call);
+        if (problem) explain(*core, what.url, problem, call, "waiting for an HTTP server");
         co_return stream;
     }
 
@@ -324,21 +336,8 @@ private:
             }
         }
         bool unsent = connection->sent < what->text.size();
-        co_return std::make_shared<AsioHttpStream>(core, std::move(origin), std::move(place), std::move(connection),
+        co_return std::make_shared<AsioHttpStream>(core, what->url, std::move(place), std::move(connection),
                                                    std::move(parser), unsent);
-    }
-
-    /// Whatever went wrong, it says whom it was about; a deadline and a stop are told as such.
-    [[noreturn]] static void explain(const Core& core, const Exchange& what, std::exception_ptr problem,
-                                     const Call& call) {
-        try {
-            std::rethrow_exception(problem);
-        } catch (const Error& error) {
-            if (error.errc() == Errc::not_ready) core.check_open(call, "waiting for an HTTP server");
-            Error told(error.errc(), what.url.authority() + ": " + error.message(), error.context());
-            told.with("host", what.url.authority());
-            throw told;
-        }
     }
 
     static void log(const Core& core, const Exchange& what, const HttpStream* stream, MonotonicTime started,

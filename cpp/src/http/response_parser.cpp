@@ -1,5 +1,7 @@
 #include "http/response_parser.hpp"
 
+#include <limits>
+
 #include <boost/beast/http/basic_parser.hpp>
 
 #include <infrastructure_sdk/error.hpp>
@@ -55,7 +57,8 @@ void ResponseParser::start() {
     impl_ = std::make_unique<Impl>();
     impl_->eager(true);
     impl_->header_limit(static_cast<std::uint32_t>(header_limit_));
-    impl_->body_limit(boost::none);
+    // The caller counts. None would do, but Beast 1.74 compares with it all the same.
+    impl_->body_limit(std::numeric_limits<std::uint64_t>::max());
     if (to_head_) impl_->skip(true);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cstdlib>
+#include <fstream>
 #include <list>
 #include <stdexcept>
 
@@ -28,7 +29,7 @@ Certificates::Certificates() {
     for (std::string ca : {"ca", "other"})
         run("openssl req -x509" + key + " -keyout " + ca + ".key -out " + ca + ".pem -subj /CN=" + ca);
     run("openssl req" + key + " -keyout server.key -out server.csr -subj /CN=server");
-    run("printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' > san");
+    std::ofstream(directory_ / "san") << "subjectAltName=DNS:localhost,IP:127.0.0.1";
     run("openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out "
         "server.pem");
     run("openssl req" + key + " -keyout client.key -out client.csr -subj /CN=client");
@@ -105,11 +106,8 @@ public:
     }
     Task<void> say_goodbye() {
         error_code error;
-        // One way only: the client need not answer.
-        if (tls_) SSL_shutdown(tls_->native_handle());
-        std::string nothing;
-        if (tls_)
-            co_await asio::async_write(*tls_, asio::buffer(nothing), asio::redirect_error(asio::use_awaitable, error));
+        // Completes when the client has gone.
+        if (tls_) co_await tls_->async_shutdown(asio::redirect_error(asio::use_awaitable, error));
         socket_.shutdown(tcp::socket::shutdown_send, error);
     }
     void close() {
