@@ -346,6 +346,31 @@ void bind_sdk(py::module_& module) {
                      },
                      [](const IsolationReport& report) { return as_dict(report); });
              })
+        .def("webhooks", [](S self) { return as_list(self.sdk->webhooks().list()); })
+        .def("webhook_deliveries",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::optional<std::string> webhook,
+                 std::optional<std::string> state, std::size_t limit) {
+                 DeliveryFilter filter{webhook, std::nullopt, limit};
+                 if (state) filter.state = parse_delivery_state(*state);
+                 return call_sdk<std::vector<Delivery>>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [filter](InfrastructureSDK& sdk, Call) { return sdk.webhooks().deliveries(filter); },
+                     [](const std::vector<Delivery>& list) { return as_list(list); });
+             })
+        .def("webhook_redeliver",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
+                 return call_sdk<Delivery>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [id](InfrastructureSDK& sdk, Call) { return sdk.webhooks().redeliver(id); },
+                     [](const Delivery& delivery) { return as_dict(delivery); });
+             })
+        .def("webhook_test",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string name) {
+                 return call_sdk<Delivery>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [name](InfrastructureSDK& sdk, Call call) { return sdk.webhooks().test(name, call); },
+                     [](const Delivery& delivery) { return as_dict(delivery); });
+             })
         .def("close", [=](S self, Q queue, F future, double timeout_s, Text correlation_id) {
             auto sdk = self.sdk;
             return submit_void(queue, future, self.runtime->environment(), {timeout_s, correlation_id},

@@ -22,6 +22,7 @@ from infrastructure_sdk.session import (
     UserSessionManager,
 )
 from infrastructure_sdk.vm import VMLifecycleController
+from infrastructure_sdk.webhooks import Webhooks, verify_webhook
 
 __version__ = _version()
 
@@ -41,8 +42,10 @@ __all__ = [
     "Timeline",
     "UserSessionManager",
     "VMLifecycleController",
+    "Webhooks",
     "exceptions",
     "images",
     "logging",
+    "verify_webhook",
     *exceptions.__all__,
 ]

@@ -14,6 +14,7 @@ from infrastructure_sdk.exceptions import InvalidTransitionError
 from infrastructure_sdk.isolation import IsolationEngine
 from infrastructure_sdk.session import UserSessionManager
 from infrastructure_sdk.vm import LimitCatalogue, TemplateCatalogue, VMLifecycleController
+from infrastructure_sdk.webhooks import Webhooks
 
 __all__ = ["InfrastructureSDK"]
 
@@ -63,6 +64,7 @@ class InfrastructureSDK:
         self.templates = TemplateCatalogue(self)
         self.limits = LimitCatalogue(self)
         self.events = EventLog(self)
+        self.webhooks = Webhooks(self)
 
     async def open(self) -> InfrastructureSDK:
         """Take the state directory, open the store, adopt what runs.

@@ -30,6 +30,7 @@ from infrastructure_sdk import events as _events
 from infrastructure_sdk import isolation as _isolation
 from infrastructure_sdk import session as _session
 from infrastructure_sdk import vm as _vm
+from infrastructure_sdk import webhooks as _webhooks
 from infrastructure_sdk.session import ExecResult, ResourceSpec, Screenshot, SessionRequest
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "SessionRequest",
     "UserSessionManager",
     "VMLifecycleController",
+    "Webhooks",
 ]
 
 T = TypeVar("T")
@@ -204,6 +206,10 @@ class EventLog(_Twin, mirrors=_events.EventLog):
     """Events of all sessions."""
 
 
+class Webhooks(_Twin, mirrors=_webhooks.Webhooks):
+    """Who is told of events over HTTP, and what became of each delivery."""
+
+
 class IsolationEngine(_Twin, mirrors=_isolation.IsolationEngine):
     """Looks at running sessions."""
 
@@ -236,5 +242,6 @@ _TWINS: dict[type, type[_Twin]] = {
     _events.EventLog: EventLog,
     _vm.LimitCatalogue: LimitCatalogue,
     _vm.VMLifecycleController: VMLifecycleController,
+    _webhooks.Webhooks: Webhooks,
     _isolation.IsolationEngine: IsolationEngine,
 }

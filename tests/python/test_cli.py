@@ -147,7 +147,9 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...], infra: Co
     assert said.out.startswith(f"Usage: infra-sdk {' '.join(path)}")
 
 
-@pytest.mark.parametrize("group", [(), ("session",), ("image",), ("isolation",), ("template",), ("config",)])
+@pytest.mark.parametrize(
+    "group", [(), ("session",), ("image",), ("isolation",), ("template",), ("config",), ("webhook",)]
+)
 def test_a_group_lists_its_commands(group: tuple[str, ...], infra: Command) -> None:
     said = infra(*group, "--help")
     assert said.code == 0

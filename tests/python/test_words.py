@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import infrastructure_sdk as isdk
 import infrastructure_sdk.sync as sync
-from infrastructure_sdk import _core, events, exceptions, session, vm
+from infrastructure_sdk import _core, events, exceptions, session, vm, webhooks
 from infrastructure_sdk import isolation as isolation_module
 
 
@@ -102,6 +102,7 @@ def test_requests_refuse_what_they_do_not_know() -> None:
         (sync.VMLifecycleController, vm.VMLifecycleController),
         (sync.LimitCatalogue, vm.LimitCatalogue),
         (sync.EventLog, events.EventLog),
+        (sync.Webhooks, webhooks.Webhooks),
         (sync.IsolationEngine, isolation_module.IsolationEngine),
         (sync.InfrastructureSDK, isdk.InfrastructureSDK),
     ],

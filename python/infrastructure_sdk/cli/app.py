@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infrastructure_sdk.cli import context, image, isolation, session
+from infrastructure_sdk.cli import context, image, isolation, session, webhook
 from infrastructure_sdk.cli.output import Format, show, show_one
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.add_typer(session.app, name="session")
 app.add_typer(image.app, name="image")
 app.add_typer(isolation.app, name="isolation")
+app.add_typer(webhook.app, name="webhook")
 
 template_app = typer.Typer(help="Templates: what VM a session gets.", no_args_is_help=True)
 config_app = typer.Typer(help="The configuration and where it comes from.", no_args_is_help=True)
