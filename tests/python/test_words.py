@@ -128,7 +128,7 @@ def test_correlation_ids_nest() -> None:
     assert isdk.logging.current_correlation_id() == ""
 
 
-@pytest.mark.parametrize("name", ["", "config", "logging", "_bridge"])
+@pytest.mark.parametrize("name", ["", "config", "logging", "webhooks", "_bridge"])
 def test_examples_in_docstrings_hold(name: str) -> None:
     module = importlib.import_module("infrastructure_sdk" + (f".{name}" if name else ""))
     result = doctest.testmod(module)
