@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "http/connection_pool.hpp"
 #include "http/request_text.hpp"
 #include "http/response_parser.hpp"
 #include <infrastructure_sdk/error.hpp>
@@ -237,6 +238,86 @@ TEST(ResponseParser, ACutOffResponseIsAnError) {
     ResponseParser parser(false, 1000);
     parser.put("HTTP/1.1 200 OK\r\n\r\nhello");
     EXPECT_THROW(parser.put_end(false), Error);
+}
+
+/// A stream that only knows whether it is still good.
+class StubStream final : public ByteStream {
+public:
+    explicit StubStream(std::shared_ptr<bool> stale) : stale_(std::move(stale)) {}
+    Task<void> connect(asio::ip::tcp::endpoint) override { co_return; }
+    Task<void> start() override { co_return; }
+    Task<std::size_t> read_some(std::span<char>) override { co_return 0; }
+    Task<std::size_t> write_some(std::string_view bytes) override { co_return bytes.size(); }
+    bool ended_orderly() const override { return true; }
+    bool is_stale() override { return *stale_; }
+    void abort() noexcept override {}
+
+private:
+    std::shared_ptr<bool> stale_;
+};
+
+class Pool : public testing::Test {
+protected:
+    Pool() {
+        options.connections_per_host = 2;
+        options.idle_per_host = 2;
+        options.idle_in_all = 3;
+        options.idle_time = std::chrono::seconds(10);
+    }
+    std::unique_ptr<Connection> connection(const std::string& name) {
+        auto made = std::make_unique<Connection>();
+        made->bytes = std::make_unique<StubStream>(stale);
+        made->unread = name;
+        return made;
+    }
+    static MonotonicTime at(int seconds) { return MonotonicTime(std::chrono::seconds(seconds)); }
+    static std::string name_of(const std::unique_ptr<Connection>& taken) { return taken ? taken->unread : "none"; }
+
+    AsioHttpOptions options;
+    std::shared_ptr<bool> stale = std::make_shared<bool>(false);
+    const Origin a = origin_of(parse_http_url("http://a/")), b = origin_of(parse_http_url("https://a:80/")),
+                 c = origin_of(parse_http_url("http://c/"));
+};
+
+TEST_F(Pool, GivesTheOneThatWasUsedLastToItsOriginOnly) {
+    ConnectionPool pool(options);
+    pool.put_back(a, connection("first"), at(0));
+    pool.put_back(a, connection("second"), at(1));
+    EXPECT_EQ(name_of(pool.take(b, at(2))), "none");
+    EXPECT_EQ(name_of(pool.take(a, at(2))), "second");
+    EXPECT_EQ(name_of(pool.take(a, at(2))), "first");
+    EXPECT_EQ(name_of(pool.take(a, at(2))), "none");
+}
+
+TEST_F(Pool, KeepsSoManyAndTheOldestGo) {
+    ConnectionPool pool(options);
+    for (const char* name : {"1", "2", "3"}) pool.put_back(a, connection(name), at(0));
+    EXPECT_EQ(pool.idle(), 2u);
+    pool.put_back(b, connection("4"), at(1));
+    pool.put_back(c, connection("5"), at(1));
+    EXPECT_EQ(pool.idle(), 3u);
+    EXPECT_EQ(name_of(pool.take(a, at(1))), "3");
+    EXPECT_EQ(name_of(pool.take(a, at(1))), "none");
+}
+
+TEST_F(Pool, DropsWhatIsOldOrStale) {
+    ConnectionPool pool(options);
+    pool.put_back(a, connection("1"), at(0));
+    EXPECT_EQ(name_of(pool.take(a, at(10))), "none");
+    EXPECT_EQ(pool.idle(), 0u);
+    pool.put_back(a, connection("2"), at(10));
+    *stale = true;
+    EXPECT_EQ(name_of(pool.take(a, at(11))), "none");
+    EXPECT_EQ(pool.idle(), 0u);
+}
+
+TEST_F(Pool, CountsWhatIsOpen) {
+    ConnectionPool pool(options);
+    EXPECT_TRUE(pool.enter(a) && pool.enter(a));
+    EXPECT_FALSE(pool.enter(a));
+    EXPECT_TRUE(pool.enter(c));
+    pool.leave(a);
+    EXPECT_TRUE(pool.enter(a));
 }
 
 }  // namespace
