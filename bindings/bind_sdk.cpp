@@ -346,7 +346,13 @@ void bind_sdk(py::module_& module) {
                      },
                      [](const IsolationReport& report) { return as_dict(report); });
              })
-        .def("webhooks", [](S self) { return as_list(self.sdk->webhooks().list()); })
+        .def("webhooks",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id) {
+                 return call_sdk<std::vector<WebhookStatus>>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [](InfrastructureSDK& sdk, Call) { return sdk.webhooks().list(); },
+                     [](const std::vector<WebhookStatus>& list) { return as_list(list); });
+             })
         .def("webhook_deliveries",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::optional<std::string> webhook,
                  std::optional<std::string> state, std::size_t limit) {

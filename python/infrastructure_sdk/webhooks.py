@@ -31,11 +31,11 @@ class Webhooks:
     def __init__(self, sdk: InfrastructureSDK) -> None:
         self._sdk = sdk
 
-    def list(self) -> list[Mapping[str, Any]]:
+    async def list(self) -> list[Mapping[str, Any]]:
         """Each webhook: ``name``, ``url`` (without its query), ``events``, ``state`` (enabled or disabled), ``cursor``,
         the numbers ``pending``, ``delivered`` and ``dead``, and the outcome of its last attempt.
         """
-        found: list[Mapping[str, Any]] = self._sdk._opened().webhooks()
+        found: list[Mapping[str, Any]] = await self._sdk._call(lambda native: native.webhooks)
         return found
 
     async def deliveries(

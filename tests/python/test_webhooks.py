@@ -208,7 +208,7 @@ async def test_the_life_of_a_session_arrives_signed(settings: dict[str, Any], re
         test = await sdk.webhooks.test("ops")
         assert test["state"] == "delivered"
         assert receiver.next()["type"] == "webhook.test"
-        (status,) = sdk.webhooks.list()
+        (status,) = await sdk.webhooks.list()
         assert status["name"] == "ops"
         assert status["state"] == "enabled"
         assert "hunter2" not in json.dumps(status)

@@ -99,12 +99,12 @@ Task<void> WebhookEngine::start() {
     for (const auto& entry : impl->workers) entry.second->run(impl->tasks);
 }
 
-std::vector<WebhookStatus> WebhookEngine::list() const {
+Task<std::vector<WebhookStatus>> WebhookEngine::list() {
+    auto impl = impl_;
     std::vector<WebhookStatus> all;
-    for (const auto& webhook : impl_->options.webhooks)
-        if (auto it = impl_->workers.find(webhook.name); it != impl_->workers.end())
-            all.push_back(it->second->status());
-    return all;
+    for (const auto& webhook : impl->options.webhooks)
+        if (auto it = impl->workers.find(webhook.name); it != impl->workers.end()) all.push_back(it->second->status());
+    co_return all;
 }
 
 Task<std::vector<Delivery>> WebhookEngine::deliveries(DeliveryFilter filter) {

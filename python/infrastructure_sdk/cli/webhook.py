@@ -29,7 +29,7 @@ def list_(output: Output = Format.table) -> None:
     """Each webhook, what it is told of and how its deliveries do."""
 
     async def action(sdk: Any) -> list[dict[str, Any]]:
-        return [dict(item) for item in sdk.webhooks.list()]
+        return [dict(item) for item in await sdk.webhooks.list()]
 
     columns = {
         "name": "name",

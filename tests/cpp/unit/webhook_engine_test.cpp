@@ -137,7 +137,7 @@ public:
             if (request.url.starts_with("https://" + host)) ids.push_back(*request.headers.find("webhook-id"));
         return ids;
     }
-    WebhookStatus status(std::size_t index = 0) const { return engine->list().at(index); }
+    WebhookStatus status(std::size_t index = 0) { return runtime->run(engine->list()).at(index); }
     Call call() { return {Deadline::after(*runtime->environment().clock, 1min)}; }
 
     WebhookEngineOptions options;

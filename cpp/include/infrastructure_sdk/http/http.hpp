@@ -108,9 +108,9 @@ struct AsioHttpOptions {
     Duration idle_time = std::chrono::seconds(50);
 };
 
-/// TCP and TLS 1.2 or newer (OpenSSL); no proxy is used. A request on a kept connection that the server had closed meanwhile is sent once
-/// more on a fresh one, if no byte of it was accepted or it may be repeated. Log lines (`http`, debug) name method,
-/// host and status, never headers, queries or bodies. Close it before it is destroyed.
+/// TCP and TLS 1.2 or newer (OpenSSL); no proxy is used. A request on a kept connection that the server had closed
+/// meanwhile is sent once more on a fresh one, if no byte of it was accepted or it may be repeated. Log lines (`http`,
+/// debug) name method, host and status, never headers, queries or bodies. Close it before it is destroyed.
 /// @throws Error(validation) when a limit is zero. A certificate file that cannot be used is told by the first https
 /// request: Error(configuration).
 std::shared_ptr<HttpTransport> make_asio_http_transport(const Environment& environment, AsioHttpOptions options = {});

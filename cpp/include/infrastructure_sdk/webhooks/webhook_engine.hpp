@@ -51,7 +51,8 @@ public:
 
     /// Takes up what was left, and begins. @throws Error(store)
     Task<void> start();
-    std::vector<WebhookStatus> list() const;
+    /// In the order of the document.
+    Task<std::vector<WebhookStatus>> list();
     /// The newest first, of webhooks that are configured no more too. @throws Error(store)
     Task<std::vector<Delivery>> deliveries(DeliveryFilter filter);
     /// Begins again with the first attempt, at once and under the same id. One that is under way is left alone.
