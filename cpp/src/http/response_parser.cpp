@@ -68,11 +68,12 @@ std::size_t ResponseParser::put(std::string_view bytes) {
     while (used < bytes.size() && !impl_->is_done()) {
         error_code error;
         used += impl_->put(boost::asio::const_buffer(bytes.data() + used, bytes.size() - used), error);
-        if (error == http::error::need_more) break;
-        if (error == http::error::header_limit)
-            throw Error(Errc::provider,
-                        "the head of the server's answer is larger than " + std::to_string(header_limit_) + " bytes",
-                        {{"channel", "http"}, {"stage", "receive"}});
+        if (error == http::error::need_more) {
+            // A line without an end, of the head or between chunks.
+            if (bytes.size() - used > header_limit_) too_long();
+            break;
+        }
+        if (error == http::error::header_limit) too_long();
         if (error) not_http(error.message());
         auto status = impl_->response.status;
         if (impl_->is_header_done() && status / 100 == 1 && status != 101) {
@@ -81,6 +82,12 @@ std::size_t ResponseParser::put(std::string_view bytes) {
         }
     }
     return used;
+}
+
+void ResponseParser::too_long() const {
+    throw Error(Errc::provider,
+                "the head of the server's answer is larger than " + std::to_string(header_limit_) + " bytes",
+                {{"channel", "http"}, {"stage", "receive"}});
 }
 
 void ResponseParser::put_end(bool orderly) {

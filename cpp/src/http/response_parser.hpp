@@ -35,6 +35,7 @@ public:
 private:
     struct Impl;
     void start();
+    [[noreturn]] void too_long() const;
     bool to_head_;
     std::size_t header_limit_;
     bool begun_ = false;

@@ -1,6 +1,7 @@
 #include "webhooks/delivery_queue.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace infrastructure_sdk {
 
@@ -34,7 +35,19 @@ bool DeliveryQueue::remove(const std::string& id) {
     return true;
 }
 
+/// Nothing is ever put off for longer than a day.
+void DeliveryQueue::notice_clock(WallTime now) {
+    constexpr Duration longest = std::chrono::hours(24);
+    if (held_until_ > now + longest) held_until_ = now;
+    while (!waiting_.empty() && waiting_.rbegin()->first > now + longest) {
+        auto last = waiting_.extract(std::prev(waiting_.end()));
+        items_.at(last.value().second).due = last.value().first = now;
+        waiting_.insert(std::move(last));
+    }
+}
+
 std::optional<std::string> DeliveryQueue::begin(WallTime now) {
+    notice_clock(now);
     if (under_way_ >= at_once_ || now < held_until_) return std::nullopt;
     for (const auto& [due, id] : waiting_) {
         if (due > now) break;

@@ -11,7 +11,7 @@
 namespace infrastructure_sdk {
 
 /// At most so many at once; those that are due first go first, and among equals the smaller id; of one session never
-/// two at once.
+/// two at once. What is due more than a day ahead is due now: the wall clock was set back.
 class DeliveryQueue {
 public:
     explicit DeliveryQueue(std::size_t at_once) : at_once_(at_once) {}
@@ -45,6 +45,7 @@ private:
     };
     bool is_free(const Item& item) const { return item.subject.empty() || !busy_.contains(item.subject); }
     void start(const std::string& id, Item& item);
+    void notice_clock(WallTime now);
     void stop(Item& item);
 
     std::size_t at_once_;

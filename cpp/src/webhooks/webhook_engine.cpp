@@ -39,7 +39,7 @@ Task<std::vector<Delivery>> WebhookEngine::Impl::read_deliveries() {
     std::string after;
     for (;;) {
         auto page = co_await store->list(delivery_kind, after);
-        for (const auto& record : page) found.push_back(delivery_from_json(json::parse(record.json)));
+        for (const auto& record : page) found.push_back(delivery_from_json(json::parse(record.json, nullptr, false)));
         if (page.empty()) co_return found;
         after = page.back().id;
     }
@@ -127,7 +127,7 @@ Task<Delivery> WebhookEngine::redeliver(std::string id) {
     if (!record)
         throw Error(Errc::not_found, "there is no delivery '" + id + "'; `infra-sdk webhook deliveries` shows them",
                     {{"field", "delivery"}, {"value", id}});
-    auto worker = impl->need(delivery_from_json(json::parse(record->json)).webhook);
+    auto worker = impl->need(delivery_from_json(json::parse(record->json, nullptr, false)).webhook);
     co_return co_await worker->redeliver(std::move(*record));
 }
 

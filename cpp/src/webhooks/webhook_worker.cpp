@@ -239,7 +239,7 @@ Task<void> WebhookWorker::attempt(std::shared_ptr<WebhookWorker> self, std::stri
     try {
         auto record = co_await self->store_->get(delivery_kind, id);
         if (record) {
-            auto delivery = delivery_from_json(json::parse(record->json));
+            auto delivery = delivery_from_json(json::parse(record->json, nullptr, false));
             auto outcome = co_await self->post(delivery, call);
             co_await self->settle(std::move(delivery), std::move(outcome));
         } else {
@@ -346,7 +346,7 @@ Task<void> WebhookWorker::enable() {
 }
 
 Task<Delivery> WebhookWorker::redeliver(Record record) {
-    auto delivery = delivery_from_json(json::parse(record.json));
+    auto delivery = delivery_from_json(json::parse(record.json, nullptr, false));
     if (queue_.is_under_way(delivery.id)) co_return delivery;
     // Out of the queue while it is written, so that no attempt writes it too.
     bool waited = queue_.remove(delivery.id);
@@ -387,7 +387,7 @@ Task<Delivery> WebhookWorker::test(Call call) {
     queue_.add_begun(delivery.id, "");
     co_await attempt(shared_from_this(), delivery.id, call);
     auto record = co_await store_->get(delivery_kind, delivery.id);
-    if (record) delivery = delivery_from_json(json::parse(record->json));
+    if (record) delivery = delivery_from_json(json::parse(record->json, nullptr, false));
     if (delivery.state == DeliveryState::pending) check(call, *environment_.clock, "testing a webhook");
     if (delivery.state == DeliveryState::delivered) co_await enable();
     co_return delivery;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/seeded_random.hpp"
 #include "http/connection_pool.hpp"
 #include "http/request_text.hpp"
 #include "http/response_parser.hpp"
@@ -238,6 +239,41 @@ TEST(ResponseParser, ACutOffResponseIsAnError) {
     ResponseParser parser(false, 1000);
     parser.put("HTTP/1.1 200 OK\r\n\r\nhello");
     EXPECT_THROW(parser.put_end(false), Error);
+}
+
+TEST(ResponseParser, TakesAnyBytesWithoutHarm) {
+    const std::string good[] = {
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nA: b\r\n\r\nhello",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: "
+        "chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n"
+        "A: b\r\n\r\n",
+        "HTTP/1.0 200 OK\r\n\r\nuntil the end",
+    };
+    SeededRandom random(7);
+    std::size_t whole = 0, refused = 0;
+    for (int round = 0; round < 20'000; ++round) {
+        auto text = good[random.below(3)];
+        for (auto changes = random.below(4); changes > 0; --changes) {
+            auto at = random.below(text.size());
+            switch (random.below(4)) {
+                case 0: text[at] = static_cast<char>(random.below(256)); break;
+                case 1: text.insert(at, std::string(random.below(300), static_cast<char>(random.below(256)))); break;
+                case 2: text.erase(at, 1 + random.below(10)); break;
+                default: text.insert(at, text.substr(at, random.below(30)));
+            }
+        }
+        try {
+            auto parsed = parse(text, 1 + random.below(40));
+            EXPECT_LE(parsed.used, text.size());
+            EXPECT_LE(parsed.response.body.size(), text.size());
+            ++whole;
+        } catch (const Error& error) {
+            EXPECT_TRUE(error.errc() == Errc::provider || error.errc() == Errc::not_ready) << error.message();
+            ++refused;
+        }
+    }
+    EXPECT_GT(whole, 5000u);
+    EXPECT_GT(refused, 2000u);
 }
 
 /// A stream that only knows whether it is still good.

@@ -123,7 +123,7 @@ TEST(HttpTransport, AnyStatusIsAResponseAndNoRedirectIsFollowed) {
                       " X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"};
     });
     for (int status : {301, 404, 429, 500, 599}) {
-        auto response = rig.get(rig.server.url("/" + std::to_string(status)));
+        auto response = rig.get(rig.server.url(std::string("/").append(std::to_string(status))));
         EXPECT_EQ(response.status, status);
         EXPECT_EQ(response.headers.find("location"), "/elsewhere");
     }
@@ -239,6 +239,10 @@ TEST(HttpTransport, WhatTheServerDoesWrongIsSaid) {
                 return Script{head + "A: " + std::string(100'000, 'a') + "\r\n\r\n", true};
             if (request.target == "/endless-head")
                 return Script{"HTTP/1.1 200 OK\r\nA: b\r\nB: c", false, false, false, true};
+            if (request.target == "/endless-chunk")
+                return Script{head + "Transfer-Encoding: chunked\r\n\r\n5;x=" + std::string(1'000'000, 'x'), true};
+            if (request.target == "/endless-trailer")
+                return Script{head + "Transfer-Encoding: chunked\r\n\r\n0\r\nA: " + std::string(1'000'000, 'x'), true};
             if (request.target == "/huge-length") return Script{head + "Content-Length: 999999999999\r\n\r\nabc", true};
             return Script{head + "\r\n" + std::string(3'000'000, 'x'), true};
         },
@@ -248,11 +252,12 @@ TEST(HttpTransport, WhatTheServerDoesWrongIsSaid) {
             return options;
         }());
     const std::pair<const char*, const char*> rows[] = {
-        {"/garbage", "provider receive"},      {"/nothing", "not_ready receive"},
-        {"/cut-head", "not_ready receive"},    {"/cut-body", "not_ready receive"},
-        {"/cut-chunk", "not_ready receive"},   {"/two-lengths", "provider receive"},
-        {"/huge-head", "provider receive"},    {"/endless-head", "provider receive"},
-        {"/huge-length", "not_ready receive"}, {"/huge-body", "provider receive"},
+        {"/garbage", "provider receive"},       {"/nothing", "not_ready receive"},
+        {"/cut-head", "not_ready receive"},     {"/cut-body", "not_ready receive"},
+        {"/cut-chunk", "not_ready receive"},    {"/two-lengths", "provider receive"},
+        {"/huge-head", "provider receive"},     {"/endless-head", "provider receive"},
+        {"/endless-chunk", "provider receive"}, {"/endless-trailer", "provider receive"},
+        {"/huge-length", "not_ready receive"},  {"/huge-body", "provider receive"},
     };
     for (const auto& [path, failure] : rows) EXPECT_EQ(rig.failure_of_get(rig.server.url(path)), failure) << path;
 }

@@ -397,6 +397,18 @@ TEST(WebhookEngine, AWallClockThatIsSetForwardIsNoticedWithinAMinute) {
     EXPECT_EQ(world.deliveries()[0].state, DeliveryState::delivered);
 }
 
+TEST(WebhookEngine, AWallClockThatIsSetBackHoldsUpNothing) {
+    World world;
+    int calls = 0;
+    world.receivers.answer = [&](const HttpRequest&) { return status_answer(++calls == 1 ? 500 : 200); };
+    world.open();
+    world.happen("s-1");
+    world.run_for(1s);
+    world.runtime->set_wall_time(world.runtime->environment().clock->wall_now() - 24h * 365);
+    world.run_for(1min);
+    EXPECT_EQ(world.deliveries()[0].state, DeliveryState::delivered);
+}
+
 TEST(WebhookEngine, KeepsSoManyFinishedDeliveries) {
     World world({"ops", "audit"});
     world.options.kept = 5;

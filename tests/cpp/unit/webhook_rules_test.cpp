@@ -238,6 +238,14 @@ TEST(DeliveryQueue, BeginsTheOldestOfEachSession) {
     EXPECT_EQ(queue.under_way(), 0u);
 }
 
+TEST(DeliveryQueue, IsNotHeldUpByAClockThatIsSetBack) {
+    DeliveryQueue queue(2);
+    queue.add("1", "a", noon + 24h);
+    queue.hold(noon + 24h);
+    EXPECT_EQ(queue.begin(noon), std::nullopt);
+    EXPECT_EQ(queue.begin(noon - 240h), "1");
+}
+
 TEST(DeliveryQueue, NeverForgetsNorDoublesWhateverHappens) {
     for (std::uint64_t seed = 1; seed <= 300; ++seed) {
         SeededRandom random(seed);
