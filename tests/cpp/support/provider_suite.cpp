@@ -13,6 +13,7 @@ void ProviderSuite::SetUp() {
 
 void ProviderSuite::TearDown() {
     if (!provider_) return;
+    for (const auto& id : get(provider_->list_snapshots(call()))) run(provider_->delete_snapshot(id, call()));
     for (const auto& status : get(provider_->list_owned(call()))) run(provider_->destroy(status.id, call()));
     EXPECT_TRUE(get(provider_->list_owned(call())).empty());
     run(provider_->close());
@@ -126,6 +127,97 @@ TEST_P(ProviderSuite, KeepsMemoryOverSuspendAndResume) {
         EXPECT_EQ(get(provider_->inspect(spec.id, call())).execution_id, execution);
         EXPECT_EQ(cat(spec.id, "/tmp/note"), "kept");
     }
+}
+
+TEST_P(ProviderSuite, ForgetsMemoryWhenItIsPoweredOff) {
+    const auto& modes = provider_->capabilities().suspend_modes;
+    if (std::find(modes.begin(), modes.end(), "memory") == modes.end()) GTEST_SKIP() << "it keeps no memory";
+    auto spec = boot();
+    run(provider_->agent(spec.id)->write_file("/tmp/note", "in memory", call()));
+    run(provider_->suspend(spec.id, call()));
+    run(provider_->power_off(spec.id, call()));
+    EXPECT_EQ(state_of(spec.id), VmState::stopped);
+    EXPECT_EQ(errc_of(provider_->resume(spec.id, "execution-2", call())), Errc::invalid_transition);
+    run(provider_->start(spec.id, "execution-2", call()));
+    run(provider_->wait_ready(spec.id, call()));
+    auto read = [this, &spec]() -> Task<void> {
+        co_await provider_->agent(spec.id)->read_file("/tmp/note", 100, call());
+    };
+    EXPECT_EQ(errc_of(read()), Errc::not_found);
+}
+
+TEST_P(ProviderSuite, CopiesTheDiskOfARunningVm) {
+    auto spec = boot();
+    if (!provider_->capabilities().snapshot) {
+        EXPECT_EQ(errc_of(provider_->snapshot(spec.id, "snap-1", call())), Errc::unsupported);
+        EXPECT_EQ(last_error_.context().at("capability"), "snapshot");
+        return;
+    }
+    run(provider_->agent(spec.id)->write_file("/data/note", "before", call()));
+    EXPECT_FALSE(get(provider_->inspect_snapshot("snap-1", call())));
+    run(provider_->snapshot(spec.id, "snap-1", call()));
+    run(provider_->snapshot(spec.id, "snap-1", call()));
+    EXPECT_EQ(state_of(spec.id), VmState::running) << "it goes on";
+    run(provider_->agent(spec.id)->write_file("/data/note", "after", call()));
+    EXPECT_EQ(cat(spec.id, "/data/note"), "after") << "its disk is not held";
+    auto seen = get(provider_->inspect_snapshot("snap-1", call()));
+    ASSERT_TRUE(seen);
+    EXPECT_EQ(seen->consistent, "frozen");
+    EXPECT_EQ(seen->sha256.size(), 64u);
+    EXPECT_GT(seen->size_bytes, 0u);
+    EXPECT_EQ(get(provider_->list_snapshots(call())), std::vector<std::string>{"snap-1"});
+
+    // The copy depends on nothing: neither on its VM, nor those that began from it on the copy.
+    run(provider_->destroy(spec.id, call()));
+    auto fork = bench_->spec();
+    fork.snapshot = "snap-1";
+    run(provider_->create(fork, call()));
+    run(provider_->delete_snapshot("snap-1", call()));
+    run(provider_->delete_snapshot("snap-1", call()));
+    EXPECT_TRUE(get(provider_->list_snapshots(call())).empty());
+    run(provider_->start(fork.id, "execution-1", call()));
+    run(provider_->wait_ready(fork.id, call()));
+    EXPECT_EQ(cat(fork.id, "/data/note"), "before");
+    auto orphan = bench_->spec();
+    orphan.snapshot = "snap-1";
+    EXPECT_EQ(errc_of(provider_->create(orphan, call())), Errc::not_found);
+    EXPECT_EQ(state_of(orphan.id), VmState::deleted) << "a failed create leaves nothing";
+}
+
+TEST_P(ProviderSuite, CopiesTheDiskOfAVmAtRest) {
+    if (!provider_->capabilities().snapshot) GTEST_SKIP() << "it takes no snapshots";
+    auto spec = boot();
+    run(provider_->agent(spec.id)->write_file("/data/note", "kept", call()));
+    ExecRequest sync;
+    sync.arguments = {"true"};
+    if (provider_->capabilities().provider == "qemu") sync.arguments = {"sync"};
+    get(provider_->agent(spec.id)->exec(sync, call()));
+    run(provider_->power_off(spec.id, call()));
+    run(provider_->snapshot(spec.id, "snap-2", call()));
+    EXPECT_EQ(get(provider_->inspect_snapshot("snap-2", call())).value().consistent, "crash");
+    auto fork = bench_->spec();
+    fork.snapshot = "snap-2";
+    run(provider_->create(fork, call()));
+    run(provider_->start(fork.id, "execution-1", call()));
+    run(provider_->wait_ready(fork.id, call()));
+    EXPECT_EQ(cat(fork.id, "/data/note"), "kept");
+    // A copy of what lies on a copy.
+    run(provider_->snapshot(fork.id, "snap-3", call()));
+    run(provider_->delete_snapshot("snap-2", call()));
+    run(provider_->delete_snapshot("snap-3", call()));
+}
+
+TEST_P(ProviderSuite, LeavesNoSnapshotWhenItIsStopped) {
+    if (!provider_->capabilities().snapshot) GTEST_SKIP() << "it takes no snapshots";
+    auto spec = boot();
+    std::stop_source stop;
+    stop.request_stop();
+    Call stopped{Deadline(), stop.get_token(), {}};
+    EXPECT_EQ(errc_of(provider_->snapshot(spec.id, "snap-4", stopped)), Errc::cancelled);
+    EXPECT_TRUE(get(provider_->list_snapshots(call())).empty());
+    EXPECT_EQ(errc_of(provider_->snapshot(bench_->spec().id, "snap-4", call())), Errc::not_found);
+    EXPECT_TRUE(get(provider_->list_snapshots(call())).empty());
+    run(provider_->agent(spec.id)->write_file("/data/note", "not frozen", call()));
 }
 
 TEST_P(ProviderSuite, TellsOfADeathThatNobodyAskedFor) {

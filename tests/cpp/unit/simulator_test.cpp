@@ -10,6 +10,7 @@ namespace {
 
 class SimulatorBench final : public ProviderBench {
 public:
+    explicit SimulatorBench(SimulatorOptions options = {}) : host_(std::move(options)) {}
     const Environment& environment() override { return runtime_.environment(); }
     std::shared_ptr<VmProvider> make() override { return make_simulator_provider(runtime_.environment(), host_); }
     VmSpec spec() override {
@@ -28,9 +29,15 @@ private:
     SimulatedHost host_;
 };
 
+std::unique_ptr<ProviderBench> without_snapshots() {
+    SimulatorOptions options;
+    options.snapshots = false;
+    return std::make_unique<SimulatorBench>(options);
+}
+
 INSTANTIATE_TEST_SUITE_P(Simulator, ProviderSuite,
-                         ::testing::Values(ProviderKind{"simulator",
-                                                        [] { return std::make_unique<SimulatorBench>(); }}),
+                         ::testing::Values(ProviderKind{"simulator", [] { return std::make_unique<SimulatorBench>(); }},
+                                           ProviderKind{"simulator_without_snapshots", without_snapshots}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 SimulatorOptions always(std::uint32_t SimulatorFaults::* fault) {

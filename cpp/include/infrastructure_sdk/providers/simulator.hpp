@@ -31,7 +31,9 @@ struct SimulatorOptions {
     Duration suspend_time = std::chrono::milliseconds(300);
     Duration resume_time = std::chrono::milliseconds(300);
     Duration stop_time = std::chrono::milliseconds(10);
+    Duration snapshot_time = std::chrono::milliseconds(200);
     std::vector<std::string> suspend_modes{"memory"};  ///< empty = like a provider that cannot suspend
+    bool snapshots = true;                             ///< false = like a provider that cannot take them
     bool keep_history = false;                         ///< keep every verb in `history`
 };
 
@@ -61,6 +63,8 @@ public:
     };
     /// Everything that exists, by id.
     std::vector<VmView> vms() const;
+    /// Ids of all snapshots.
+    std::vector<std::string> snapshots() const;
     /// The VM's process dies, as by kill -9. Providers learn of it when they look or by their event.
     void kill(const VmId& id);
     void set_faults(SimulatorFaults faults);

@@ -59,6 +59,7 @@ struct VmSpec {
     int cpu_count = 1;
     std::uint64_t memory_bytes = 128ull << 20;
     std::uint64_t disk_size_bytes = 0;  ///< 0 = the image's
+    std::string snapshot;               ///< its disk begins as this snapshot's; empty = as the image's
     bool display = true;
     NetworkMode network = NetworkMode::isolated;
     std::string mac_address;
@@ -85,6 +86,16 @@ struct VmStatus {
     std::string owner_session;
     std::string execution_id;
     WallTime observed_at;
+};
+
+/// A copy of a VM's disk that lives on its own. Complete: a half-made one is never shown.
+struct VmSnapshot {
+    std::string id;
+    /// "frozen": the guest had flushed and held its file systems; "crash": as after a power cut.
+    std::string consistent;
+    std::uint64_t size_bytes = 0;          ///< of the file
+    std::uint64_t virtual_size_bytes = 0;  ///< of the disk
+    std::string sha256;                    ///< of the file, lower-case hex
 };
 
 /// What a provider can do. A verb outside these is refused at once with Error(unsupported).

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,7 @@ public:
     virtual Task<void> resume(VmId id, std::string execution_id, Call call) = 0;
     /// Asks the guest; completes when the process ended. @throws Error(timeout)
     virtual Task<void> shutdown(VmId id, Call call) = 0;
-    /// Ends the process at once.
+    /// Ends the process at once, and forgets a memory file: the VM is `stopped`, its disk is kept.
     virtual Task<void> power_off(VmId id, Call call) = 0;
     /// Ends the process and removes everything of the VM. Unknown ids are fine.
     virtual Task<void> destroy(VmId id, Call call) = 0;
@@ -57,6 +58,17 @@ public:
     virtual Task<void> disconnect_clients(VmId id, Call call) = 0;
     /// Everything of this installation, for adoption.
     virtual Task<std::vector<VmStatus>> list_owned(Call call) = 0;
+
+    /// Copies the disk as it is at one moment under an id that the caller chose ("snap-" and hex digits); a running VM
+    /// goes on. Completes when the copy is on disk; on error, or when the VM is ended meanwhile, nothing is left.
+    /// A copy depends on no VM and no image. @throws Error(unsupported, capability=snapshot) unless overridden.
+    virtual Task<void> snapshot(VmId id, std::string snapshot_id, Call call);
+    /// nullopt when there is none, or none that is complete.
+    virtual Task<std::optional<VmSnapshot>> inspect_snapshot(std::string snapshot_id, Call call);
+    /// Ids of all of this installation, half-made ones too.
+    virtual Task<std::vector<std::string>> list_snapshots(Call call);
+    /// VMs that began from it keep what they need. Unknown ids are fine.
+    virtual Task<void> delete_snapshot(std::string snapshot_id, Call call);
 
     virtual std::shared_ptr<GuestAgent> agent(VmId id) = 0;
     virtual std::shared_ptr<Display> display(VmId id) = 0;

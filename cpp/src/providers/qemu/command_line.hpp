@@ -24,6 +24,7 @@ constexpr int memory = 15;
 namespace file_name {
 constexpr const char* record = "vm.json";
 constexpr const char* disk = "disk.qcow2";
+constexpr const char* base = "snapshot.base";  ///< below the disk of a VM that began from a snapshot; ours, read-only
 constexpr const char* memory = "memory.state";
 constexpr const char* serial = "serial.log";
 constexpr const char* log = "qemu.log";

@@ -190,6 +190,36 @@ public:
         co_return static_cast<std::uint32_t>(answer.size());
     }
 
+    Task<Freeze> while_frozen(std::function<Task<void>()> work, Call call) override {
+        auto self = shared_from_this();
+        auto guard = co_await take_turn(call);
+        Freeze result;
+        bool answers = co_await is_answered("guest-ping", call.within(soon(std::chrono::seconds(5))), nullptr);
+        json count;
+        if (answers) {
+            bool done =
+                co_await is_answered("guest-fsfreeze-freeze", call.within(soon(std::chrono::seconds(10))), &count);
+            result.frozen = done && count.is_number_integer() && count.get<std::int64_t>() > 0;
+        }
+        std::exception_ptr failure;
+        try {
+            co_await work();
+        } catch (...) {
+            failure = std::current_exception();
+        }
+        // Also after a freeze that seemed to fail: it may take effect late. Not to be stopped by the caller.
+        Call last{soon(std::chrono::seconds(30)), {}, call.correlation_id};
+        if (answers) result.thawed = co_await is_answered("guest-fsfreeze-thaw", last, nullptr);
+        if (failure) std::rethrow_exception(failure);
+        co_return result;
+    }
+
+    Task<void> thaw(Call call) override {
+        auto self = shared_from_this();
+        json none = json::object();
+        co_await request("guest-fsfreeze-thaw", none, call);
+    }
+
     void disconnect() override {
         if (connection_) connection_->close();
         connection_.reset();
@@ -246,8 +276,29 @@ private:
         }
     }
 
+    Deadline soon(Duration budget) const { return Deadline::after(*environment_.clock, budget); }
+
+    /// A request within a turn. False when there was no answer; a refusal is an answer, but no success for who asks
+    /// for a value.
+    Task<bool> is_answered(std::string command, Call call, json* value) {
+        bool refused = false;
+        try {
+            json none = json::object();
+            auto answer = co_await exchange(command, none, call);
+            if (value) *value = answer;
+            co_return true;
+        } catch (const Error& error) {
+            refused = error.errc() == Errc::provider;
+        }
+        co_return refused && !value;
+    }
+
     Task<json> request(std::string command, json arguments, Call call) {
         auto guard = co_await take_turn(call);
+        co_return co_await exchange(command, arguments, call);
+    }
+
+    Task<json> exchange(std::string command, json arguments, Call call) {
         co_await synchronise(call);
         json message{{"execute", command}};
         if (!arguments.empty()) message["arguments"] = std::move(arguments);

@@ -78,6 +78,18 @@ void remove_sockets(const VmPtr& vm) {
     for (const char* name : {file_name::qmp, file_name::agent, file_name::vnc}) ::unlink(vm->path(name).c_str());
 }
 
+/// The snapshot's disk gets a second name in the VM's folder, so that the snapshot may be deleted.
+void begin_from_snapshot(VmRecord& record, const SnapshotFolder& snapshots, const std::string& folder) {
+    const auto& id = record.spec.snapshot;
+    auto found = is_snapshot_name(id) ? snapshots.find(id) : std::nullopt;
+    if (!found)
+        throw Error(Errc::not_found, "there is no snapshot '" + id + "'",
+                    {{"field", "snapshot"}, {"value", id}, {"reason", "SnapshotMissing"}});
+    link_or_copy(snapshots.disk_of(id), folder + "/" + file_name::base);
+    record.spec.image.disk_format = "qcow2";
+    record.spec.image.disk_size_bytes = found->virtual_size_bytes;
+}
+
 std::string tail_of(const std::string& path, std::size_t most) {
     std::ifstream file(path, std::ios::binary);
     std::string text((std::istreambuf_iterator<char>(file)), {});
@@ -93,6 +105,7 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
       program_(std::move(program)),
       image_tool_(std::move(image_tool)),
       vms_(options_.state_directory + "/vms"),
+      snapshots_(options_.state_directory + "/snapshots"),
       accelerator_(std::move(accelerator)),
       creating_(environment.executor),
       adopting_(environment.executor),
@@ -102,7 +115,7 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
     capabilities_.accelerator_reason = accelerator_.reason;
     capabilities_.timeout_scale = accelerator_.timeout_scale();
     capabilities_.suspend_modes = {"memory"};
-    capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = true;
+    capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = capabilities_.snapshot = true;
     std::error_code error;
     fs::create_directories(vms_, error);
     if (error)
@@ -183,6 +196,8 @@ Task<void> QemuProvider::adopt(VmPtr vm) {
     }
     if (record.process) begin_watch(vm);
     if (!vm->alive) remove_sockets(vm);
+    if (vm->alive && !record.snapshotting.empty())
+        tasks_.spawn(environment_.logger, "clear a snapshot of VM " + record.spec.id.value, clear_after_crash(vm));
 }
 
 void QemuProvider::begin_watch(VmPtr vm) {
@@ -234,6 +249,9 @@ Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
 Task<std::shared_ptr<QmpClient>> QemuProvider::qmp(VmPtr vm, Call call) {
     if (!vm->alive) throw Error(Errc::not_ready, "the VM does not run", {{"channel", "qmp"}});
     if (vm->qmp && vm->qmp->connected()) co_return vm->qmp;
+    auto guard = co_await vm->connecting.lock(*environment_.clock, call, "connecting to a VM");
+    if (vm->qmp && vm->qmp->connected()) co_return vm->qmp;
+    if (!vm->alive) throw Error(Errc::not_ready, "the VM's process ended", {{"channel", "qmp"}});
     std::stop_source either;
     std::stop_callback by_caller(call.stop, [either]() mutable { either.request_stop(); });
     std::stop_callback by_death(vm->life.get_token(), [either]() mutable { either.request_stop(); });
@@ -417,14 +435,16 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
     auto target = directory_of(spec.id);
     auto scratch = vms_ + "/" + scratch_prefix + spec.id.value;
     auto image_tool = image_tool_;
-    auto work = [record, target, scratch, image_tool, self]() mutable {
+    auto snapshots = snapshots_;
+    auto work = [record, target, scratch, image_tool, snapshots, self]() mutable {
         fs::remove_all(scratch);
         try {
-            record.image_identity = identity_of(record.spec.image);
             if (::mkdir(scratch.c_str(), 0700) != 0)
                 throw Error(Errc::store, "the VM's folder cannot be made: " + std::string(std::strerror(errno)),
                             {{"path", scratch}});
             self->passed(Effect::folder_made);
+            if (!record.spec.snapshot.empty()) begin_from_snapshot(record, snapshots, scratch);
+            record.image_identity = identity_of(files_of(record, scratch));
             if (!record.spec.image.disk.empty()) {
                 // No backing file in the header: QEMU is told the base at every start, by descriptor.
                 auto disk = scratch + "/" + file_name::disk;
@@ -473,7 +493,7 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
     auto give = [&](int fd, int number) { request.descriptors.emplace_back(fd, number); };
     give(descriptors.add(listen_unix(vm->path(file_name::qmp))), inherited::qmp);
     give(descriptors.add(listen_unix(vm->path(file_name::agent))), inherited::agent);
-    const auto& image = vm->record.spec.image;
+    const auto image = files_of(vm->record, vm->directory);
     if (identity_of(image) != vm->record.image_identity)
         throw Error(Errc::provider,
                     "image '" + image.name + "' was replaced after VM " + vm->record.spec.id.value +
@@ -949,13 +969,18 @@ Task<void> QemuProvider::power_off(VmId id, Call call) {
     auto self = shared_from_this();
     auto vm = co_await find(id);
     if (!vm) co_return;
+    vm->interrupt.request_stop();
     auto guard = co_await turn(vm, call, "powering a VM off");
-    if (!vm->alive) co_return;
+    bool suspended = settle(vm->record, vm->alive, "") == VmState::suspended;
+    if (!vm->alive && !suspended) co_return;
     co_await end(vm, call);
     vm->record.phase = VmState::stopped;
     vm->record.reason = "PoweredOff";
     vm->record.process.reset();
+    vm->record.memory_sha256.clear();
     co_await save(vm);
+    std::error_code ignored;
+    fs::remove(vm->path(file_name::memory), ignored);
     passed(Effect::end_recorded);
 }
 
@@ -980,6 +1005,7 @@ Task<void> QemuProvider::destroy(VmId id, Call call) {
         co_await run_blocking(environment_.blocking, work);
         co_return;
     }
+    vm->interrupt.request_stop();
     auto guard = co_await turn(vm, call, "destroying a VM");
     co_await end(vm, call);
     vm->agent->disconnect();

@@ -10,6 +10,7 @@
 #include "providers/qemu/effects.hpp"
 #include "providers/qemu/guest_agent.hpp"
 #include "providers/qemu/qmp_client.hpp"
+#include "providers/qemu/snapshot_files.hpp"
 #include "providers/qemu/vm_record.hpp"
 #include <infrastructure_sdk/providers/qemu.hpp>
 
@@ -18,19 +19,26 @@ namespace infrastructure_sdk::qemu {
 /// One VM in memory. The record is a copy of the file's; all on the executor.
 struct Vm {
     Vm(VmRecord r, std::string d, Executor executor)
-        : record(std::move(r)), directory(std::move(d)), mutex(executor), writing(executor), changed(executor) {}
+        : record(std::move(r)),
+          directory(std::move(d)),
+          mutex(executor),
+          writing(executor),
+          connecting(executor),
+          changed(executor) {}
     VmRecord record;
     std::string directory;
-    AsyncMutex mutex;      ///< one verb at a time
-    AsyncMutex writing;    ///< one write to the directory at a time: the watcher writes beside the verbs
-    bool removed = false;  ///< the directory is gone and stays so
-    Signal changed;        ///< the process died
+    AsyncMutex mutex;       ///< one verb at a time
+    AsyncMutex writing;     ///< one write to the directory at a time: the watcher writes beside the verbs
+    AsyncMutex connecting;  ///< QEMU serves one connection at a time
+    bool removed = false;   ///< the directory is gone and stays so
+    Signal changed;         ///< the process died
     std::shared_ptr<QmpClient> qmp;
     std::shared_ptr<QemuGuestAgent> agent;
-    bool alive = false;      ///< a watcher is on the process
-    bool expected = false;   ///< we asked for its end
-    std::stop_source life;   ///< stopped when the process dies: nobody waits for the dead
-    std::string last_event;  ///< why, if QMP told
+    bool alive = false;          ///< a watcher is on the process
+    bool expected = false;       ///< we asked for its end
+    std::stop_source interrupt;  ///< stops a snapshot, for a verb that ends the VM
+    std::stop_source life;       ///< stopped when the process dies: nobody waits for the dead
+    std::string last_event;      ///< why, if QMP told
     std::string path(const char* name) const { return directory + "/" + name; }
 };
 using VmPtr = std::shared_ptr<Vm>;
@@ -55,6 +63,10 @@ public:
     Task<std::vector<VmStatus>> list_owned(Call call) override;
     Task<VmActivity> activity(VmId id, Call call) override;
     Task<void> disconnect_clients(VmId id, Call call) override;
+    Task<void> snapshot(VmId id, std::string snapshot_id, Call call) override;
+    Task<std::optional<VmSnapshot>> inspect_snapshot(std::string snapshot_id, Call call) override;
+    Task<std::vector<std::string>> list_snapshots(Call call) override;
+    Task<void> delete_snapshot(std::string snapshot_id, Call call) override;
     std::shared_ptr<GuestAgent> agent(VmId id) override;
     std::shared_ptr<Display> display(VmId id) override;
     std::shared_ptr<EvidenceSource> evidence(VmId id) override;
@@ -81,6 +93,14 @@ private:
     Task<std::string> query_status(VmPtr vm, Call call);
     Task<void> end(VmPtr vm, Call call);
     Task<void> wait_dead(VmPtr vm, Call call, const char* doing);
+    // provider_snapshots.cpp
+    Task<DiskSource> collect_disk(VmPtr vm, VmSnapshot* snapshot, Call call);
+    Task<void> copy_live_disk(VmPtr vm, VmSnapshot* snapshot, Call call);
+    Task<void> start_backup(VmPtr vm, std::shared_ptr<QmpClient> client, VmSnapshot* snapshot, int file, Call call);
+    Task<void> await_backup(std::shared_ptr<QmpClient> client, Call call);
+    Task<void> clear_backup(std::shared_ptr<QmpClient> client, Call call);
+    Task<void> clear_after_crash(VmPtr vm);
+    Task<void> thaw(VmPtr vm);
     VmStatus status_of(const VmPtr& vm, VmState state) const;
     std::string directory_of(const VmId& id) const;
     Task<unsigned> free_uid();
@@ -101,6 +121,7 @@ private:
     std::string program_;
     std::string image_tool_;
     std::string vms_;
+    SnapshotFolder snapshots_;
     Accelerator accelerator_;
     Capabilities capabilities_;
     std::map<VmId, VmPtr> known_;

@@ -39,6 +39,7 @@ std::string to_text(const VmRecord& record) {
                     {"cpu_count", spec.cpu_count},
                     {"memory_bytes", spec.memory_bytes},
                     {"disk_size_bytes", spec.disk_size_bytes},
+                    {"snapshot", spec.snapshot},
                     {"display", spec.display},
                     {"network", name_of(spec.network)},
                     {"mac_address", spec.mac_address},
@@ -54,6 +55,7 @@ std::string to_text(const VmRecord& record) {
                   {"arguments", record.arguments},
                   {"uid", record.uid ? json(*record.uid) : json(nullptr)},
                   {"process", record.process ? json(*record.process) : json(nullptr)},
+                  {"snapshotting", record.snapshotting},
                   {"image_identity", record.image_identity},
                   {"memory_sha256", record.memory_sha256}};
     return document.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
@@ -80,6 +82,9 @@ VmRecord record_from_text(const std::string& text) try {
     spec.cpu_count = from.at("cpu_count").get<int>();
     spec.memory_bytes = from.at("memory_bytes").get<std::uint64_t>();
     spec.disk_size_bytes = from.at("disk_size_bytes").get<std::uint64_t>();
+    // Records of older owners have none.
+    spec.snapshot = from.value("snapshot", "");
+    record.snapshotting = document.value("snapshotting", "");
     spec.display = from.at("display").get<bool>();
     spec.network = from.at("network").get<std::string>() == "none" ? NetworkMode::none : NetworkMode::isolated;
     spec.mac_address = from.at("mac_address").get<std::string>();
@@ -103,6 +108,12 @@ VmRecord record_from_text(const std::string& text) try {
     return record;
 } catch (const json::exception& error) {
     throw Error(Errc::provider, std::string("a VM record cannot be read: ") + error.what());
+}
+
+ImageFiles files_of(const VmRecord& record, const std::string& directory) {
+    auto image = record.spec.image;
+    if (!record.spec.snapshot.empty()) image.disk = (std::filesystem::path(directory) / file_name::base).string();
+    return image;
 }
 
 VmState settle(const VmRecord& record, bool alive, const std::string& status) {

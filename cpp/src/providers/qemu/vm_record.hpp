@@ -21,6 +21,7 @@ struct VmRecord {
     std::vector<std::string> arguments;  ///< of the last cold start; a resume needs the same
     std::optional<unsigned> uid;
     std::optional<ProcessIdentity> process;
+    std::string snapshotting;    ///< the snapshot that is being copied: its guest may be frozen
     std::string image_identity;  ///< of the image's files when the VM was made: its disk fits no others
     std::string memory_sha256;   ///< of a complete memory file; empty = there is none
 };
@@ -28,6 +29,9 @@ struct VmRecord {
 std::string to_text(const VmRecord& record);
 /// @throws Error(provider) when it is not such a record.
 VmRecord record_from_text(const std::string& text);
+
+/// The files that the VM lies on: its image's, with the disk of its snapshot if it began from one. Pure.
+ImageFiles files_of(const VmRecord& record, const std::string& directory);
 
 /// What a VM is, given its record and whether its process lives. Pure.
 /// @param status QMP's query-status ("running", "paused", "inmigrate", "postmigrate", ...); empty = not asked or no

@@ -58,6 +58,12 @@ std::vector<SimulatedHost::VmView> SimulatedHost::vms() const {
     return views;
 }
 
+std::vector<std::string> SimulatedHost::snapshots() const {
+    std::vector<std::string> ids;
+    for (const auto& entry : state_->snapshots) ids.push_back(entry.first);
+    return ids;
+}
+
 void SimulatedHost::kill(const VmId& id) {
     state_->lose(id, "ProcessKilled", "the VM's process ended without being asked");
 }

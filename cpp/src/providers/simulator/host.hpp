@@ -30,6 +30,11 @@ struct SimulatedVm {
     void count_use(MonotonicTime now);
 };
 
+struct SimulatedSnapshot {
+    std::string consistent;
+    std::map<std::string, std::string> disk_files;
+};
+
 /// How one verb will go.
 struct VerbPlan {
     Duration takes{};
@@ -46,6 +51,7 @@ struct SimulatedHost::State {
     SimulatorOptions options;
     SeededRandom random;
     std::map<VmId, SimulatedVm> vms;
+    std::map<std::string, SimulatedSnapshot> snapshots;
     std::list<std::function<void(const VmId&)>> listeners;  ///< told of a process that died by itself
     std::vector<std::string> history;
 

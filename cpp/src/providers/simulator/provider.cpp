@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/async_tools.hpp"
+#include "core/sha256.hpp"
 #include "providers/simulator/guest.hpp"
 #include "providers/simulator/host.hpp"
 
@@ -28,6 +29,7 @@ public:
         capabilities_.accelerator_reason = "nothing runs: a simulation";
         capabilities_.suspend_modes = host_->options.suspend_modes;
         capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = capabilities_.disconnect = true;
+        capabilities_.snapshot = host_->options.snapshots;
         auto heard = [this](const VmId& id) { observe(id); };
         listener_ = host_->listeners.insert(host_->listeners.end(), heard);
     }
@@ -38,8 +40,15 @@ public:
     Task<void> create(VmSpec spec, Call call) override {
         auto self = shared_from_this();
         auto id = spec.id;
+        if (!spec.snapshot.empty() && !host_->vms.contains(id) && !host_->snapshots.contains(spec.snapshot))
+            throw Error(Errc::not_found, "there is no snapshot " + spec.snapshot,
+                        {{"reason", "SnapshotMissing"}, {"value", spec.snapshot}});
         Effect effect = [this, spec] {
-            if (!host_->vms.contains(spec.id)) host_->vms[spec.id].spec = spec;
+            if (host_->vms.contains(spec.id)) return;
+            auto& vm = host_->vms[spec.id];
+            vm.spec = spec;
+            if (auto from = host_->snapshots.find(spec.snapshot); from != host_->snapshots.end())
+                vm.disk_files = from->second.disk_files;
         };
         co_await act("create", id, host_->options.create_time, effect, call);
     }
@@ -116,6 +125,54 @@ public:
     Task<void> shutdown(VmId id, Call call) override { co_await stop(id, "shutdown", "GuestShutdown", call); }
     Task<void> power_off(VmId id, Call call) override {
         if (host_->vms.contains(id)) co_await stop(id, "power_off", "PoweredOff", call);
+    }
+
+    Task<void> snapshot(VmId id, std::string snapshot_id, Call call) override {
+        auto self = shared_from_this();
+        if (!capabilities_.snapshot)
+            throw Error(Errc::unsupported, "this provider cannot take snapshots", {{"capability", "snapshot"}});
+        if (host_->snapshots.contains(snapshot_id)) co_return;
+        need(id);
+        Effect effect = [this, id, snapshot_id] {
+            auto it = host_->vms.find(id);
+            if (it == host_->vms.end()) return;
+            const auto& vm = it->second;
+            bool asks_guest = vm.state == VmState::running && vm.ready_at <= environment_.clock->monotonic_now();
+            host_->snapshots[snapshot_id] = {asks_guest ? "frozen" : "crash", vm.disk_files};
+        };
+        co_await act("snapshot", id, host_->options.snapshot_time, effect, call);
+        if (!host_->vms.contains(id))
+            throw Error(Errc::not_found, "VM " + id.value + " was ended meanwhile", {{"vm", id.value}});
+    }
+
+    Task<std::optional<VmSnapshot>> inspect_snapshot(std::string snapshot_id, Call call) override {
+        check(call, *environment_.clock, "looking at a snapshot");
+        auto it = host_->snapshots.find(snapshot_id);
+        if (it == host_->snapshots.end()) co_return std::nullopt;
+        VmSnapshot found;
+        found.id = snapshot_id;
+        found.consistent = it->second.consistent;
+        std::string content;
+        for (const auto& [path, bytes] : it->second.disk_files) content += path + '\0' + bytes + '\0';
+        found.size_bytes = content.size();
+        found.virtual_size_bytes = content.size();
+        found.sha256 = sha256_hex(content);
+        co_return found;
+    }
+
+    Task<std::vector<std::string>> list_snapshots(Call call) override {
+        check(call, *environment_.clock, "looking at all snapshots");
+        std::vector<std::string> ids;
+        for (const auto& entry : host_->snapshots) ids.push_back(entry.first);
+        co_return ids;
+    }
+
+    Task<void> delete_snapshot(std::string snapshot_id, Call call) override {
+        auto self = shared_from_this();
+        if (!host_->snapshots.contains(snapshot_id)) co_return;
+        Effect effect = [this, snapshot_id] { host_->snapshots.erase(snapshot_id); };
+        VmId subject{snapshot_id};
+        co_await act("delete_snapshot", subject, host_->options.stop_time, effect, call);
     }
 
     Task<void> destroy(VmId id, Call call) override {
@@ -237,7 +294,7 @@ private:
 
     Task<void> stop(VmId id, const char* verb, const char* reason, Call call) {
         auto self = shared_from_this();
-        if (!need(id).alive()) co_return;
+        if (!need(id).alive() && need(id).state != VmState::suspended) co_return;
         Effect effect = [this, id, reason] {
             auto& vm = need(id);
             vm.processes = 0;

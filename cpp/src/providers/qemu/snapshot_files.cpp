@@ -1,0 +1,182 @@
+#include "providers/qemu/snapshot_files.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/sha256.hpp"
+#include "providers/qemu/process.hpp"
+#include "providers/qemu/qcow2_header.hpp"
+#include <infrastructure_sdk/error.hpp>
+
+namespace infrastructure_sdk::qemu {
+namespace fs = std::filesystem;
+using nlohmann::json;
+namespace {
+
+constexpr const char* scratch_prefix = ".new-";
+constexpr const char* record_name = "snapshot.json";
+
+[[noreturn]] void refuse(const std::string& what, const std::string& path) {
+    throw Error(Errc::store, what + ": " + path + ": " + std::strerror(errno), {{"path", path}});
+}
+
+/// An open file that is closed when the block ends.
+class File {
+public:
+    File(const std::string& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0600)) {
+        if (fd_ < 0) refuse("a snapshot's file cannot be opened", path);
+    }
+    ~File() { ::close(fd_); }
+    File(const File&) = delete;
+    File& operator=(const File&) = delete;
+    int fd() const { return fd_; }
+
+private:
+    int fd_;
+};
+
+void to_disk(const std::string& path, int flags) {
+    File file(path, flags);
+    if (::fsync(file.fd()) != 0) refuse("a snapshot cannot be brought to disk", path);
+}
+
+void check_disk(const std::string& path) {
+    File file(path, O_RDONLY);
+    std::string head(qcow2_header_bytes, '\0');
+    auto got = ::pread(file.fd(), head.data(), head.size(), 0);
+    parse_qcow2_header(std::string_view(head).substr(0, static_cast<std::size_t>(std::max<ssize_t>(got, 0))));
+}
+
+/// Every layer by its name and format: nothing is probed, nothing is believed of a header.
+std::string layers(const DiskSource& source) {
+    json base{{"driver", source.base_format}, {"file", {{"driver", "file"}, {"filename", source.base}}}};
+    if (source.base_format == "qcow2") base["backing"] = nullptr;
+    json disk{{"driver", "qcow2"}, {"file", {{"driver", "file"}, {"filename", source.disk}}}, {"backing", base}};
+    return "json:" + disk.dump();
+}
+
+void write_record(const std::string& path, const VmSnapshot& snapshot) {
+    json document{{"schema", 1},
+                  {"id", snapshot.id},
+                  {"consistent", snapshot.consistent},
+                  {"size_bytes", snapshot.size_bytes},
+                  {"virtual_size_bytes", snapshot.virtual_size_bytes},
+                  {"sha256", snapshot.sha256}};
+    auto text = document.dump(1) + "\n";
+    File file(path, O_WRONLY | O_CREAT | O_EXCL);
+    if (::write(file.fd(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) || ::fsync(file.fd()) != 0)
+        refuse("a snapshot's record cannot be written", path);
+}
+
+}  // namespace
+
+bool is_snapshot_name(const std::string& id) {
+    auto good = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+    return id.starts_with("snap-") && id.size() > 5 && id.size() <= 64 && std::all_of(id.begin() + 5, id.end(), good);
+}
+
+SnapshotFolder::SnapshotFolder(std::string path) : path_(std::move(path)) {
+    std::error_code error;
+    fs::create_directories(path_, error);
+    if (error || ::chmod(path_.c_str(), 0700) != 0)
+        throw Error(Errc::store, "the folder " + path_ + " cannot be made: " + error.message(), {{"path", path_}});
+}
+
+void SnapshotFolder::begin(const std::string& id) const {
+    auto scratch = scratch_of(id);
+    std::error_code ignored;
+    fs::remove_all(scratch, ignored);
+    if (::mkdir(scratch.c_str(), 0700) != 0) refuse("a snapshot's folder cannot be made", scratch);
+}
+
+VmSnapshot SnapshotFolder::finish(VmSnapshot snapshot, const DiskSource& source, const std::string& image_tool) const {
+    auto scratch = scratch_of(snapshot.id);
+    auto disk = scratch + "/disk.qcow2";
+    bool from_raw = source.disk.empty();
+    if (!from_raw) check_disk(source.disk);
+    std::vector<std::string> command{image_tool, "convert", "-q", "-O", "qcow2"};
+    if (from_raw) command.insert(command.end(), {"-f", "raw", raw_of(snapshot.id)});
+    else command.push_back(layers(source));
+    command.push_back(disk);
+    run_tool(command);
+    if (from_raw) ::unlink(raw_of(snapshot.id).c_str());
+    ::chmod(disk.c_str(), 0400);
+    {
+        File file(disk, O_RDONLY);
+        std::string head(qcow2_header_bytes, '\0');
+        if (::pread(file.fd(), head.data(), head.size(), 0) != static_cast<ssize_t>(head.size()))
+            refuse("a snapshot cannot be read", disk);
+        snapshot.virtual_size_bytes = parse_qcow2_header(head).virtual_size_bytes;
+        snapshot.sha256 = sha256_hex_of_file(file.fd());
+        struct stat status{};
+        if (::fstat(file.fd(), &status) != 0 || ::fsync(file.fd()) != 0)
+            refuse("a snapshot cannot be brought to disk", disk);
+        snapshot.size_bytes = static_cast<std::uint64_t>(status.st_size);
+    }
+    write_record(scratch + "/" + record_name, snapshot);
+    to_disk(scratch, O_RDONLY | O_DIRECTORY);
+    auto target = path_ + "/" + snapshot.id;
+    if (::rename(scratch.c_str(), target.c_str()) != 0) refuse("a snapshot's folder cannot be named", target);
+    to_disk(path_, O_RDONLY | O_DIRECTORY);
+    return snapshot;
+}
+
+void SnapshotFolder::remove(const std::string& id) const {
+    for (const auto& folder : {path_ + "/" + id, scratch_of(id)}) {
+        // Half of one is none: the record goes first.
+        ::unlink((folder + "/" + record_name).c_str());
+        std::error_code error;
+        fs::remove_all(folder, error);
+        if (error) throw Error(Errc::store, "a snapshot cannot be removed: " + error.message(), {{"path", folder}});
+    }
+}
+
+std::optional<VmSnapshot> SnapshotFolder::find(const std::string& id) const {
+    std::ifstream file(path_ + "/" + id + "/" + record_name, std::ios::binary);
+    if (!file) return std::nullopt;
+    try {
+        auto document = json::parse(file);
+        VmSnapshot snapshot;
+        snapshot.id = document.at("id");
+        snapshot.consistent = document.at("consistent");
+        snapshot.size_bytes = document.at("size_bytes");
+        snapshot.virtual_size_bytes = document.at("virtual_size_bytes");
+        snapshot.sha256 = document.at("sha256");
+        return snapshot;
+    } catch (const json::exception& error) {
+        throw Error(Errc::provider, "the record of snapshot " + id + " cannot be read: " + error.what());
+    }
+}
+
+std::vector<std::string> SnapshotFolder::ids() const {
+    std::vector<std::string> found;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(path_, error)) {
+        auto name = entry.path().filename().string();
+        if (name.starts_with(scratch_prefix)) name = name.substr(std::strlen(scratch_prefix));
+        if (is_snapshot_name(name)) found.push_back(name);
+    }
+    std::sort(found.begin(), found.end());
+    found.erase(std::unique(found.begin(), found.end()), found.end());
+    return found;
+}
+
+void link_or_copy(const std::string& from, const std::string& to) {
+    if (::link(from.c_str(), to.c_str()) == 0) return;
+    std::error_code error;
+    fs::copy_file(from, to, error);
+    if (error) throw Error(Errc::store, "a snapshot's disk cannot be used: " + error.message(), {{"path", from}});
+    ::chmod(to.c_str(), 0400);
+}
+
+}  // namespace infrastructure_sdk::qemu

@@ -1,0 +1,26 @@
+#include <infrastructure_sdk/vm/vm_provider.hpp>
+
+#include <infrastructure_sdk/error.hpp>
+
+namespace infrastructure_sdk {
+namespace {
+
+Error no_snapshots(const Capabilities& capabilities) {
+    return Error(Errc::unsupported, "provider " + capabilities.provider + " cannot take snapshots",
+                 {{"capability", "snapshot"}});
+}
+
+}  // namespace
+
+Task<void> VmProvider::snapshot(VmId, std::string, Call) {
+    throw no_snapshots(capabilities());
+    co_return;
+}
+
+Task<std::optional<VmSnapshot>> VmProvider::inspect_snapshot(std::string, Call) { co_return std::nullopt; }
+
+Task<std::vector<std::string>> VmProvider::list_snapshots(Call) { co_return std::vector<std::string>(); }
+
+Task<void> VmProvider::delete_snapshot(std::string, Call) { co_return; }
+
+}  // namespace infrastructure_sdk
