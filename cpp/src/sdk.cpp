@@ -230,6 +230,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         engine.suspend_timeout = impl.config.duration("session.suspend_timeout");
         engine.resume_timeout = impl.config.duration("session.resume_timeout");
         engine.terminate_timeout = impl.config.duration("session.terminate_timeout");
+        engine.snapshot_timeout = impl.config.duration("session.snapshot_timeout");
         engine.templates = impl.templates;
         engine.limits = std::move(limits);
         engine.isolation_gate = [&impl](Session session, Call gate_call) -> Task<bool> {

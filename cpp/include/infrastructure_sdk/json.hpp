@@ -24,6 +24,8 @@ struct SessionFilter;
 struct SessionPage;
 struct SessionRequest;
 struct StateChange;
+struct Snapshot;
+struct ForkRequest;
 struct Template;
 struct UsageLine;
 struct VmStatus;
@@ -34,6 +36,7 @@ void to_json(nlohmann::json& json, const Condition& condition);
 void to_json(nlohmann::json& json, const Hold& hold);
 void to_json(nlohmann::json& json, const StateChange& change);
 void to_json(nlohmann::json& json, const Event& event);
+void to_json(nlohmann::json& json, const Snapshot& snapshot);
 void to_json(nlohmann::json& json, const VmStatus& status);
 void to_json(nlohmann::json& json, const ProcessIdentity& identity);
 void to_json(nlohmann::json& json, const Capabilities& capabilities);
@@ -51,10 +54,13 @@ void to_json(nlohmann::json& json, const UsageLine& line);
 
 /// The stored form of a session. @throws Error(validation)
 Session session_from_json(const nlohmann::json& json);
+/// The stored form of a snapshot. @throws Error(validation)
+Snapshot snapshot_from_json(const nlohmann::json& json);
 /// The stored form of a reservation; every field is needed. @throws Error(validation) that names the wrong field.
 Reservation reservation_from_json(const nlohmann::json& json);
 /// Checks every field and names the wrong one; unknown keys are errors with a did-you-mean. @throws Error(validation)
 SessionRequest session_request_from_json(const nlohmann::json& json);
+ForkRequest fork_request_from_json(const nlohmann::json& json);
 SessionFilter session_filter_from_json(const nlohmann::json& json);
 
 }  // namespace infrastructure_sdk

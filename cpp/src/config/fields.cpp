@@ -63,6 +63,7 @@ constexpr ConfigField fields[] = {
     {"session.suspend_timeout", duration, "60s", "1s", "24h", "", "", "How long a suspend may take."},
     {"session.resume_timeout", duration, "60s", "1s", "24h", "", "", "How long a resume may take."},
     {"session.terminate_timeout", duration, "30s", "1s", "24h", "", "", "How long a termination may take."},
+    {"session.snapshot_timeout", duration, "10m", "1s", "24h", "", "", "How long a snapshot may take."},
     {"session.limits_file", path, "", "", "", "", "",
      "A limits document (YAML): what users, tenants, templates and the host may hold. Unset: no limits."},
     {"session.webhooks_file", path, "", "", "", "", "",

@@ -51,6 +51,11 @@ std::unique_ptr<ReservationLedger::Change> ReservationLedger::change(const Sessi
     return std::make_unique<Change>(admission_, std::move(wanted), ends);
 }
 
+std::unique_ptr<ReservationLedger::Change> ReservationLedger::take(Reservation wanted, Batch& batch) {
+    batch.puts.push_back({kind, wanted.session_id, nlohmann::json(wanted).dump(), std::nullopt});
+    return std::make_unique<Change>(admission_, std::move(wanted), false);
+}
+
 std::optional<Denial> ReservationLedger::check(const Session& session) const {
     auto wanted = reservation_of(session);
     wanted.session_id.clear();

@@ -44,6 +44,12 @@ public:
     /// other caller gets it meanwhile; what shrinks counts when it is on disk.
     /// @throws Error(quota_exceeded), Error(capacity), Error(budget_exceeded)
     std::unique_ptr<Change> change(const Session& session, Batch& batch, bool may_be_alive);
+    /// The same for what holds an amount without being a session: `wanted.session_id` is its id.
+    std::unique_ptr<Change> take(Reservation wanted, Batch& batch);
+    /// The row goes with `batch`; call `release` when that is on disk.
+    void give_back(const std::string& id, Batch& batch) { batch.erases.push_back({kind, id}); }
+    void release(const std::string& id) { admission_.release(id); }
+    void restore(Reservation reservation) { admission_.restore(std::move(reservation)); }
     /// A dry run of a new session.
     std::optional<Denial> check(const Session& session) const;
     /// What was held when the last owner died, whatever the limits are now.

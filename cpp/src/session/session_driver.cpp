@@ -2,7 +2,6 @@
 #include "session/session_engine_impl.hpp"
 
 #include "session/session_plan.hpp"
-#include <infrastructure_sdk/vm/image.hpp>
 
 namespace infrastructure_sdk {
 namespace {
@@ -62,6 +61,7 @@ Task<void> SessionEngine::Impl::drive(LivePtr target) {
         co_await transition(target, outcome.input, outcome, target->correlation_id, nullptr);
     }
     target->driven = false;
+    if (!target->session.snapshot.empty()) sweep_snapshots();
 }
 
 Task<Outcome> SessionEngine::Impl::step(LivePtr target, Session session, Call call) {
@@ -113,11 +113,12 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
     if (source == options.templates.end())
         throw Error(Errc::not_found, "template '" + session.template_name + "' is not there any more",
                     {{"reason", "TemplateMissing"}});
-    auto spec = plan_vm(session, source->second, images.load(options.image_directory, source->second.image));
+    auto spec = plan_vm(session, source->second, image_of(session, source->second));
     auto channels_deadline = budget(source->second.boot_timeout);
     auto within = call.within(channels_deadline);
     std::exception_ptr error;
     try {
+        co_await clear_for_recovery(session, within);
         co_await provider->create(spec, within);
         co_await provider->start(session.vm_id, session.execution_id, within);
         co_await provider->wait_ready(session.vm_id, within);

@@ -8,6 +8,7 @@
 #include "core/did_you_mean.hpp"
 #include "session/clock_rules.hpp"
 #include "session/session_plan.hpp"
+#include "session/snapshot_rules.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/json.hpp>
 #include <infrastructure_sdk/vm/image.hpp>
@@ -15,6 +16,16 @@
 namespace infrastructure_sdk {
 
 using nlohmann::json;
+
+namespace {
+
+json created_data(const Session& session) {
+    json data{{"user_id", session.user_id}, {"template", session.template_name}};
+    if (!session.snapshot.empty()) data["snapshot"] = session.snapshot;
+    return data;
+}
+
+}  // namespace
 
 SessionEngine::SessionEngine(Environment environment, std::shared_ptr<Store> store,
                              std::shared_ptr<VmProvider> provider, SessionEngineOptions options)
@@ -48,7 +59,11 @@ void need_capabilities(const SessionClocks& clocks, const Capabilities& capabili
 }  // namespace
 
 /// A request that cannot become a VM is refused before anything is recorded.
-Session SessionEngine::Impl::plan(const SessionRequest& request) const {
+Session SessionEngine::Impl::plan(SessionRequest request) const {
+    if (!request.snapshot.empty()) {
+        need_snapshot_capability(provider->capabilities());
+        request = begin_from(request, need_snapshot(request.snapshot)->snapshot);
+    }
     const auto& templates = options.templates;
     auto source = templates.find(request.template_name);
     if (source == templates.end()) {
@@ -71,8 +86,16 @@ Session SessionEngine::Impl::plan(const SessionRequest& request) const {
     need_capabilities(session.clocks, provider->capabilities());
     session.provider = provider->capabilities().provider;
     session.accelerator = provider->capabilities().accelerator;
-    plan_vm(session, source->second, images.load(options.image_directory, source->second.image));
+    plan_vm(session, source->second, image_of(session, source->second));
     return session;
+}
+
+/// The template's image; a snapshot's disk stands in for its own.
+ImageFiles SessionEngine::Impl::image_of(const Session& session, const Template& source) const {
+    auto image = images.load(options.image_directory, source.image);
+    // Once the VM is made a temporary snapshot may be gone.
+    if (auto entry = find_snapshot(session.snapshot)) image.disk_size_bytes = entry->snapshot.virtual_size_bytes;
+    return image;
 }
 
 Task<Session> SessionEngine::plan(SessionRequest request) {
@@ -109,8 +132,7 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
                           0});
     batch.puts.push_back({session_kind, session.id, json(session).dump(), 0});
     batch.events.push_back({0, session.created_at, "session.lifecycle.created", session.id, session.execution_id,
-                            call.correlation_id,
-                            json{{"user_id", session.user_id}, {"template", session.template_name}}.dump()});
+                            call.correlation_id, created_data(session).dump()});
     auto result = co_await impl->commit(std::move(batch));
     held->committed();
     session.version = result.versions.back();
@@ -162,7 +184,9 @@ Task<Session> SessionEngine::wait(std::string id, SessionState target_state, Cal
     for (;;) {
         const Session& session = target->session;
         if (session.state == target_state) co_return session;
-        if (session.state == SessionState::failed) {
+        // A session that will be started again by itself is not lost yet.
+        bool comes_back = session.restart.next_at && target_state == SessionState::active;
+        if (session.state == SessionState::failed && !comes_back) {
             ErrorContext context{{"session", id}, {"reason", session.failure_reason}};
             if (!session.failure_channel.empty()) {
                 context["channel"] = session.failure_channel;

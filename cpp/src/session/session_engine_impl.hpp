@@ -1,11 +1,14 @@
 #pragma once
 // The inside of the session engine, shared by the files that carry it: session_engine.cpp (verbs), session_records.cpp
 // (what is written and shown), session_driver.cpp (work on VMs), session_recovery.cpp (after a crash),
-// session_expiry.cpp (clocks), session_use.cpp (idleness and its explanation).
+// session_expiry.cpp (clocks), session_use.cpp (idleness and its explanation), session_snapshots.cpp (snapshots and
+// forks), session_restart.cpp (recovery by hand and by rule).
 
 #include <map>
 #include <memory>
 #include <string>
+
+#include <nlohmann/json_fwd.hpp>
 
 #include <infrastructure_sdk/session/explain.hpp>
 #include <infrastructure_sdk/session/idleness.hpp>
@@ -22,6 +25,7 @@ namespace infrastructure_sdk {
 inline constexpr const char* session_kind = "session";
 inline constexpr const char* intent_kind = "intent";
 inline constexpr const char* decision_kind = "decision";  // what an idle session was ended on
+inline constexpr const char* snapshot_kind = "snapshot";
 
 /// How a piece of work on a VM ended.
 struct Outcome {
@@ -72,6 +76,19 @@ private:
     LivePtr target_;
 };
 
+/// One snapshot that is recorded. Touched on the executor only.
+struct LiveSnapshot {
+    explicit LiveSnapshot(Snapshot value, Executor executor) : snapshot(std::move(value)), changed(executor) {}
+    Snapshot snapshot;
+    Signal changed;
+    bool busy = false;           // a worker is on it
+    bool retried = false;        // its removal failed and is tried again
+    unsigned held = 0;           // forks that are being recorded
+    std::exception_ptr failure;  // of the last worker
+    std::stop_source work;       // stops the worker
+};
+using SnapshotPtr = std::shared_ptr<LiveSnapshot>;
+
 struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Impl(Environment e, std::shared_ptr<Store> s, std::shared_ptr<VmProvider> p, SessionEngineOptions o)
         : env(std::move(e)),
@@ -97,6 +114,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     DeadlineIndex<WallTime> expiries;
     DeadlineIndex<MonotonicTime> looks;
     std::size_t looks_under_way = 0;
+    DeadlineIndex<WallTime> restarts;
+    std::map<std::string, SnapshotPtr> snapshots;
     Signal events_written;
     std::uint64_t written = 0;  // commits with events, so that none falls between a look and a wait
     bool closing = false;
@@ -119,7 +138,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
         auto it = live.find(id);
         return it == live.end() ? nullptr : it->second;
     }
-    Session plan(const SessionRequest& request) const;
+    Session plan(SessionRequest request) const;
+    ImageFiles image_of(const Session& session, const Template& source) const;
     void index(const Session& session);
     Task<LivePtr> need(std::string id);
     Task<CommitResult> commit(Batch batch);
@@ -149,6 +169,24 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> reap_orphans(Call call);
     Task<void> note_lost(LivePtr target, VmEvent event);
     void observe(VmEvent event);
+    // session_restart.cpp
+    nlohmann::json aftermath(Session& session, SessionState before, SessionInput input);
+    Task<void> clear_for_recovery(Session session, Call call);
+    Task<void> restart();
+    Task<void> start_again(LivePtr target);
+    // session_snapshots.cpp
+    SnapshotPtr find_snapshot(const std::string& id) const;
+    SnapshotPtr need_snapshot(const std::string& id) const;
+    Event snapshot_event(const char* type, const Snapshot& snapshot, const Call& call,
+                         const nlohmann::json& data) const;
+    Task<SnapshotPtr> take_snapshot(std::string session_id, std::string name, bool temporary, Call call);
+    Task<void> copy_disk(SnapshotPtr entry, Call call);
+    Task<void> remove_snapshot(SnapshotPtr entry, Call call);
+    Task<void> drop_snapshot(SnapshotPtr entry, std::string event, nlohmann::json data, Call call);
+    Task<void> drop_later(SnapshotPtr entry, std::string event, nlohmann::json data, Call call);
+    Task<void> await_worker(SnapshotPtr entry, Call call);
+    void sweep_snapshots();
+    Task<void> recover_snapshots(Call call);
 };
 
 }  // namespace infrastructure_sdk

@@ -13,9 +13,9 @@ constexpr std::array<const char*, 14> reason_names{
     "request",       "ttl",      "idle",   "disconnect",    "retention",
     "quota",         "budget",   "policy", "preempted",     "isolation_failed",
     "provider_lost", "orphaned", "admin",  "startup_failed"};
-constexpr std::array<const char*, 12> input_names{"provision",    "channels_ready", "startup_failed",   "suspend",
-                                                  "memory_saved", "suspend_failed", "resume",           "resume_failed",
-                                                  "terminate",    "vm_gone",        "terminate_failed", "vm_lost"};
+constexpr std::array<const char*, 13> input_names{
+    "provision",     "channels_ready", "startup_failed", "suspend",          "memory_saved", "suspend_failed", "resume",
+    "resume_failed", "terminate",      "vm_gone",        "terminate_failed", "vm_lost",      "recover"};
 
 }  // namespace
 
@@ -61,6 +61,7 @@ const std::vector<SessionTransition>& session_transitions() {
         {S::terminating, I::vm_gone, S::terminated},
         {S::terminating, I::terminate_failed, S::failed},
         {S::failed, I::terminate, S::terminating},
+        {S::failed, I::recover, S::provisioning},
     };
     return table;
 }
@@ -76,6 +77,7 @@ bool is_already(SessionState state, SessionInput verb) {
     switch (verb) {
         case SessionInput::suspend: return state == S::suspending || state == S::suspended;
         case SessionInput::resume: return state == S::resuming || state == S::active;
+        case SessionInput::recover: return state == S::provisioning || state == S::active;
         case SessionInput::terminate: return state == S::terminating || state == S::terminated;
         default: return false;
     }
@@ -90,7 +92,8 @@ bool is_transient(SessionState state) {
 const char* event_type(SessionState from, SessionState to) {
     switch (to) {
         case SessionState::pending: return "session.lifecycle.created";
-        case SessionState::provisioning: return "session.lifecycle.started";
+        case SessionState::provisioning:
+            return from == SessionState::failed ? "session.lifecycle.recovering" : "session.lifecycle.started";
         case SessionState::active:
             return from == SessionState::suspending ? "session.lifecycle.suspend_failed"
                    : from == SessionState::resuming ? "session.lifecycle.resumed"

@@ -21,6 +21,7 @@ enum class SessionInput {
     vm_gone,           ///< death was observed and everything of the VM removed
     terminate_failed,  ///< the provider could not end it
     vm_lost,           ///< the VM ended without being asked
+    recover,           ///< asked for, by hand or by the restart rule
 };
 const char* name_of(SessionInput input) noexcept;
 

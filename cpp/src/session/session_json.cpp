@@ -9,6 +9,7 @@
 #include <infrastructure_sdk/event.hpp>
 #include <infrastructure_sdk/json.hpp>
 #include <infrastructure_sdk/session/session.hpp>
+#include <infrastructure_sdk/session/snapshot.hpp>
 
 namespace infrastructure_sdk {
 namespace {
@@ -132,6 +133,7 @@ void to_json(json& document, const Session& session) {
     resources["cpu"] = session.cpu.to_string();
     resources["memory"] = session.memory.to_string();
     resources["disk_size"] = session.disk_size.to_string();
+    document["snapshot"] = session.snapshot.empty() ? json(nullptr) : json(session.snapshot);
     document["provider"] = session.provider;
     document["accelerator"] = session.accelerator;
     document["mac_address"] = session.mac_address;
@@ -150,6 +152,9 @@ void to_json(json& document, const Session& session) {
     failure["reason"] = session.failure_reason;
     failure["message"] = session.failure_message;
     failure["channel"] = session.failure_channel;
+    auto& restart = document["restart"];
+    restart["attempts"] = session.restart.attempts;
+    restart["next_at"] = optional_time(session.restart.next_at);
     document["tags"] = session.tags;
     document["conditions"] = session.conditions;
     document["version"] = session.version;
@@ -184,6 +189,7 @@ Session session_from_json(const json& document) try {
     session.cpu = Quantity::parse(resources.at("cpu").get<std::string>(), "resources.cpu");
     session.memory = Quantity::parse(resources.at("memory").get<std::string>(), "resources.memory");
     session.disk_size = Quantity::parse(resources.at("disk_size").get<std::string>(), "resources.disk_size");
+    session.snapshot = text(document, "snapshot", "");
     session.provider = document.at("provider");
     session.accelerator = document.at("accelerator");
     session.mac_address = document.at("mac_address");
@@ -208,6 +214,10 @@ Session session_from_json(const json& document) try {
     session.failure_reason = failure.at("reason");
     session.failure_message = failure.at("message");
     session.failure_channel = failure.at("channel");
+    if (auto restart = document.find("restart"); restart != document.end()) {
+        session.restart.attempts = restart->at("attempts");
+        session.restart.next_at = read_time(*restart, "next_at");
+    }
     session.tags = document.at("tags").get<std::map<std::string, std::string>>();
     for (const auto& item : document.at("conditions")) {
         session.conditions.push_back({item.at("type"), item.at("status"), item.at("reason"), item.at("message"),
@@ -221,12 +231,13 @@ Session session_from_json(const json& document) try {
 
 SessionRequest session_request_from_json(const json& document) {
     only_known(document, "",
-               {"user_id", "template", "session_type", "resources", "ttl", "idle_timeout", "disconnect_timeout",
-                "retention", "on_expiry", "tags"});
+               {"user_id", "template", "snapshot", "session_type", "resources", "ttl", "idle_timeout",
+                "disconnect_timeout", "retention", "on_expiry", "tags"});
     SessionRequest request;
     request.user_id = text(document, "user_id", "");
     printable("user_id", request.user_id, 128);
     request.template_name = text(document, "template", request.template_name);
+    request.snapshot = text(document, "snapshot", "");
     request.session_type = text(document, "session_type", request.session_type);
     if (request.session_type != "desktop" && request.session_type != "shell")
         reject("session_type", request.session_type, "allowed: desktop, shell");
@@ -246,6 +257,29 @@ SessionRequest session_request_from_json(const json& document) {
                 reject("on_expiry." + clock, shown(action), "allowed: disconnect, suspend, terminate");
             request.on_expiry[parse_clock_kind(clock)] = parse_on_expiry(action.get<std::string>());
         }
+    }
+    request.tags = tags(document);
+    return request;
+}
+
+ForkRequest fork_request_from_json(const json& document) {
+    only_known(document, "", {"source", "count", "user_id", "ttl", "tags"});
+    ForkRequest request;
+    request.source = text(document, "source", "");
+    printable("source", request.source, 128);
+    if (auto it = document.find("count"); it != document.end() && !it->is_null()) {
+        if (!it->is_number_integer() || it->get<std::int64_t>() < 1 || it->get<std::int64_t>() > 100)
+            reject("count", shown(*it), "1 to 100");
+        request.count = it->get<int>();
+    }
+    if (auto user = document.find("user_id"); user != document.end() && !user->is_null()) {
+        request.user_id = text(document, "user_id", "");
+        printable("user_id", *request.user_id, 128);
+    }
+    if (auto it = document.find("ttl"); it != document.end() && !it->is_null()) {
+        if (!it->is_string()) reject("ttl", shown(*it), "a duration is needed, e.g. \"2h\"");
+        request.ttl = parse_duration(it->get<std::string>(), "ttl");
+        if (*request.ttl == Duration::zero()) reject("ttl", shown(*it), "it must be above zero");
     }
     request.tags = tags(document);
     return request;

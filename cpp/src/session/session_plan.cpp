@@ -41,6 +41,7 @@ Session plan_session(const SessionRequest& request, const Template& source, cons
     session.user_id = request.user_id;
     session.template_name = source.name;
     session.session_type = request.session_type;
+    session.snapshot = request.snapshot;
     session.vm_id.value = ids.vm;
     session.execution_id = ids.execution;
     session.cpu = request.resources.cpu.value_or(source.cpu);
@@ -80,6 +81,7 @@ VmSpec plan_vm(const Session& session, const Template& source, ImageFiles image)
     spec.mac_address = session.mac_address;
     spec.channels = source.channels;
     spec.boot_timeout = source.boot_timeout;
+    spec.snapshot = session.snapshot;
     spec.image = std::move(image);
     return spec;
 }

@@ -20,7 +20,9 @@ void SessionEngine::Impl::index(const Session& session) {
     bool failed =
         session.state == SessionState::failed || (last && last->to == session.state && last->from == last->to);
     if (when && failed && last) when = std::max(*when, last->at + pause);
-    if (expiries.set(session.id, when)) clock_changed.notify_all();
+    bool sooner = expiries.set(session.id, when);
+    auto again = session.state == SessionState::failed ? session.restart.next_at : std::nullopt;
+    if (restarts.set(session.id, again) || sooner) clock_changed.notify_all();
     if (session.state != SessionState::active && looks.set(session.id, std::nullopt)) looks_changed.notify_all();
 }
 
@@ -105,6 +107,7 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
             session.failure_message = outcome.message;
             session.failure_channel = outcome.channel;
         }
+        auto more = aftermath(session, before, input);
         if (!is_transient(*next)) session.observed_generation = session.generation;
         note_change(session, before, outcome, now());
         if (*next == SessionState::suspended) session.suspend_mode = "memory";
@@ -128,6 +131,7 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
         if (!outcome.reason.empty()) data["reason"] = outcome.reason;
         if (!outcome.message.empty()) data["message"] = outcome.message;
         data["cause"] = session.last_change->reason;
+        data.update(more);
         if (session.termination_reason) data["termination_reason"] = name_of(*session.termination_reason);
         batch.events.push_back({0, now(), event_type(before, *next), session.id, session.execution_id, correlation_id,
                                 data.dump(-1, ' ', false, json::error_handler_t::replace)});

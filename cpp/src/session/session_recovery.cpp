@@ -32,11 +32,14 @@ Task<void> SessionEngine::recover(Call call) {
         }
         if (records.size() < 1000) break;
     }
+    co_await impl->recover_snapshots(call);
     auto copy = impl->live;
     for (const auto& entry : copy) co_await impl->adopt(entry.second, call);
     co_await impl->reap_orphans(call);
     impl->tasks.spawn(impl->env.logger, "expiry", impl->expire());
     impl->tasks.spawn(impl->env.logger, "use", impl->watch_use());
+    impl->tasks.spawn(impl->env.logger, "restart", impl->restart());
+    impl->sweep_snapshots();
 }
 
 Task<void> SessionEngine::Impl::adopt(LivePtr target, Call call) {

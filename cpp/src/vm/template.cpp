@@ -34,6 +34,15 @@ constexpr ConfigField fields[] = {
     {"isolation", choice, "report", "", "", "report|isolated", "",
      "isolated: a session starts only when its verdict is isolated; report: it starts and the verdict is shown."},
 };
+constexpr ConfigField restart_fields[] = {
+    {"restart.policy", choice, "never", "", "", "never|on_failure", "",
+     "on_failure: a session whose VM was lost is started again by itself, from its disk."},
+    {"restart.max_attempts", integer, "3", "1", "100", "", "", "How often before it stays failed."},
+    {"restart.backoff", duration, "5s", "1s", "1h", "", "",
+     "How long before the first attempt; doubles with each, up to 5 minutes."},
+    {"restart.window", duration, "10m", "1s", "24h", "", "",
+     "A session that was active this long has its attempts forgotten."},
+};
 constexpr const char* required[] = {"name", "image", "memory"};
 
 constexpr std::pair<const char*, const char*> builtin[] = {
@@ -54,6 +63,41 @@ void put(Template& result, const std::string& name, const std::string& text) {
     if (name == "channels") result.channels = nlohmann::json::parse(text).get<std::vector<std::string>>();
     if (name == "boot_timeout") result.boot_timeout = parse_duration(text, name);
     if (name == "isolation") result.isolation = text == "isolated" ? IsolationGate::isolated : IsolationGate::report;
+}
+
+void put_restart(RestartRule& rule, const std::string& name, const std::string& text) {
+    if (name == "policy") rule.policy = text == "never" ? RestartPolicy::never : RestartPolicy::on_failure;
+    if (name == "max_attempts") rule.max_attempts = static_cast<unsigned>(std::stoul(text));
+    if (name == "backoff") rule.backoff = parse_duration(text, name);
+    if (name == "window") rule.window = parse_duration(text, name);
+}
+
+/// The one section of a template is taken out of `root` and read by its own table.
+RestartRule take_restart(Node& root, ProblemList& problems) {
+    RestartRule rule;
+    std::vector<Node> others;
+    bool seen = false;
+    for (auto& node : root.children) {
+        if (node.key != "restart") {
+            others.push_back(std::move(node));
+            continue;
+        }
+        auto origin = problems.origin(node.line);
+        if (std::exchange(seen, true))
+            problems.add({"restart", Secret::redacted(), {}, origin, {}, "the key is there twice"});
+        else if (node.kind == Node::Kind::map) {
+            for (const auto& value : read_values(node, "restart.", restart_fields, problems))
+                if (!value.text.empty()) put_restart(rule, leaf_name(*value.field), value.text);
+        } else if (node.kind != Node::Kind::null)
+            problems.add({"restart",
+                          {},
+                          "a mapping of policy, max_attempts, backoff, window",
+                          origin,
+                          {},
+                          "it is " + std::string(describe(node.kind))});
+    }
+    root.children = std::move(others);
+    return rule;
 }
 
 const ConfigField& field_named(const std::string& name) {
@@ -78,7 +122,7 @@ Template parse_template(const std::string& yaml, const std::string& source) {
     auto document = parse_yaml(yaml);
     ProblemList problems(source);
     problems.add(document);
-    const auto& root = document.root;
+    auto& root = document.root;
     Template result;
     if (root.kind != Node::Kind::map) {
         if (problems.empty())
@@ -90,6 +134,7 @@ Template parse_template(const std::string& yaml, const std::string& source) {
                           "the document is " + std::string(describe(root.kind))});
         refuse_document("template " + source, problems.take());
     }
+    result.restart = take_restart(root, problems);
     for (const auto& value : read_values(root, "", fields, problems))
         // An unset value leaves the default.
         if (!value.text.empty()) put(result, leaf_name(*value.field), value.text);
@@ -128,6 +173,12 @@ std::string template_json_schema() {
         if (needed) value["not"] = {{"enum", {nullptr, ""}}};
         schema["properties"][field.path] = std::move(value);
     }
+    nlohmann::ordered_json restart{{"type", {"object", "null"}}};
+    for (const auto& field : restart_fields)
+        restart["properties"][leaf_name(field)] = nlohmann::ordered_json::parse(value_schema(field));
+    restart["patternProperties"] = {{"^x-", true}};
+    restart["additionalProperties"] = false;
+    schema["properties"]["restart"] = std::move(restart);
     schema["patternProperties"] = {{"^x-", true}};
     schema["additionalProperties"] = false;
     return schema.dump(2);

@@ -54,7 +54,12 @@ void to_json(nlohmann::json& document, const Template& value) {
                 {"network", name_of(value.network)},
                 {"channels", value.channels},
                 {"boot_timeout", to_string(value.boot_timeout)},
-                {"isolation", value.isolation == IsolationGate::report ? "report" : "isolated"}};
+                {"isolation", value.isolation == IsolationGate::report ? "report" : "isolated"},
+                {"restart",
+                 {{"policy", value.restart.policy == RestartPolicy::never ? "never" : "on_failure"},
+                  {"max_attempts", value.restart.max_attempts},
+                  {"backoff", to_string(value.restart.backoff)},
+                  {"window", to_string(value.restart.window)}}}};
 }
 
 }  // namespace infrastructure_sdk

@@ -52,6 +52,16 @@ public:
     Task<void> shutdown(VmId id, Call call) override { return around("shutdown", inner_->shutdown(id, call)); }
     Task<void> power_off(VmId id, Call call) override { return around("power_off", inner_->power_off(id, call)); }
     Task<void> destroy(VmId id, Call call) override { return around("destroy", inner_->destroy(id, call)); }
+    Task<void> snapshot(VmId id, std::string snapshot_id, Call call) override {
+        return around("snapshot", inner_->snapshot(id, snapshot_id, call));
+    }
+    Task<std::optional<VmSnapshot>> inspect_snapshot(std::string snapshot_id, Call call) override {
+        return inner_->inspect_snapshot(std::move(snapshot_id), call);
+    }
+    Task<std::vector<std::string>> list_snapshots(Call call) override { return inner_->list_snapshots(call); }
+    Task<void> delete_snapshot(std::string snapshot_id, Call call) override {
+        return around("delete_snapshot", inner_->delete_snapshot(std::move(snapshot_id), call));
+    }
     Task<VmStatus> inspect(VmId id, Call call) override { return inner_->inspect(id, call); }
     Task<VmActivity> activity(VmId id, Call call) override { return inner_->activity(id, call); }
     Task<void> disconnect_clients(VmId id, Call call) override {

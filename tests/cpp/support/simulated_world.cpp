@@ -7,6 +7,7 @@
 
 #include "session/reservation_ledger.hpp"
 #include "session/session_fsm.hpp"
+#include "session/snapshot_rules.hpp"
 #include <infrastructure_sdk/json.hpp>
 
 namespace infrastructure_sdk::test {
@@ -83,7 +84,10 @@ std::map<std::string, Template> SimulatedWorld::templates() {
     tiny.name = tiny.image = "tiny";
     tiny.memory = Quantity::from_milli((std::int64_t{128} << 20) * 1000);
     tiny.disk_size = Quantity::from_milli((std::int64_t{64} << 20) * 1000);
-    return {{"tiny", tiny}};
+    auto sturdy = tiny;
+    sturdy.name = "sturdy";
+    sturdy.restart = {RestartPolicy::on_failure, 3, std::chrono::seconds(10), std::chrono::minutes(10)};
+    return {{"tiny", tiny}, {"sturdy", sturdy}};
 }
 
 SessionRequest SimulatedWorld::request(const std::string& user) {
@@ -126,6 +130,19 @@ std::vector<std::string> SimulatedWorld::faults(const std::vector<std::string>& 
             wrong.push_back("suspended and alive: " + session.id);
     }
     VirtualRuntime reader;
+    auto there = host_.snapshots();
+    std::size_t recorded = 0;
+    for (const auto& record : reader.run(disk_->list("snapshot", "", 1'000'000))) {
+        auto snapshot = snapshot_from_json(nlohmann::json::parse(record.json));
+        ++recorded;
+        if (snapshot.state != SnapshotState::ready) wrong.push_back("half a snapshot: " + snapshot.id);
+        bool needed = std::any_of(by_id.begin(), by_id.end(),
+                                  [&](const auto& entry) { return may_need(entry.second, snapshot); });
+        if (snapshot.temporary && !needed) wrong.push_back("a temporary snapshot is left: " + snapshot.id);
+        if (std::find(there.begin(), there.end(), snapshot.id) == there.end())
+            wrong.push_back("a snapshot without its disk: " + snapshot.id);
+    }
+    if (there.size() != recorded) wrong.push_back("snapshots without a record");
     std::map<std::string, Reservation> rows;
     for (const auto& record : reader.run(disk_->list(ReservationLedger::kind, "", 1'000'000)))
         rows[record.id] = reservation_from_json(nlohmann::json::parse(record.json));
@@ -136,7 +153,7 @@ std::vector<std::string> SimulatedWorld::faults(const std::vector<std::string>& 
         if (held && session.state != SessionState::failed && rows[id].amounts != reservation_of(session).amounts)
             wrong.push_back("wrong amounts of " + id);
     }
-    if (rows.size() != by_vm.size()) wrong.push_back("reservations of nobody");
+    if (rows.size() != by_vm.size() + recorded) wrong.push_back("reservations of nobody");
     return wrong;
 }
 

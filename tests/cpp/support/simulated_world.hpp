@@ -45,6 +45,7 @@ public:
             if (points_->dead()) return false;
             last_code = error.errc();
             last_message = error.message();
+            last_context = error.context();
         }
         return true;
     }
@@ -67,6 +68,7 @@ public:
 
     Errc last_code{};
     std::string last_message;
+    ErrorContext last_context;
 
 private:
     static TinyImages& images();

@@ -44,15 +44,41 @@ struct Story {
             if (lived && world.last_code == Errc{}) known.push_back(made.id);
         } else {
             const auto& id = known[random.below(known.size())];
-            switch (random.below(4)) {
+            switch (random.below(8)) {
                 case 0: lived = world.run(engine.suspend(id, world.call())); break;
                 case 1: lived = world.run(engine.resume(id, world.call())); break;
                 case 2: lived = world.run(engine.terminate(id, TerminationReason::request, world.call())); break;
+                case 3: lived = world.run(engine.recover_session(id, world.call())); break;
+                case 4: {
+                    Snapshot taken;
+                    lived = world.run(engine.snapshot(id, "a name", world.call()), &taken);
+                    if (lived && world.last_code == Errc{}) snapshots.push_back(taken.id);
+                    break;
+                }
+                case 5: lived = fork(random.below(2) == 0 || snapshots.empty() ? id : snapshots.back()); break;
+                case 6: lived = snapshots.empty() || world.run(remove_last_snapshot(&engine, snapshots.back())); break;
                 default: break;
             }
         }
         if (lived) world.run_for(std::chrono::milliseconds(random.below(4000)));
         if (!world.owner_lives()) armed = false;
+    }
+
+    bool fork(const std::string& source) {
+        ForkRequest request;
+        request.source = source;
+        request.count = 2;
+        std::vector<ForkEntry> entries;
+        bool lived = world.run(world.engine().fork(request, world.call()), &entries);
+        for (const auto& entry : entries)
+            if (entry.session) known.push_back(entry.session->id);
+        return lived;
+    }
+
+    static Task<bool> remove_last_snapshot(SessionEngine* engine, std::string id) {
+        Call no_limit;
+        co_await engine->delete_snapshot(id, no_limit);
+        co_return true;
     }
 
     std::vector<std::string> end() {
@@ -69,6 +95,7 @@ struct Story {
     std::size_t deaths = 0;
     bool armed = false;
     std::vector<std::string> known;
+    std::vector<std::string> snapshots;
 };
 
 }  // namespace infrastructure_sdk::test

@@ -11,23 +11,23 @@ namespace infrastructure_sdk {
 namespace {
 
 constexpr int states = 9;
-constexpr int inputs = 12;
+constexpr int inputs = 13;
 SessionState state(int i) { return static_cast<SessionState>(i); }
 
 TEST(SessionFsm, TheTableIsExactlyThis) {
     // Rows: states; columns: inputs in their order. '.' = illegal.
     const char* expected[states] = {
         // provision ready startup_failed suspend saved suspend_failed resume resume_failed terminate gone term_failed
-        // lost
-        "V.F.....T...",  // pending
-        ".AF.....T..F",  // provisioning
-        "...S....T..F",  // active
-        "....DA..T..F",  // suspending
-        "......R.T..F",  // suspended
-        ".A.....FT..F",  // resuming
-        ".........XF.",  // terminating
-        "............",  // terminated
-        "........T...",  // failed
+        // lost recover
+        "V.F.....T....",  // pending
+        ".AF.....T..F.",  // provisioning
+        "...S....T..F.",  // active
+        "....DA..T..F.",  // suspending
+        "......R.T..F.",  // suspended
+        ".A.....FT..F.",  // resuming
+        ".........XF..",  // terminating
+        ".............",  // terminated
+        "........T...V",  // failed
     };
     const std::string letters = "PVASDRTXF";
     for (int s = 0; s < states; ++s)

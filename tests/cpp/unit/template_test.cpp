@@ -137,7 +137,7 @@ TEST(Template, TheSchemaHasEveryFieldAndWhatIsRequired) {
     auto schema = nlohmann::json::parse(template_json_schema());
     EXPECT_EQ(schema["required"], (nlohmann::json{"name", "image", "memory"}));
     EXPECT_EQ(schema["additionalProperties"], false);
-    EXPECT_EQ(schema["properties"].size(), 13u);
+    EXPECT_EQ(schema["properties"].size(), 14u);
 }
 
 TEST(VmNames, RoundTripAndUnknownOnesAreRefused) {

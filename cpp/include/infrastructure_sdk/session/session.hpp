@@ -56,6 +56,7 @@ struct ResourceSpec {
 struct SessionRequest {
     std::string user_id;  ///< 1..128 printable characters
     std::string template_name = "linux-tiny";
+    std::string snapshot;  ///< begin from this snapshot's disk, with its template and resources; empty = the image's
     std::string session_type = "desktop";
     ResourceSpec resources;  ///< what is absent comes from the template
     /// None = the configuration's default; zero = the clock is off, for all but the ttl.
@@ -91,7 +92,15 @@ struct StateChange {
     std::string reason;  ///< "request", the reason of a clock ("idle", "ttl", ...), or why it failed
 };
 
-/// A snapshot, as of `observed_at`.
+/// How a session is started again by itself, as its template's restart rule says.
+struct RestartStatus {
+    unsigned attempts = 0;            ///< since it was last stable or recovered by hand
+    std::optional<WallTime> next_at;  ///< while it is failed and will be tried again
+
+    friend bool operator==(const RestartStatus&, const RestartStatus&) = default;
+};
+
+/// A session, as of `observed_at`.
 struct Session {
     std::string id;
     std::string user_id;
@@ -107,6 +116,7 @@ struct Session {
     Quantity cpu;
     Quantity memory;
     Quantity disk_size;
+    std::string snapshot;  ///< what its disk began from; empty = the template's image
     std::string provider;
     std::string accelerator;
     std::string mac_address;
@@ -123,6 +133,7 @@ struct Session {
     std::string failure_reason;  ///< stable word when failed
     std::string failure_message;
     std::string failure_channel;  ///< the channel that did not answer, if that was the cause
+    RestartStatus restart;
     std::map<std::string, std::string> tags;
     std::vector<Condition> conditions;
     std::uint64_t version = 0;  ///< of the stored record

@@ -11,6 +11,7 @@
 #include <infrastructure_sdk/session/idleness.hpp>
 #include <infrastructure_sdk/session/limits.hpp>
 #include <infrastructure_sdk/session/session.hpp>
+#include <infrastructure_sdk/session/snapshot.hpp>
 #include <infrastructure_sdk/store/store.hpp>
 #include <infrastructure_sdk/vm/template.hpp>
 #include <infrastructure_sdk/vm/vm_provider.hpp>
@@ -30,6 +31,7 @@ struct SessionEngineOptions {
     Duration suspend_timeout = std::chrono::seconds(60);
     Duration resume_timeout = std::chrono::seconds(60);
     Duration terminate_timeout = std::chrono::seconds(30);
+    Duration snapshot_timeout = std::chrono::minutes(10);
     std::map<std::string, Template> templates = builtin_templates();
     /// What users, templates and the host may hold; see limits.hpp. Checked and written with the session itself.
     std::vector<Limit> limits;
@@ -70,6 +72,26 @@ public:
     Task<Session> resume(std::string id, Call call);
     /// Legal from every state that is not terminated (there it does nothing).
     Task<Session> terminate(std::string id, TerminationReason reason, Call call);
+    /// Starts a `failed` session's VM again from its disk, with a new execution id; what was in memory only is gone.
+    /// Legal from `failed`; does nothing where it is under way or done. The cause stays in the events. Attempts of the
+    /// restart rule count from zero again. @throws Error(quota_exceeded), Error(capacity) when what it held is not
+    /// free.
+    Task<Session> recover_session(std::string id, Call call);
+    /// Copies the disk of a session that is active, suspended or failed; an active one goes on. Completes when the copy
+    /// is on disk; a call that is stopped or out of time leaves none. The copy outlives the session and counts for its
+    /// user's disk until it is deleted. @param name for people, 1 to 128 printable characters.
+    /// @throws Error(unsupported, capability=snapshot)
+    Task<Snapshot> snapshot(std::string session_id, std::string name, Call call);
+    /// @throws Error(not_found)
+    Task<Snapshot> get_snapshot(std::string id);
+    Task<std::vector<Snapshot>> list_snapshots(SnapshotFilter filter);
+    /// Completes when its files are gone. Sessions that began from it keep their disks.
+    /// @throws Error(conflict) while it is being made, or while a session that begins from it has no disk yet.
+    Task<void> delete_snapshot(std::string id, Call call);
+    /// New sessions from one snapshot, or from a session's disk as it is now. One entry each: what is denied or fails
+    /// has its error there, and the others go on. @throws Error(validation), and as `snapshot` when the disk cannot be
+    /// copied.
+    Task<std::vector<ForkEntry>> fork(ForkRequest request, Call call);
     /// Says that the session is in use: moves `last_activity_at` and the idle clock.
     Task<Session> touch(std::string id, Call call);
     /// Moves the ttl's deadline; one that has passed counts from now. @throws Error(validation) above the maximum.

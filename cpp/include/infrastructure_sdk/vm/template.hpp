@@ -12,6 +12,16 @@ namespace infrastructure_sdk {
 
 enum class IsolationGate { report, isolated };
 
+enum class RestartPolicy { never, on_failure };
+
+/// Whether a session whose VM was lost (killed, panicked) is started again by itself.
+struct RestartRule {
+    RestartPolicy policy = RestartPolicy::never;
+    unsigned max_attempts = 3;
+    Duration backoff = std::chrono::seconds(5);  ///< before the first attempt; doubles with each, up to 5 minutes
+    Duration window = std::chrono::minutes(10);  ///< a session that was active this long has its attempts forgotten
+};
+
 struct Template {
     std::string name;
     std::string description;
@@ -26,6 +36,7 @@ struct Template {
     std::vector<std::string> channels{"agent"};
     Duration boot_timeout = std::chrono::seconds(60);
     IsolationGate isolation = IsolationGate::report;
+    RestartRule restart;
 };
 
 /// Reads one YAML document. Unknown keys, duplicate keys and wrong values are errors, all reported at once.

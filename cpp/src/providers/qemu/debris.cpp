@@ -23,7 +23,8 @@ bool is_own_file(const std::string& name) {
         file_name::disk,   file_name::memory,
         file_name::serial, file_name::log,
         file_name::qmp,    file_name::agent,
-        file_name::vnc,    file_name::screen};
+        file_name::vnc,    file_name::screen,
+        file_name::base};
     return std::find(names.begin(), names.end(), name) != names.end();
 }
 

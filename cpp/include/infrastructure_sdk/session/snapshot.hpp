@@ -1,0 +1,67 @@
+#pragma once
+// Snapshots of sessions' disks, and sessions that begin from them.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include <infrastructure_sdk/error.hpp>
+#include <infrastructure_sdk/session/session.hpp>
+
+namespace infrastructure_sdk {
+
+enum class SnapshotState {
+    creating,
+    ready,
+    deleting,
+};
+const char* name_of(SnapshotState state) noexcept;
+/// @throws Error(validation)
+SnapshotState parse_snapshot_state(const std::string& name);
+
+/// A durable copy of a session's disk. It depends on no other file: not of the session, its VM or its image.
+struct Snapshot {
+    std::string id;  ///< "snap-" and 16 hex digits
+    std::string name;
+    std::string session_id;
+    std::string user_id;  ///< whose disk it counts for
+    std::string template_name;
+    std::string session_type;
+    SessionState session_state = SessionState::active;  ///< when it was taken: active, suspended or failed
+    SnapshotState state = SnapshotState::creating;
+    std::string mode = "disk";  ///< what it holds
+    /// "frozen": the guest had flushed and held its file systems; "crash": as after a power cut; empty until ready.
+    std::string consistent;
+    bool temporary = false;  ///< made for a fork, and removed when its sessions have their disks
+    VmId vm_id;
+    Quantity cpu;  ///< of the session, as are the next two: what a session from it gets
+    Quantity memory;
+    Quantity disk_size;
+    std::uint64_t size_bytes = 0;          ///< of the file
+    std::uint64_t virtual_size_bytes = 0;  ///< of the disk
+    std::string sha256;                    ///< of the file
+    WallTime created_at;
+    std::uint64_t version = 0;  ///< of the stored record
+};
+
+struct SnapshotFilter {
+    std::optional<std::string> session_id;
+    std::optional<std::string> user_id;
+};
+
+struct ForkRequest {
+    std::string source;                  ///< a snapshot's id, or a session's
+    int count = 1;                       ///< 1..100
+    std::optional<std::string> user_id;  ///< none = the source's
+    std::optional<Duration> ttl;         ///< none = the configuration's default
+    std::map<std::string, std::string> tags;
+};
+
+/// One fork: exactly one of the two.
+struct ForkEntry {
+    std::optional<Session> session;
+    std::optional<Error> error;
+};
+
+}  // namespace infrastructure_sdk
