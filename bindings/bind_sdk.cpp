@@ -2,9 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include "json_to_python.hpp"
-#include "runtime_handle.hpp"
-#include "submit.hpp"
+#include "sdk_handle.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/json.hpp>
 #include <infrastructure_sdk/sdk.hpp>
@@ -16,23 +14,6 @@ namespace {
 
 using SdkPtr = std::shared_ptr<InfrastructureSDK>;
 using RuntimePtr = std::shared_ptr<RuntimeHandle>;
-
-/// An opened SDK and the runtime that it lives on.
-struct SdkHandle {
-    RuntimePtr runtime;
-    SdkPtr sdk;
-};
-
-template <class T>
-py::object as_dict(const T& value) {
-    return to_python(json(value));
-}
-
-json parse(const std::string& text) {
-    auto value = json::parse(text, nullptr, false);
-    if (value.is_discarded()) throw Error(Errc::validation, "the request is not JSON", {{"field", "request"}});
-    return value;
-}
 
 TerminationReason parse_reason(const std::string& name) {
     std::string allowed;
@@ -73,22 +54,6 @@ py::object exec_result(const ExecResult& result) {
     return dict;
 }
 
-template <class T>
-py::object as_list(const std::vector<T>& values) {
-    py::list list;
-    for (const auto& value : values) list.append(as_dict(value));
-    return list;
-}
-
-/// A method on the SDK: (self, queue, future, timeout_s, correlation_id, arguments...) -> operation id.
-template <class T, class Make, class Convertor>
-std::uint64_t call_sdk(const SdkHandle& self, const QueuePtr& queue, py::object future, double timeout_s,
-                       const std::string& correlation_id, Make make, Convertor convert) {
-    auto sdk = self.sdk;
-    std::function<Task<T>(Call)> task = [sdk, make](Call call) { return make(*sdk, call); };
-    return submit<T>(queue, std::move(future), self.runtime->environment(), {timeout_s, correlation_id}, task, convert);
-}
-
 }  // namespace
 
 void bind_sdk(py::module_& module) {
@@ -127,8 +92,9 @@ void bind_sdk(py::module_& module) {
         py::arg("runtime"), py::arg("queue"), py::arg("future"), py::arg("timeout_s"), py::arg("correlation_id"),
         py::arg("config"));
 
-    py::class_<SdkHandle>(module, "Sdk", "An opened SDK; every method starts an operation and returns its id.")
-        .def("capabilities", [](S self) { return as_dict(self.sdk->capabilities()); })
+    py::class_<SdkHandle> handle(module, "Sdk", "An opened SDK; every method starts an operation and returns its id.");
+    bind_snapshots(handle);
+    handle.def("capabilities", [](S self) { return as_dict(self.sdk->capabilities()); })
         .def("templates",
              [](S self) {
                  py::list list;

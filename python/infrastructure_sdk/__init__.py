@@ -21,6 +21,7 @@ from infrastructure_sdk.session import (
     SessionRequest,
     UserSessionManager,
 )
+from infrastructure_sdk.snapshot import ForkResult, Snapshot, SnapshotCatalogue
 from infrastructure_sdk.vm import VMLifecycleController
 from infrastructure_sdk.webhooks import Webhooks, verify_webhook
 
@@ -31,6 +32,7 @@ __all__ = [
     "ExecResult",
     "Explanation",
     "Finding",
+    "ForkResult",
     "InfraSDKConfig",
     "InfrastructureSDK",
     "IsolationEngine",
@@ -40,6 +42,8 @@ __all__ = [
     "Session",
     "SessionRequest",
     "Timeline",
+    "Snapshot",
+    "SnapshotCatalogue",
     "UserSessionManager",
     "VMLifecycleController",
     "Webhooks",

@@ -13,6 +13,7 @@ from infrastructure_sdk.events import EventLog
 from infrastructure_sdk.exceptions import InvalidTransitionError
 from infrastructure_sdk.isolation import IsolationEngine
 from infrastructure_sdk.session import UserSessionManager
+from infrastructure_sdk.snapshot import SnapshotCatalogue
 from infrastructure_sdk.vm import LimitCatalogue, TemplateCatalogue, VMLifecycleController
 from infrastructure_sdk.webhooks import Webhooks
 
@@ -65,6 +66,7 @@ class InfrastructureSDK:
         self.limits = LimitCatalogue(self)
         self.events = EventLog(self)
         self.webhooks = Webhooks(self)
+        self.snapshots = SnapshotCatalogue(self)
 
     async def open(self) -> InfrastructureSDK:
         """Take the state directory, open the store, adopt what runs.

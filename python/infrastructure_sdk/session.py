@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infrastructure_sdk import _bridge
+from infrastructure_sdk import snapshot as _snapshot
 from infrastructure_sdk.exceptions import ValidationError
 from infrastructure_sdk.explanation import Explanation
 from infrastructure_sdk.notebook.timeline import Timeline
+from infrastructure_sdk.snapshot import ForkResult, Snapshot
 
 if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
@@ -85,6 +87,8 @@ class SessionRequest:
         ``{"ttl": "suspend"}``. What is absent comes from the configuration.
     tags
         Texts to find it by.
+    snapshot
+        Begin from this snapshot's disk, with its template and resources; None = from the template's image.
     """
 
     user_id: str
@@ -97,6 +101,7 @@ class SessionRequest:
     retention: str | None = None
     on_expiry: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    snapshot: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The document that the native core takes."""
@@ -111,6 +116,7 @@ class SessionRequest:
             "retention": self.retention,
             "on_expiry": dict(self.on_expiry),
             "tags": dict(self.tags),
+            "snapshot": self.snapshot,
         }
 
 
@@ -363,6 +369,50 @@ class Session:
         self._document = await self._call("terminate", reason)
         return await self.wait_until("terminated", timeout=timeout) if wait else self
 
+    async def recover(self, *, wait: bool = True, timeout: Timeout = "5m") -> Session:
+        """Start a failed session's VM again from its disk; what was in memory only is gone.
+
+        Recovering twice, or what is active already, is fine. The cause of the failure stays in the events.
+
+        Raises
+        ------
+        InvalidTransitionError
+            If it is neither failed nor on its way back.
+        AdmissionDeniedError
+            If what it held is not free any more; it stays failed.
+        """
+        _bridge.seconds(timeout)
+        self._document = await self._call("recover")
+        return await self.wait_until("active", timeout=timeout) if wait else self
+
+    async def snapshot(self, name: str, *, timeout: Timeout = "10m") -> Snapshot:
+        """Copy the disk of an active, suspended or failed session; an active one goes on.
+
+        The copy outlives the session and counts for its user's disk until it is deleted. Memory is not part of it.
+
+        Raises
+        ------
+        InvalidTransitionError
+            If the session is in another state.
+        OperationTimeoutError
+            If it took too long; no snapshot is left.
+        UnsupportedError
+            If the provider cannot; said at once.
+        """
+        return await _snapshot.take(self._sdk, self.id, name, timeout)
+
+    async def fork(
+        self,
+        count: int = 1,
+        *,
+        user_id: str | None = None,
+        ttl: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        timeout: Timeout = "10m",
+    ) -> builtins.list[ForkResult]:
+        """New sessions that begin from this one's disk as it is now; see `UserSessionManager.fork`."""
+        return await _snapshot.fork(self._sdk, self.id, count, user_id=user_id, ttl=ttl, tags=tags, timeout=timeout)
+
     async def touch(self) -> Session:
         """Say that the session is in use: its idle clock starts anew. A `ping` does not do that."""
         self._document = await self._call("touch")
@@ -522,6 +572,52 @@ class UserSessionManager:
         text = _as_text(request)
         found: Mapping[str, Any] | None = await self._sdk._call(lambda native: native.can_create, text)
         return found
+
+    async def recover(self, session_id: str) -> Session:
+        """Begin to start a failed session again; see `Session.recover`. `Session.wait_until_active` tells when."""
+        return Session(self._sdk, await self._sdk._call(lambda native: native.recover, session_id))
+
+    async def snapshot(self, session_id: str, name: str, *, timeout: Timeout = "10m") -> Snapshot:
+        """Copy a session's disk; see `Session.snapshot`."""
+        return await _snapshot.take(self._sdk, session_id, name, timeout)
+
+    async def fork(
+        self,
+        source: str,
+        count: int = 1,
+        *,
+        user_id: str | None = None,
+        ttl: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        timeout: Timeout = "10m",
+    ) -> builtins.list[ForkResult]:
+        """Make new sessions from a snapshot, or from a session's disk as it is now.
+
+        Each has ids, addresses and a reservation of its own and boots from a disk of its own. What the disk holds
+        (accounts, host keys, a machine-id) is the source's.
+
+        Parameters
+        ----------
+        source
+            The id of a snapshot or of a session.
+        count
+            How many, 1 to 100.
+        user_id
+            Who owns them; None = who owns the source.
+        ttl, tags
+            As in a `SessionRequest`.
+
+        Returns
+        -------
+        list of ForkResult
+            One each. What a limit denies has its error there; the others go on.
+
+        Raises
+        ------
+        NotFoundError, ValidationError, UnsupportedError, InvalidTransitionError
+            If nothing can be forked at all.
+        """
+        return await _snapshot.fork(self._sdk, source, count, user_id=user_id, ttl=ttl, tags=tags, timeout=timeout)
 
     async def get(self, session_id: str) -> Session:
         """One session.

@@ -29,6 +29,7 @@ import infrastructure_sdk as _async
 from infrastructure_sdk import events as _events
 from infrastructure_sdk import isolation as _isolation
 from infrastructure_sdk import session as _session
+from infrastructure_sdk import snapshot as _snapshot
 from infrastructure_sdk import vm as _vm
 from infrastructure_sdk import webhooks as _webhooks
 from infrastructure_sdk.session import ExecResult, ResourceSpec, Screenshot, SessionRequest
@@ -38,6 +39,7 @@ __all__ = [
     "EventLog",
     "ExecResult",
     "FileClient",
+    "ForkResult",
     "InfrastructureSDK",
     "IsolationEngine",
     "LimitCatalogue",
@@ -45,6 +47,8 @@ __all__ = [
     "Screenshot",
     "Session",
     "SessionRequest",
+    "Snapshot",
+    "SnapshotCatalogue",
     "UserSessionManager",
     "VMLifecycleController",
     "Webhooks",
@@ -194,6 +198,18 @@ class UserSessionManager(_Twin, mirrors=_session.UserSessionManager):
         yield self.get(session_id)
 
 
+class ForkResult(_Twin, mirrors=_snapshot.ForkResult):
+    """What became of one fork: a session or an error, never both."""
+
+
+class Snapshot(_Twin, mirrors=_snapshot.Snapshot):
+    """A copy of a session's disk."""
+
+
+class SnapshotCatalogue(_Twin, mirrors=_snapshot.SnapshotCatalogue):
+    """The snapshots that there are."""
+
+
 class VMLifecycleController(_Twin, mirrors=_vm.VMLifecycleController):
     """What the provider has and can do."""
 
@@ -240,6 +256,9 @@ _TWINS: dict[type, type[_Twin]] = {
     _session.Session: Session,
     _session.UserSessionManager: UserSessionManager,
     _events.EventLog: EventLog,
+    _snapshot.ForkResult: ForkResult,
+    _snapshot.Snapshot: Snapshot,
+    _snapshot.SnapshotCatalogue: SnapshotCatalogue,
     _vm.LimitCatalogue: LimitCatalogue,
     _vm.VMLifecycleController: VMLifecycleController,
     _webhooks.Webhooks: Webhooks,

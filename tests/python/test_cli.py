@@ -148,7 +148,8 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...], infra: Co
 
 
 @pytest.mark.parametrize(
-    "group", [(), ("session",), ("image",), ("isolation",), ("template",), ("config",), ("webhook",)]
+    "group",
+    [(), ("session",), ("snapshot",), ("image",), ("isolation",), ("template",), ("config",), ("webhook",)],
 )
 def test_a_group_lists_its_commands(group: tuple[str, ...], infra: Command) -> None:
     said = infra(*group, "--help")

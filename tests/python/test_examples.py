@@ -127,3 +127,27 @@ def test_the_first_example_runs(environment: dict[str, str], scratch: Path, tmp_
         assert line in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert nothing_is_left(scratch)
+
+
+@pytest.mark.integration
+def test_the_example_of_branches_runs(environment: dict[str, str], scratch: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "python/02_branch_a_session.py")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in (
+        "consistent: frozen",
+        ": version 1\n",
+        ": version 2\n",
+        ": version 3\n",
+        "left: 0 snapshots, 0 virtual",
+    ):
+        assert line in done.stdout
+    assert "kept" in done.stdout
+    assert nothing_is_left(scratch)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import infrastructure_sdk as isdk
 import infrastructure_sdk.sync as sync
-from infrastructure_sdk import _core, events, exceptions, session, vm, webhooks
+from infrastructure_sdk import _core, events, exceptions, session, snapshot, vm, webhooks
 from infrastructure_sdk import isolation as isolation_module
 
 
@@ -98,6 +98,9 @@ def test_requests_refuse_what_they_do_not_know() -> None:
         (sync.Session, session.Session),
         (sync.UserSessionManager, session.UserSessionManager),
         (sync.FileClient, session.FileClient),
+        (sync.ForkResult, snapshot.ForkResult),
+        (sync.Snapshot, snapshot.Snapshot),
+        (sync.SnapshotCatalogue, snapshot.SnapshotCatalogue),
         (sync.DesktopClient, session.DesktopClient),
         (sync.VMLifecycleController, vm.VMLifecycleController),
         (sync.LimitCatalogue, vm.LimitCatalogue),

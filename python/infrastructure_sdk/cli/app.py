@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infrastructure_sdk.cli import context, image, isolation, session, webhook
+from infrastructure_sdk.cli import context, image, isolation, session, snapshot, webhook
 from infrastructure_sdk.cli.output import Format, show, show_one
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     epilog="Examples:  infra-sdk image build linux-tiny   |   infra-sdk session create --user alice --wait",
 )
 app.add_typer(session.app, name="session")
+app.add_typer(snapshot.app, name="snapshot")
 app.add_typer(image.app, name="image")
 app.add_typer(isolation.app, name="isolation")
 app.add_typer(webhook.app, name="webhook")

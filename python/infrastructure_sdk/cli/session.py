@@ -48,6 +48,9 @@ def pairs(option: str, items: list[str] | None, form: str) -> dict[str, str]:
 def create(
     user: Annotated[str, typer.Option("--user", "-u", help="Who the session belongs to.")],
     template: Annotated[str, typer.Option("--template", "-t", help="What VM to make.")] = "linux-tiny",
+    source: Annotated[
+        str | None, typer.Option("--from", help="Begin from this snapshot's disk.", metavar="SNAPSHOT")
+    ] = None,
     cpu: Annotated[str | None, typer.Option(help="CPUs, e.g. 2.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory, e.g. 4Gi.")] = None,
     disk_size: Annotated[str | None, typer.Option(help="Disk size, e.g. 50Gi.")] = None,
@@ -83,6 +86,7 @@ def create(
         retention=retention,
         on_expiry=pairs("--on-expiry", on_expiry, "CLOCK=ACTION"),
         tags=pairs("--tag", tag, "KEY=VALUE"),
+        snapshot=source,
     )
 
     if dry_run:
@@ -227,6 +231,74 @@ def suspend(session: SessionId, timeout: Timeout = "5m", output: Output = Format
 def resume(session: SessionId, timeout: Timeout = "5m", output: Output = Format.table) -> None:
     """Bring a suspended session back as it was."""
     show_one_or_row(context.run(lambda sdk: _verb(sdk, session, "resume", timeout)), output)
+
+
+@app.command(epilog="Example:  infra-sdk session recover s-0123456789abcdef")
+def recover(session: SessionId, timeout: Timeout = "5m", output: Output = Format.table) -> None:
+    """Start a failed session again from its disk; what was in memory only is gone."""
+    show_one_or_row(context.run(lambda sdk: _verb(sdk, session, "recover", timeout)), output)
+
+
+@app.command(epilog="Example:  infra-sdk session snapshot s-0123456789abcdef 'before the update'")
+def snapshot(
+    session: SessionId,
+    name: Annotated[str, typer.Argument(help="A name for people.", metavar="NAME")],
+    timeout: Timeout = "10m",
+    output: Output = Format.table,
+) -> None:
+    """Copy the disk of an active, suspended or failed session; an active one goes on.
+
+    The copy stays when the session ends: `infra-sdk snapshot list|show|delete`.
+    """
+    from infrastructure_sdk.cli.snapshot import show_snapshot_row
+
+    async def action(sdk: Any) -> dict[str, Any]:
+        with context.status(f"snapshot of {session}"):
+            return dict((await sdk.sessions.snapshot(session, name, timeout=timeout)).to_dict())
+
+    show_snapshot_row(context.run(action), output)
+
+
+@app.command(epilog="Example:  infra-sdk session fork s-0123456789abcdef --count 3")
+def fork(
+    source: Annotated[str, typer.Argument(help="A session's id or a snapshot's.", metavar="SOURCE")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many.")] = 1,
+    user: Annotated[str | None, typer.Option("--user", "-u", help="Who they belong to; else the source's.")] = None,
+    ttl: Annotated[str | None, typer.Option(help="Lifetime from now, e.g. 8h.")] = None,
+    wait: Wait = True,
+    timeout: Timeout = "5m",
+    output: Output = Format.table,
+) -> None:
+    """Make new sessions from a session's disk as it is now, or from a snapshot.
+
+    One row each; what is denied has its error there, the others go on, and the exit code is that of the first error.
+    """
+    failures: list[BaseException] = []
+
+    async def action(sdk: Any) -> list[dict[str, Any]]:
+        rows = []
+        with context.status(f"forking {source}"):
+            results = await sdk.sessions.fork(source, count, user_id=user, ttl=ttl, timeout=timeout)
+            for result in results:
+                error = result.error
+                if result.session is not None and wait:
+                    try:
+                        await result.session.wait_until_active(timeout=timeout)
+                    except exceptions.InfrastructureSDKError as late:
+                        error = late
+                        await result.session.refresh()
+                row = {} if result.session is None else dict(result.session.to_dict())
+                rows.append({**row, "error": None if error is None else {"code": error.code, "message": str(error)}})
+                if error is not None:
+                    failures.append(error)
+        return rows
+
+    rows = context.run(action)
+    if output is Format.name:
+        rows = [row for row in rows if "id" in row]
+    show(rows, {**COLUMNS, "error": "error.message"}, output)
+    if failures:
+        raise typer.Exit(context.exit_code(failures[0]))
 
 
 @app.command(epilog="Example:  infra-sdk session terminate s-0123456789abcdef --dry-run")

@@ -1,0 +1,74 @@
+"""`infra-sdk snapshot ...`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from infrastructure_sdk.cli import context
+from infrastructure_sdk.cli.output import Format, show, show_one
+
+app = typer.Typer(help="Snapshots: copies of sessions' disks that outlive them.", no_args_is_help=True)
+
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+SnapshotId = Annotated[str, typer.Argument(help="The snapshot's id.", metavar="SNAPSHOT")]
+
+COLUMNS = {
+    "id": "id",
+    "name": "name",
+    "session": "session_id",
+    "user": "user_id",
+    "state": "state",
+    "consistent": "consistent",
+    "bytes": "size_bytes",
+    "created": "created_at",
+}
+
+
+def show_snapshot_row(document: dict[str, Any], output: Format) -> None:
+    """A snapshot as a one-row table, or the whole document for programs."""
+    if output is Format.table:
+        show([document], COLUMNS, output)
+    else:
+        show_one(document, output)
+
+
+@app.command("list", epilog="Example:  infra-sdk snapshot list --user alice -o json")
+def list_snapshots(
+    session: Annotated[str | None, typer.Option("--session", "-s", help="Only of this session.")] = None,
+    user: Annotated[str | None, typer.Option("--user", "-u", help="Only this user's.")] = None,
+    output: Output = Format.table,
+) -> None:
+    """The snapshots that there are, by id."""
+
+    async def action(sdk: Any) -> list[dict[str, Any]]:
+        return [s.to_dict() for s in await sdk.snapshots.list(session_id=session, user_id=user)]
+
+    show(context.run(action), COLUMNS, output)
+
+
+@app.command("show", epilog="Example:  infra-sdk snapshot show snap-0123456789abcdef -o yaml")
+def show_snapshot(snapshot: SnapshotId, output: Output = Format.table) -> None:
+    """Everything about one snapshot."""
+
+    async def action(sdk: Any) -> dict[str, Any]:
+        return dict((await sdk.snapshots.get(snapshot)).to_dict())
+
+    show_one(context.run(action), output)
+
+
+@app.command("delete", epilog="Example:  infra-sdk snapshot delete snap-0123456789abcdef --dry-run")
+def delete_snapshot(snapshot: SnapshotId, dry_run: context.DryRun = False, output: Output = Format.table) -> None:
+    """Remove a snapshot. Sessions that began from it keep their disks."""
+
+    async def action(sdk: Any) -> dict[str, Any]:
+        found = await sdk.snapshots.get(snapshot)
+        if not dry_run:
+            await found.delete()
+        return dict(found.to_dict())
+
+    document = context.run(action)
+    if dry_run:
+        context.dry_run(f"snapshot {snapshot} of {document['session_id']} would be removed")
+    show_snapshot_row(document, output)
