@@ -18,13 +18,12 @@ namespace fs = std::filesystem;
 namespace {
 
 bool is_own_file(const std::string& name) {
-    static const std::array<std::string, 10> names{
-        file_name::record, std::string(file_name::record) + ".new",
-        file_name::disk,   file_name::memory,
-        file_name::serial, file_name::log,
-        file_name::qmp,    file_name::agent,
-        file_name::vnc,    file_name::screen,
-        file_name::base};
+    static const std::array<std::string, 10> names{file_name::record, std::string(file_name::record) + ".new",
+                                                   file_name::disk,   file_name::memory,
+                                                   file_name::serial, file_name::log,
+                                                   file_name::qmp,    file_name::agent,
+                                                   file_name::vnc,    file_name::screen,
+                                                   file_name::base};
     return std::find(names.begin(), names.end(), name) != names.end();
 }
 

@@ -763,7 +763,8 @@ Task<void> QemuProvider::clear_migration(VmPtr vm, std::string status, Call call
         auto answer = co_await client->execute("query-migrate", no_arguments, call);
         auto migration = answer.is_object() ? answer.value("status", "none") : std::string("none");
         if (migration == "completed") status = "postmigrate";
-        bool over = migration == "none" || migration == "completed" || migration == "failed" || migration == "cancelled";
+        bool over =
+            migration == "none" || migration == "completed" || migration == "failed" || migration == "cancelled";
         if (over) break;
         check(call, *environment_.clock, "waiting for an old migration to end");
         auto next = Deadline::after(*environment_.clock, pause).earlier(call.deadline);
