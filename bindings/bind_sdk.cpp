@@ -62,6 +62,7 @@ void bind_sdk(py::module_& module) {
     using F = py::object;
     using Text = const std::string&;
     auto session_dict = [](const Session& session) { return as_dict(session); };
+    auto pool_dict = [](const PoolStatus& status) { return as_dict(status); };
     auto bytes = [](const std::string& value) -> py::object { return py::bytes(value); };
 
     module.def(
@@ -286,6 +287,43 @@ void bind_sdk(py::module_& module) {
                  return call_sdk<std::string>(
                      self, queue, future, timeout_s, correlation_id,
                      [id](InfrastructureSDK& sdk, Call call) { return sdk.sessions().screenshot(id, call); }, bytes);
+             })
+        .def("pools",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id) {
+                 return call_sdk<std::vector<PoolStatus>>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [](InfrastructureSDK& sdk, Call) { return sdk.sessions().pools(); },
+                     [](const std::vector<PoolStatus>& list) { return as_list(list); });
+             })
+        .def("pool",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string name) {
+                 return call_sdk<PoolStatus>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [name](InfrastructureSDK& sdk, Call) { return sdk.sessions().pool(name); }, pool_dict);
+             })
+        .def("drain_pool",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string name) {
+                 return call_sdk<PoolStatus>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [name](InfrastructureSDK& sdk, Call call) { return sdk.sessions().drain_pool(name, call); },
+                     pool_dict);
+             })
+        .def("refill_pool",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string name,
+                 std::optional<std::size_t> units) {
+                 return call_sdk<PoolStatus>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [name, units](InfrastructureSDK& sdk, Call call) {
+                         return sdk.sessions().refill_pool(name, units, call);
+                     },
+                     pool_dict);
+             })
+        .def("wait_pool",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string name) {
+                 return call_sdk<PoolStatus>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [name](InfrastructureSDK& sdk, Call call) { return sdk.sessions().wait_pool(name, call); },
+                     pool_dict);
              })
         .def("inspect_vm",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {

@@ -91,7 +91,7 @@ std::map<std::string, Template> load_templates(const Config& config) {
 }
 
 /// The document that an option names; empty when it names none. One that cannot be read fails the start: neither limits
-/// nor webhooks are ever silently off.
+/// nor pools nor webhooks are ever silently off.
 std::string read_document(const Config& config, const std::string& option) {
     auto path = config.text(option);
     if (path.empty()) return {};
@@ -106,6 +106,11 @@ std::string read_document(const Config& config, const std::string& option) {
 std::vector<Limit> load_limits(const Config& config) {
     auto path = config.text("session.limits_file");
     return path.empty() ? std::vector<Limit>() : parse_limits(read_document(config, "session.limits_file"), path);
+}
+
+std::vector<Pool> load_pools(const Config& config) {
+    auto path = config.text("session.pools_file");
+    return path.empty() ? std::vector<Pool>() : parse_pools(read_document(config, "session.pools_file"), path);
 }
 
 std::vector<Webhook> load_webhooks(const Config& config) {
@@ -209,6 +214,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
                     {{"field", "providers.default"}, {"value", name}, {"allowed", "qemu"}, {"capability", "provider"}});
     auto templates = load_templates(config);
     auto limits = load_limits(config);
+    auto pools = load_pools(config);
     auto webhooks = load_webhooks(config);
     auto directory = state_directory(config);
     Call patience = call.within(Deadline::after(*environment.clock, config.duration("store.lock_timeout")));
@@ -233,6 +239,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         engine.snapshot_timeout = impl.config.duration("session.snapshot_timeout");
         engine.templates = impl.templates;
         engine.limits = std::move(limits);
+        engine.pools = std::move(pools);
         engine.isolation_gate = [&impl](Session session, Call gate_call) -> Task<bool> {
             std::vector<Layer> all;
             auto report = co_await impl.report(session, all, gate_call);
@@ -266,7 +273,7 @@ Task<IsolationReport> InfrastructureSDK::validate_isolation(std::string session_
     co_return co_await impl_->report(session, layers, call);
 }
 
-Task<std::vector<VmStatus>> InfrastructureSDK::list_vms(Call call) { return impl_->provider->list_owned(call); }
+Task<std::vector<VmStatus>> InfrastructureSDK::list_vms(Call call) { return impl_->sessions->list_vms(call); }
 
 Task<void> InfrastructureSDK::close() {
     auto& impl = *impl_;

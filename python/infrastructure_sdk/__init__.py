@@ -12,6 +12,7 @@ from infrastructure_sdk.exceptions import *  # noqa: F403
 from infrastructure_sdk.explanation import Explanation
 from infrastructure_sdk.isolation import Evidence, Finding, IsolationEngine, IsolationReport
 from infrastructure_sdk.notebook import Timeline
+from infrastructure_sdk.pools import PoolManager, WarmPool
 from infrastructure_sdk.sdk import InfrastructureSDK
 from infrastructure_sdk.session import (
     ExecResult,
@@ -37,6 +38,7 @@ __all__ = [
     "InfrastructureSDK",
     "IsolationEngine",
     "IsolationReport",
+    "PoolManager",
     "ResourceSpec",
     "Screenshot",
     "Session",
@@ -46,6 +48,7 @@ __all__ = [
     "SnapshotCatalogue",
     "UserSessionManager",
     "VMLifecycleController",
+    "WarmPool",
     "Webhooks",
     "exceptions",
     "images",

@@ -12,6 +12,7 @@ from infrastructure_sdk.config import InfraSDKConfig
 from infrastructure_sdk.events import EventLog
 from infrastructure_sdk.exceptions import InvalidTransitionError
 from infrastructure_sdk.isolation import IsolationEngine
+from infrastructure_sdk.pools import PoolManager
 from infrastructure_sdk.session import UserSessionManager
 from infrastructure_sdk.snapshot import SnapshotCatalogue
 from infrastructure_sdk.vm import LimitCatalogue, TemplateCatalogue, VMLifecycleController
@@ -64,6 +65,7 @@ class InfrastructureSDK:
         self.isolation = IsolationEngine(self)
         self.templates = TemplateCatalogue(self)
         self.limits = LimitCatalogue(self)
+        self.pools = PoolManager(self)
         self.events = EventLog(self)
         self.webhooks = Webhooks(self)
         self.snapshots = SnapshotCatalogue(self)

@@ -261,6 +261,16 @@ class Session:
         return str(self._document["execution_id"])
 
     @property
+    def launch_type(self) -> str:
+        """``warm`` when it took a unit of a warm pool, ``cold`` when its VM was started for it."""
+        return str(self._document["launch_type"])
+
+    @property
+    def pool(self) -> str:
+        """The warm pool whose unit it took; empty for a cold start."""
+        return str(self._document["pool"])
+
+    @property
     def termination_reason(self) -> str | None:
         """Why it was ended; None while it was not."""
         reason: str | None = self._document["termination_reason"]

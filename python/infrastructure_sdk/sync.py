@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import infrastructure_sdk as _async
 from infrastructure_sdk import events as _events
 from infrastructure_sdk import isolation as _isolation
+from infrastructure_sdk import pools as _pools
 from infrastructure_sdk import session as _session
 from infrastructure_sdk import snapshot as _snapshot
 from infrastructure_sdk import vm as _vm
@@ -43,6 +44,7 @@ __all__ = [
     "InfrastructureSDK",
     "IsolationEngine",
     "LimitCatalogue",
+    "PoolManager",
     "ResourceSpec",
     "Screenshot",
     "Session",
@@ -218,6 +220,10 @@ class LimitCatalogue(_Twin, mirrors=_vm.LimitCatalogue):
     """What users, tenants, templates and the host may hold."""
 
 
+class PoolManager(_Twin, mirrors=_pools.PoolManager):
+    """The warm pools."""
+
+
 class EventLog(_Twin, mirrors=_events.EventLog):
     """Events of all sessions."""
 
@@ -260,6 +266,7 @@ _TWINS: dict[type, type[_Twin]] = {
     _snapshot.Snapshot: Snapshot,
     _snapshot.SnapshotCatalogue: SnapshotCatalogue,
     _vm.LimitCatalogue: LimitCatalogue,
+    _pools.PoolManager: PoolManager,
     _vm.VMLifecycleController: VMLifecycleController,
     _webhooks.Webhooks: Webhooks,
     _isolation.IsolationEngine: IsolationEngine,

@@ -148,6 +148,24 @@ class HandVm:
         self._agent.send({"execute": "guest-set-time", "arguments": {"time": time.time_ns()}})
         self._agent.receive()
 
+    def monitor_command(self, command: str) -> None:
+        """One QMP command."""
+        self._monitor().execute(command)
+
+    def run_command(self, words: list[str]) -> None:
+        """Through the agent, in step with it since `boot`; returns when the command has ended."""
+        pid = self._ask("guest-exec", path=words[0], arg=words[1:], **{"capture-output": True})["pid"]
+        pause = 0.002
+        while not self._ask("guest-exec-status", pid=pid)["exited"]:
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+
+    def _ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        assert self._agent is not None
+        self._agent.send({"execute": command, "arguments": arguments})
+        answer: dict[str, Any] = self._agent.receive()["return"]
+        return answer
+
     def connect(self) -> None:
         """To the monitor, ahead of a suspend: an SDK's session is connected all the time."""
         self._monitor()

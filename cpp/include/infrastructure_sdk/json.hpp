@@ -17,6 +17,10 @@ class Finding;
 struct IsolationReport;
 struct Hold;
 struct Limit;
+struct Pool;
+struct PoolStatus;
+struct PoolUnit;
+struct PoolWindow;
 struct ProcessIdentity;
 struct Reservation;
 struct Session;
@@ -51,6 +55,11 @@ void to_json(nlohmann::json& json, const Limit& limit);
 void to_json(nlohmann::json& json, const Reservation& reservation);
 void to_json(nlohmann::json& json, const Denial& denial);
 void to_json(nlohmann::json& json, const UsageLine& line);
+/// Pools are written as in a pools document.
+void to_json(nlohmann::json& json, const PoolWindow& window);
+void to_json(nlohmann::json& json, const Pool& pool);
+void to_json(nlohmann::json& json, const PoolUnit& unit);
+void to_json(nlohmann::json& json, const PoolStatus& status);
 
 /// The stored form of a session. @throws Error(validation)
 Session session_from_json(const nlohmann::json& json);

@@ -68,6 +68,8 @@ constexpr ConfigField fields[] = {
      "A limits document (YAML): what users, tenants, templates and the host may hold. Unset: no limits."},
     {"session.webhooks_file", path, "", "", "", "", "",
      "A webhooks document (YAML): who is told of which events over HTTP, signed. Unset: nobody."},
+    {"session.pools_file", path, "", "", "", "", "",
+     "A pools document (YAML): how many booted, paused VMs of which templates are kept ready. Unset: none."},
     {"session.idle_timeout", duration, "", "1s", "87600h", "", "",
      "How long a session may go without activity. Unset: for ever."},
     {"session.disconnect_timeout", duration, "", "1s", "87600h", "", "",

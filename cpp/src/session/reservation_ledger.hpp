@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "session/admission.hpp"
+#include <infrastructure_sdk/session/pool.hpp>
 #include <infrastructure_sdk/session/session.hpp>
 #include <infrastructure_sdk/store/store.hpp>
 
@@ -14,6 +15,9 @@ namespace infrastructure_sdk {
 
 /// What a session holds in its present state. `may_be_alive`: its death was not observed, so nothing is given back yet.
 Reservation reservation_of(const Session& session, bool may_be_alive = false);
+
+/// What an unclaimed unit holds: on the host's account and its template's warm one, on no user's.
+Reservation reservation_of(const PoolUnit& unit);
 
 /// Not thread-safe; on the engine's executor. No I/O: it fills batches, the engine commits them.
 class ReservationLedger {
@@ -50,8 +54,32 @@ public:
     void give_back(const std::string& id, Batch& batch) { batch.erases.push_back({kind, id}); }
     void release(const std::string& id) { admission_.release(id); }
     void restore(Reservation reservation) { admission_.restore(std::move(reservation)); }
-    /// A dry run of a new session.
-    std::optional<Denial> check(const Session& session) const;
+
+    /// A claim that is under way: what the unit held is the session's at once, so the host's total never moves.
+    class Claim {
+    public:
+        Claim(Admission& admission, Reservation unit, Reservation session);
+        ~Claim();
+        Claim(const Claim&) = delete;
+        Claim& operator=(const Claim&) = delete;
+        void committed();
+
+    private:
+        Admission& admission_;
+        Reservation unit_;
+        std::optional<Change> change_;
+        bool done_ = false;
+    };
+
+    /// As `change`, for a unit that begins (or, with `ends`, for one whose VM is gone).
+    std::unique_ptr<Change> change(const PoolUnit& unit, Batch& batch, bool ends);
+    /// @throws as `change` when the user's own limits do not let the session in; then the unit keeps what it holds.
+    std::unique_ptr<Claim> claim(const PoolUnit& unit, const Session& session, Batch& batch);
+    /// Counts a unit whatever the limits are: it is there.
+    void restore(const PoolUnit& unit) { admission_.restore(reservation_of(unit)); }
+
+    /// A dry run of a new session, which would take over what `unit` holds.
+    std::optional<Denial> check(const Session& session, const PoolUnit* unit = nullptr);
     /// What was held when the last owner died, whatever the limits are now.
     void restore(const Session& session, bool may_be_alive) {
         admission_.restore(reservation_of(session, may_be_alive));

@@ -1,6 +1,8 @@
 // Background work on VMs: one driver per session that is not at rest.
 #include "session/session_engine_impl.hpp"
 
+#include <algorithm>
+
 #include "session/session_plan.hpp"
 
 namespace infrastructure_sdk {
@@ -17,6 +19,11 @@ Outcome failure(SessionInput input, const Error& error) {
     if (reason != error.context().end()) outcome.reason = reason->second;
     if (!error.remote_message().empty()) outcome.message += " (" + error.remote_message().substr(0, 2000) + ")";
     return outcome;
+}
+
+bool takes_identity(const Template& source) {
+    const auto& channels = source.channels;
+    return source.os == "linux" && std::find(channels.begin(), channels.end(), "agent") != channels.end();
 }
 
 }  // namespace
@@ -113,6 +120,13 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
     if (source == options.templates.end())
         throw Error(Errc::not_found, "template '" + session.template_name + "' is not there any more",
                     {{"reason", "TemplateMissing"}});
+    // A recovery begins from the disk that the unit has become.
+    if (!session.pool.empty() && session.generation == 1) {
+        if (co_await warm_start(target, session, source->second, call))
+            co_return Outcome{SessionInput::channels_ready, "", "", ""};
+        // It has another VM now, for which this step is asked again.
+        throw Error(Errc::cancelled, "the session gets another VM");
+    }
     auto spec = plan_vm(session, source->second, image_of(session, source->second));
     auto channels_deadline = budget(source->second.boot_timeout);
     auto within = call.within(channels_deadline);
@@ -122,14 +136,8 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
         co_await provider->create(spec, within);
         co_await provider->start(session.vm_id, session.execution_id, within);
         co_await provider->wait_ready(session.vm_id, within);
-        if (source->second.isolation == IsolationGate::isolated && options.isolation_gate) {
-            bool isolated = co_await options.isolation_gate(session, within);
-            if (!isolated)
-                throw Error(Errc::isolation,
-                            "the isolation report does not allow this session to start; template '" +
-                                session.template_name + "' demands isolation",
-                            {{"reason", "IsolationFailed"}});
-        }
+        if (takes_identity(source->second)) co_await name_guest(session, within);
+        co_await pass_gate(session, source->second, within);
         co_return Outcome{SessionInput::channels_ready, "", "", ""};
     } catch (const Error& caught) {
         if (caught.errc() == Errc::cancelled) throw;
@@ -144,6 +152,45 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
             {{"detail", second.message()}});
     }
     std::rethrow_exception(error);
+}
+
+/// A guest without a shell keeps the name that it booted with.
+Task<void> SessionEngine::Impl::name_guest(Session session, Call call) {
+    try {
+        co_await personalize(session.vm_id, session.id, call);
+        co_return;
+    } catch (const Error& error) {
+        if (error.errc() != Errc::not_found) throw;
+    }
+    log(LogLevel::warning, "the guest has no shell, so it was given no identity", session);
+}
+
+/// Fail closed.
+Task<void> SessionEngine::Impl::pass_gate(Session session, Template source, Call call) {
+    if (source.isolation != IsolationGate::isolated || !options.isolation_gate) co_return;
+    bool isolated = co_await options.isolation_gate(session, call);
+    if (!isolated)
+        throw Error(Errc::isolation,
+                    "the isolation report does not allow this session to start; template '" + session.template_name +
+                        "' demands isolation",
+                    {{"reason", "IsolationFailed"}});
+}
+
+/// False = the unit was no good and the session has another VM, to be started cold.
+Task<bool> SessionEngine::Impl::warm_start(LivePtr target, Session session, Template source, Call call) {
+    auto within = call.within(budget(options.claim_timeout));
+    std::string why;
+    try {
+        co_await take_over(session, target->files_suffice, within);
+        co_await pass_gate(session, source, within);
+        co_return true;
+    } catch (const Error& error) {
+        if (error.errc() == Errc::cancelled) throw;
+        why = error.message();
+        if (!error.remote_message().empty()) why += " (" + error.remote_message().substr(0, 500) + ")";
+    }
+    co_await hand_back(target, session, why);
+    co_return false;
 }
 
 Task<Outcome> SessionEngine::Impl::end_vm(Session session, Call call) {
@@ -164,6 +211,7 @@ void SessionEngine::Impl::observe(VmEvent event) {
             tasks.spawn(env.logger, "note a lost VM", note_lost(entry.second, std::move(event)));
             return;
         }
+    unit_lost(event);
 }
 
 Task<void> SessionEngine::Impl::note_lost(LivePtr target, VmEvent event) {

@@ -59,7 +59,7 @@ void need_capabilities(const SessionClocks& clocks, const Capabilities& capabili
 }  // namespace
 
 /// A request that cannot become a VM is refused before anything is recorded.
-Session SessionEngine::Impl::plan(SessionRequest request) const {
+Session SessionEngine::Impl::plan(SessionRequest request, std::string* fingerprint) const {
     if (!request.snapshot.empty()) {
         need_snapshot_capability(provider->capabilities());
         request = begin_from(request, need_snapshot(request.snapshot)->snapshot);
@@ -86,7 +86,8 @@ Session SessionEngine::Impl::plan(SessionRequest request) const {
     need_capabilities(session.clocks, provider->capabilities());
     session.provider = provider->capabilities().provider;
     session.accelerator = provider->capabilities().accelerator;
-    plan_vm(session, source->second, image_of(session, source->second));
+    auto spec = plan_vm(session, source->second, image_of(session, source->second));
+    if (!pools.units.empty()) *fingerprint = fingerprint_of(spec);
     return session;
 }
 
@@ -100,14 +101,19 @@ ImageFiles SessionEngine::Impl::image_of(const Session& session, const Template&
 
 Task<Session> SessionEngine::plan(SessionRequest request) {
     auto impl = impl_;
-    auto session = impl->plan(request);
-    if (auto denial = impl->reservations.check(session)) throw denial->to_error();
+    std::string fingerprint;
+    auto session = impl->plan(request, &fingerprint);
+    auto unit = impl->unit_for(session, fingerprint);
+    if (auto denial = impl->reservations.check(session, unit ? &unit->unit : nullptr)) throw denial->to_error();
     co_return session;
 }
 
 Task<std::optional<Denial>> SessionEngine::can_create(SessionRequest request) {
     auto impl = impl_;
-    co_return impl->reservations.check(impl->plan(request));
+    std::string fingerprint;
+    auto session = impl->plan(request, &fingerprint);
+    auto unit = impl->unit_for(session, fingerprint);
+    co_return impl->reservations.check(session, unit ? &unit->unit : nullptr);
 }
 
 Task<std::vector<UsageLine>> SessionEngine::usage() {
@@ -118,7 +124,14 @@ Task<std::vector<UsageLine>> SessionEngine::usage() {
 Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     auto impl = impl_;
     if (impl->closing) throw Error(Errc::cancelled, "the session engine is closed");
-    auto session = impl->plan(request);
+    std::string fingerprint;
+    auto session = impl->plan(request, &fingerprint);
+    if (auto unit = impl->unit_for(session, fingerprint)) {
+        if (auto taken = co_await impl->claim(session, unit, call)) {
+            impl->begin_life(*taken, call, unit->unit.files_suffice);
+            co_return *taken;
+        }
+    }
 
     Batch batch;
     auto held = impl->reservations.change(session, batch, false);
@@ -136,12 +149,18 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     auto result = co_await impl->commit(std::move(batch));
     held->committed();
     session.version = result.versions.back();
-    auto target = std::make_shared<LiveSession>(session, impl->env.executor);
-    target->correlation_id = call.correlation_id;
-    impl->live[session.id] = target;
-    impl->index(session);
-    impl->spawn_driver(target);
+    impl->note_cold_start(session.template_name);
+    impl->begin_life(session, call);
     co_return session;
+}
+
+void SessionEngine::Impl::begin_life(Session session, const Call& call, bool files_suffice) {
+    auto target = std::make_shared<LiveSession>(std::move(session), env.executor);
+    target->correlation_id = call.correlation_id;
+    target->files_suffice = files_suffice;
+    live[target->session.id] = target;
+    index(target->session);
+    spawn_driver(target);
 }
 
 Task<Session> SessionEngine::get(std::string id) {
@@ -391,6 +410,7 @@ Task<void> SessionEngine::close() {
     impl->clock_changed.notify_all();
     impl->looks_changed.notify_all();
     impl->events_written.notify_all();
+    impl->pools.notify();
     co_await impl->tasks.join();
 }
 

@@ -2,7 +2,7 @@
 // The inside of the session engine, shared by the files that carry it: session_engine.cpp (verbs), session_records.cpp
 // (what is written and shown), session_driver.cpp (work on VMs), session_recovery.cpp (after a crash),
 // session_expiry.cpp (clocks), session_use.cpp (idleness and its explanation), session_snapshots.cpp (snapshots and
-// forks), session_restart.cpp (recovery by hand and by rule).
+// forks), session_restart.cpp (recovery by hand and by rule), session_pools.cpp and session_claims.cpp (warm pools).
 
 #include <map>
 #include <memory>
@@ -16,6 +16,8 @@
 
 #include "core/async_tools.hpp"
 #include "session/deadline_index.hpp"
+#include "session/pool_book.hpp"
+#include "session/pool_plan.hpp"
 #include "session/reservation_ledger.hpp"
 #include "session/session_fsm.hpp"
 #include "vm/image_cache.hpp"
@@ -56,6 +58,7 @@ struct LiveSession {
     bool driven = false;         // a worker is on it
     std::string correlation_id;  // of the verb that the worker carries out
     bool may_be_alive = false;   // failed, and its VM's death was not observed
+    bool files_suffice = false;  // of its claimed unit; after a crash the longer way is taken
     std::stop_source work;       // stops the worker's present step
     SessionUse use;
 };
@@ -99,7 +102,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
           clock_changed(env.executor),
           looks_changed(env.executor),
           reservations(options.limits),
-          events_written(env.executor) {}
+          events_written(env.executor),
+          pools(env.executor) {}
 
     Environment env;
     std::shared_ptr<Store> store;
@@ -118,6 +122,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     std::map<std::string, SnapshotPtr> snapshots;
     Signal events_written;
     std::uint64_t written = 0;  // commits with events, so that none falls between a look and a wait
+    PoolBook pools;
     bool closing = false;
 
     /// Changes the copy that becomes the session, and what is written with it; false = let it be.
@@ -138,8 +143,10 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
         auto it = live.find(id);
         return it == live.end() ? nullptr : it->second;
     }
-    Session plan(SessionRequest request) const;
+    /// `fingerprint` is set when there are warm units to compare it with.
+    Session plan(SessionRequest request, std::string* fingerprint) const;
     ImageFiles image_of(const Session& session, const Template& source) const;
+    void begin_life(Session session, const Call& call, bool files_suffice = false);
     void index(const Session& session);
     Task<LivePtr> need(std::string id);
     Task<CommitResult> commit(Batch batch);
@@ -187,6 +194,42 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> await_worker(SnapshotPtr entry, Call call);
     void sweep_snapshots();
     Task<void> recover_snapshots(Call call);
+
+    // Warm pools: session_claims.cpp, session_pools.cpp.
+    UnitPtr unit_for(const Session& session, const std::string& fingerprint) const;
+    Task<std::optional<Session>> claim(Session session, UnitPtr live, Call call);
+    void note_cold_start(const std::string& template_name);
+    Task<bool> personalize(VmId vm, std::string hostname, Call call);
+    Task<void> take_over(Session session, bool files_suffice, Call call);
+    Task<void> name_guest(Session session, Call call);
+    Task<void> pass_gate(Session session, Template source, Call call);
+    Task<bool> warm_start(LivePtr target, Session session, Template source, Call call);
+    Task<void> hand_back(LivePtr target, Session session, std::string why);
+    Task<bool> write_unit(UnitPtr live, std::function<bool(PoolUnit&, Batch&)> edit);
+    void spawn_unit(UnitPtr live);
+    Task<void> drive_unit(UnitPtr live);
+    void note_boot_failure(const std::string& name, const std::string& why);
+    VmSpec spec_of(const PoolUnit& unit) const;
+    Task<void> rehearse(PoolUnit unit, Call call);
+    Task<void> boot_unit(UnitPtr live, Call call);
+    Task<void> discard_unit(UnitPtr live, std::string reason, std::string message);
+    Task<void> end_unit(UnitPtr live, Call call);
+    void unit_lost(const VmEvent& event);
+    std::size_t free_boots() const;
+    PoolPlan plan_of(const LivePool& pool) const;
+    Task<void> start_unit(std::string name);
+    std::vector<UnitPtr> stale_units(const std::string& pool) const;
+    Task<std::optional<WallTime>> keep_pool(std::string name);
+    Task<void> keep_pools();
+    Task<void> recover_pools(Call call);
+    void look_at_pools(SessionState state);
+    bool is_unit(const VmId& vm) const;
+    LivePool& need_pool(const std::string& name);
+    PoolStatus status_of(const LivePool& pool) const;
+    Task<PoolStatus> steer_pool(std::string name, bool drained, std::size_t asked, Call call);
 };
+
+/// Of everything that a VM is made from, but not who it is.
+std::string fingerprint_of(const VmSpec& spec);
 
 }  // namespace infrastructure_sdk

@@ -137,6 +137,9 @@ void to_json(json& document, const Session& session) {
     document["provider"] = session.provider;
     document["accelerator"] = session.accelerator;
     document["mac_address"] = session.mac_address;
+    document["launch_type"] = session.pool.empty() ? "cold" : "warm";
+    document["pool"] = session.pool;
+    document["pool_unit"] = session.pool_unit;
     document["created_at"] = to_rfc3339(session.created_at);
     document["updated_at"] = to_rfc3339(session.updated_at);
     document["observed_at"] = to_rfc3339(session.observed_at);
@@ -193,6 +196,8 @@ Session session_from_json(const json& document) try {
     session.provider = document.at("provider");
     session.accelerator = document.at("accelerator");
     session.mac_address = document.at("mac_address");
+    session.pool = document.value("pool", "");
+    session.pool_unit = document.value("pool_unit", "");
     session.created_at = parse_rfc3339(document.at("created_at"));
     session.updated_at = parse_rfc3339(document.at("updated_at"));
     session.observed_at = parse_rfc3339(document.at("observed_at"));

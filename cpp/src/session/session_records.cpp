@@ -132,6 +132,8 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
         if (!outcome.message.empty()) data["message"] = outcome.message;
         data["cause"] = session.last_change->reason;
         data.update(more);
+        if (before == SessionState::provisioning && *next == SessionState::active)
+            data["launch_type"] = session.pool.empty() ? "cold" : "warm";
         if (session.termination_reason) data["termination_reason"] = name_of(*session.termination_reason);
         batch.events.push_back({0, now(), event_type(before, *next), session.id, session.execution_id, correlation_id,
                                 data.dump(-1, ' ', false, json::error_handler_t::replace)});
@@ -142,6 +144,7 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
     };
     bool done = co_await update(target, edit);
     if (held) held->committed();
+    if (done) look_at_pools(target->session.state);
     if (done)
         log(target->session.state == SessionState::failed ? LogLevel::error : LogLevel::info, "session changed state",
             target->session,

@@ -35,11 +35,13 @@ Task<void> SessionEngine::recover(Call call) {
     co_await impl->recover_snapshots(call);
     auto copy = impl->live;
     for (const auto& entry : copy) co_await impl->adopt(entry.second, call);
+    co_await impl->recover_pools(call);
     co_await impl->reap_orphans(call);
     impl->tasks.spawn(impl->env.logger, "expiry", impl->expire());
     impl->tasks.spawn(impl->env.logger, "use", impl->watch_use());
     impl->tasks.spawn(impl->env.logger, "restart", impl->restart());
     impl->sweep_snapshots();
+    if (!impl->options.pools.empty()) impl->tasks.spawn(impl->env.logger, "pools", impl->keep_pools());
 }
 
 Task<void> SessionEngine::Impl::adopt(LivePtr target, Call call) {
@@ -58,7 +60,7 @@ Task<void> SessionEngine::Impl::reap_orphans(Call call) {
     std::set<VmId> wanted;
     for (const auto& entry : live) wanted.insert(entry.second->session.vm_id);
     for (const auto& status : owned) {
-        if (wanted.contains(status.id) || status.state == VmState::unknown) continue;
+        if (wanted.contains(status.id) || is_unit(status.id) || status.state == VmState::unknown) continue;
         env.logger->log(LogLevel::warning, "session", "a VM without a session is removed", {{"vm", status.id.value}});
         co_await provider->destroy(status.id, call.within(budget(options.terminate_timeout)));
         Batch batch;

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "session/pool_json.hpp"
 #include "session/reservation_ledger.hpp"
 #include "session/session_fsm.hpp"
 #include "session/snapshot_rules.hpp"
@@ -32,9 +33,11 @@ TinyImages& SimulatedWorld::images() {
     return images;
 }
 
-SimulatedWorld::SimulatedWorld(std::uint64_t seed, SimulatorOptions options, std::vector<Limit> limits)
+SimulatedWorld::SimulatedWorld(std::uint64_t seed, SimulatorOptions options, std::vector<Limit> limits,
+                               std::vector<Pool> pools)
     : seed_(seed),
       limits_(std::move(limits)),
+      pools_(std::move(pools)),
       host_([&] {
           options.seed = seed;
           return options;
@@ -53,6 +56,9 @@ bool SimulatedWorld::open() {
     options.seed = seed_ * 1000 + ++owners_;
     options.start = wall_;
     runtime_ = std::make_unique<VirtualRuntime>(options);
+    // The host was up all the time: what it knows by its monotonic clock is still to come, or past.
+    runtime_->run_until(std::max(uptime_, runtime_->environment().clock->monotonic_now()));
+    runtime_->set_wall_time(wall_);
     auto die = [this] { runtime_->halt(); };
     points_ = std::make_shared<CrashPoints>(die);
     provider_ = with_crash_points(make_simulator_provider(runtime_->environment(), host_), points_);
@@ -60,6 +66,8 @@ bool SimulatedWorld::open() {
     engine.image_directory = images().path();
     engine.templates = templates();
     engine.limits = limits_;
+    engine.pools = pools_;
+    if (adjust) adjust(engine);
     engine_ =
         std::make_unique<SessionEngine>(runtime_->environment(), with_crash_points(disk_, points_), provider_, engine);
     auto work = [](SessionEngine* target, Call call) -> Task<bool> {
@@ -72,6 +80,7 @@ bool SimulatedWorld::open() {
 void SimulatedWorld::kill_owner() {
     if (!runtime_) return;
     wall_ = runtime_->environment().clock->wall_now();
+    uptime_ = runtime_->environment().clock->monotonic_now();
     runtime_->halt();
     points_->arm(0);
     engine_.reset();
@@ -105,6 +114,14 @@ std::vector<Session> SimulatedWorld::sessions() {
     return found;
 }
 
+std::vector<PoolUnit> SimulatedWorld::units() {
+    std::vector<PoolUnit> found;
+    VirtualRuntime reader;
+    for (const auto& record : reader.run(disk_->list("pool_unit", "", 1'000'000)))
+        found.push_back(pool_unit_from_json(nlohmann::json::parse(record.json)));
+    return found;
+}
+
 std::vector<std::string> SimulatedWorld::faults(const std::vector<std::string>& acknowledged) {
     std::vector<std::string> wrong;
     std::map<std::string, Session> by_vm, by_id;
@@ -116,10 +133,18 @@ std::vector<std::string> SimulatedWorld::faults(const std::vector<std::string>& 
     }
     for (const auto& id : acknowledged)
         if (!by_id.contains(id)) wrong.push_back("lost: " + id);
+    std::map<std::string, PoolUnit> warm;
+    for (const auto& unit : units()) {
+        warm[unit.vm_id.value] = unit;
+        if (by_vm.contains(unit.vm_id.value)) wrong.push_back("double owner: " + unit.vm_id.value);
+        if (unit.state != UnitState::ready) wrong.push_back("stuck: " + unit.id + " is " + name_of(unit.state));
+    }
     std::map<std::string, std::size_t> alive;
     for (const auto& vm : host_.vms()) {
         auto owner = by_vm.find(vm.id.value);
-        if (owner == by_vm.end()) wrong.push_back("orphan: " + vm.id.value);
+        bool is_warm = warm.contains(vm.id.value);
+        if (owner == by_vm.end() && !is_warm) wrong.push_back("orphan: " + vm.id.value);
+        if (is_warm && vm.state != VmState::paused) wrong.push_back("awake: unit " + warm[vm.id.value].id);
         if (vm.processes > 1) wrong.push_back("double VM: " + vm.id.value);
         alive[vm.id.value] = vm.processes;
     }
@@ -153,7 +178,14 @@ std::vector<std::string> SimulatedWorld::faults(const std::vector<std::string>& 
         if (held && session.state != SessionState::failed && rows[id].amounts != reservation_of(session).amounts)
             wrong.push_back("wrong amounts of " + id);
     }
-    if (rows.size() != by_vm.size() + recorded) wrong.push_back("reservations of nobody");
+    for (const auto& [vm, unit] : warm) {
+        if (alive[vm] != 1) wrong.push_back("ready without a VM: " + unit.id);
+        if (!rows.contains(unit.id) || rows[unit.id] != reservation_of(unit))
+            wrong.push_back("wrong reservation of unit " + unit.id);
+    }
+    std::size_t intents = reader.run(disk_->list("intent", "", 1'000'000)).size();
+    if (intents != 0) wrong.push_back("intents of nobody: " + std::to_string(intents));
+    if (rows.size() != by_vm.size() + recorded + warm.size()) wrong.push_back("reservations of nobody");
     return wrong;
 }
 

@@ -2,6 +2,7 @@
 // A session engine on a simulated host and a virtual clock, whose owner may die and come back.
 
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,7 +27,8 @@ private:
 
 class SimulatedWorld {
 public:
-    explicit SimulatedWorld(std::uint64_t seed, SimulatorOptions options = {}, std::vector<Limit> limits = {});
+    explicit SimulatedWorld(std::uint64_t seed, SimulatorOptions options = {}, std::vector<Limit> limits = {},
+                            std::vector<Pool> pools = {});
     ~SimulatedWorld();
 
     /// A new owner over what is there: reads the store, adopts, finishes, reaps. False = it died while it did so.
@@ -61,8 +63,13 @@ public:
     SessionRequest request(const std::string& user);
     /// What `request` asks for: `tiny`.
     static std::map<std::string, Template> templates();
+    VmProvider& provider() { return *provider_; }
     /// All sessions, terminated ones too.
     std::vector<Session> sessions();
+    /// The units of pools, as recorded.
+    std::vector<PoolUnit> units();
+    /// Changes the options of the next owner.
+    std::function<void(SessionEngineOptions&)> adjust;
     /// What is wrong once everything rests: orphans, double VMs, stuck or lost sessions, wrong accounts.
     std::vector<std::string> faults(const std::vector<std::string>& acknowledged);
 
@@ -76,9 +83,11 @@ private:
     std::uint64_t seed_;
     std::uint64_t owners_ = 0;
     std::vector<Limit> limits_;
+    std::vector<Pool> pools_;
     SimulatedHost host_;
     std::shared_ptr<Store> disk_;  ///< outlives the owners
     WallTime wall_;
+    MonotonicTime uptime_{};
     std::unique_ptr<VirtualRuntime> runtime_;
     CrashPointsPtr points_;
     std::shared_ptr<VmProvider> provider_;

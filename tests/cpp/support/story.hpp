@@ -12,8 +12,8 @@ inline std::vector<Limit> at_most(std::int64_t sessions) {
 
 /// Users who create, suspend, resume and end sessions at random, on a host with faults, whose owner dies at random.
 struct Story {
-    Story(std::uint64_t seed, SimulatorFaults faults, std::size_t deaths)
-        : random(seed), world(seed, with(faults), at_most(2)), deaths_left(deaths) {}
+    Story(std::uint64_t seed, SimulatorFaults faults, std::size_t deaths, std::vector<Pool> pools = {})
+        : random(seed), world(seed, with(faults), at_most(2), std::move(pools)), deaths_left(deaths) {}
 
     static SimulatorOptions with(SimulatorFaults faults) {
         SimulatorOptions options;

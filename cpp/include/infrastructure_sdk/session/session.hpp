@@ -120,6 +120,8 @@ struct Session {
     std::string provider;
     std::string accelerator;
     std::string mac_address;
+    std::string pool;       ///< the warm pool whose unit it took; "" = its VM was started for it
+    std::string pool_unit;  ///< that unit's id
     WallTime created_at;
     WallTime updated_at;
     WallTime observed_at;

@@ -10,6 +10,7 @@
 #include <infrastructure_sdk/session/explain.hpp>
 #include <infrastructure_sdk/session/idleness.hpp>
 #include <infrastructure_sdk/session/limits.hpp>
+#include <infrastructure_sdk/session/pool.hpp>
 #include <infrastructure_sdk/session/session.hpp>
 #include <infrastructure_sdk/session/snapshot.hpp>
 #include <infrastructure_sdk/store/store.hpp>
@@ -35,6 +36,12 @@ struct SessionEngineOptions {
     std::map<std::string, Template> templates = builtin_templates();
     /// What users, templates and the host may hold; see limits.hpp. Checked and written with the session itself.
     std::vector<Limit> limits;
+    /// Warm pools; see pool.hpp. Their templates must be Linux with an agent.
+    std::vector<Pool> pools;
+    /// How many VMs of pools and sessions may boot at once before pools wait. 0 = 1 without KVM, else 2.
+    std::size_t pool_boots = 0;
+    /// How long a unit may take from its claim until it is the session's, as for KVM; then a VM is started instead.
+    Duration claim_timeout = std::chrono::seconds(5);
     /// Asked when a template demands isolation, before the session becomes active. False refuses it.
     std::function<Task<bool>(Session, Call)> isolation_gate;
 };
@@ -51,7 +58,8 @@ public:
     /// Reads the store, asks the provider what exists, adopts running VMs and carries on with what was begun.
     Task<void> recover(Call call);
 
-    /// Completes when the session is recorded (`pending`); boots in the background. @throws Error(validation),
+    /// Completes when the session is recorded: `provisioning` with a unit of a warm pool if one fits, else `pending`.
+    /// The rest happens in the background; for a unit that turns out bad a VM is started. @throws Error(validation),
     /// Error(quota_exceeded), Error(capacity), Error(budget_exceeded) naming the limit, what is in use and by whom.
     Task<Session> create(SessionRequest request, Call call);
     /// What `create` would record, after the same checks; records and starts nothing. @throws as `create`
@@ -61,6 +69,20 @@ public:
     Task<std::optional<Denial>> can_create(SessionRequest request);
     /// How far each limit is used.
     Task<std::vector<UsageLine>> usage();
+
+    /// Every pool of the options, in their order.
+    Task<std::vector<PoolStatus>> pools();
+    /// @throws Error(not_found)
+    Task<PoolStatus> pool(std::string name);
+    /// Completes when it is recorded that nothing is kept ready any more, also by later owners, until `refill_pool`.
+    /// Units that are there are discarded in the background; sessions are started cold. @throws Error(not_found)
+    Task<PoolStatus> drain_pool(std::string name, Call call);
+    /// Ends a drain, forgets a failed boot's pause, and keeps at least `units` ready, also by later owners, until the
+    /// next refill or drain (none = what the schedule wants). @throws Error(not_found), Error(validation) above `max`.
+    Task<PoolStatus> refill_pool(std::string name, std::optional<std::size_t> units, Call call);
+    /// Completes when the pool is settled: as many units ready as wanted, none booting or discarding.
+    /// @throws Error(timeout) with the pool's problem, if it has one.
+    Task<PoolStatus> wait_pool(std::string name, Call call);
     Task<Session> get(std::string id);
     Task<SessionPage> list(SessionFilter filter);
     /// Completes when the session is in `target`. A terminal or failed state ends the wait at once:
@@ -117,6 +139,8 @@ public:
     Task<void> write_file(std::string id, std::string path, std::string bytes, Call call);
     Task<std::string> screenshot(std::string id, Call call);
     Task<VmStatus> inspect_vm(std::string id, Call call);
+    /// Every VM of this installation, with the session that has it now.
+    Task<std::vector<VmStatus>> list_vms(Call call);
 
     /// Stops background work without touching a VM. Completes when no child coroutine is left.
     Task<void> close();

@@ -36,6 +36,11 @@ struct GuestInterface {
     std::optional<std::uint64_t> tx_bytes;
 };
 
+struct GuestFile {
+    std::string path;   ///< absolute, in the guest
+    std::string bytes;  ///< at most 48 KiB
+};
+
 /// One request at a time; callers queue. Completes on the awaiting executor.
 /// Every call may throw Error(not_ready, channel=agent) on deadline, Error(cancelled), Error(provider).
 class GuestAgent {
@@ -48,6 +53,11 @@ public:
     /// @throws Error(not_found) Error(validation) when above `limit_bytes`.
     virtual Task<std::string> read_file(std::string path, std::size_t limit_bytes, Call call) = 0;
     virtual Task<void> write_file(std::string path, std::string bytes, Call call) = 0;
+    /// As `write_file` for each, in order; an agent may do it in fewer round trips. When one fails others may be
+    /// written.
+    virtual Task<void> write_files(std::vector<GuestFile> files, Call call) {
+        for (auto& file : files) co_await write_file(std::move(file.path), std::move(file.bytes), call);
+    }
     virtual Task<void> set_time(WallTime time, Call call) = 0;
     virtual Task<std::vector<GuestInterface>> interfaces(Call call) = 0;
     /// How many users are logged in.

@@ -152,6 +152,39 @@ public:
         if (failure) std::rethrow_exception(failure);
     }
 
+    /// Two round trips: all are opened, then each is written and closed.
+    Task<void> write_files(std::vector<GuestFile> files, Call call) override {
+        auto self = shared_from_this();
+        std::vector<Request> requests;
+        for (const auto& file : files) {
+            check_path(file.path);
+            if (file.bytes.size() > file_chunk)
+                throw Error(Errc::validation, file.path + " is larger than " + std::to_string(file_chunk) + " bytes",
+                            {{"field", "bytes"}, {"value", file.path}});
+            requests.push_back({"guest-file-open", json{{"path", file.path}, {"mode", "w"}}});
+        }
+        auto opened = co_await request_all(std::move(requests), call);
+        requests.clear();
+        for (std::size_t i = 0; i < files.size(); ++i) {
+            if (opened[i].error || !opened[i].value.is_number_integer()) continue;
+            requests.push_back(
+                {"guest-file-write", json{{"handle", opened[i].value}, {"buf-b64", base64_encode(files[i].bytes)}}});
+            requests.push_back({"guest-file-close", json{{"handle", opened[i].value}}});
+        }
+        auto done = co_await request_all(std::move(requests), call);
+        for (const auto* answers : {&opened, &done})
+            for (const auto& answer : *answers)
+                if (answer.error) throw *answer.error;
+        if (done.size() != 2 * files.size()) throw Error(Errc::provider, "the guest agent gave no file handle");
+        for (std::size_t i = 0; i < files.size(); ++i) {
+            const auto& written = done[2 * i].value;
+            auto count = written.is_object() ? written.value("count", std::int64_t{0}) : 0;
+            if (count != static_cast<std::int64_t>(files[i].bytes.size()))
+                throw Error(Errc::provider,
+                            "the guest wrote only a part of " + files[i].path + ": its disk may be full");
+        }
+    }
+
     Task<void> set_time(WallTime time, Call call) override {
         auto self = shared_from_this();
         json arguments{{"time", time.time_since_epoch().count()}};
@@ -251,10 +284,23 @@ private:
         }
     }
 
-    Task<std::int64_t> open_file(std::string path, std::string mode, Call call) {
+    struct Request {
+        std::string command;
+        json arguments;
+    };
+    struct Answer {
+        json value;
+        std::optional<Error> error;
+    };
+
+    static void check_path(const std::string& path) {
         if (path.empty() || path.front() != '/' || path.find('\0') != std::string::npos)
             throw Error(Errc::validation, "path: '" + path + "' is not an absolute path in the guest",
                         {{"field", "path"}, {"value", path}, {"allowed", "an absolute path"}});
+    }
+
+    Task<std::int64_t> open_file(std::string path, std::string mode, Call call) {
+        check_path(path);
         json arguments{{"path", path}, {"mode", mode}};
         try {
             auto answer = co_await request("guest-file-open", arguments, call);
@@ -294,32 +340,56 @@ private:
     }
 
     Task<json> request(std::string command, json arguments, Call call) {
+        std::vector<Request> one{{std::move(command), std::move(arguments)}};
+        auto answers = co_await request_all(std::move(one), call);
+        if (answers.front().error) throw *answers.front().error;
+        co_return std::move(answers.front().value);
+    }
+
+    /// Sent at once; the agent answers in order. A refusal of one does not keep the others from being done.
+    Task<std::vector<Answer>> request_all(std::vector<Request> requests, Call call) {
+        std::vector<Answer> answers;
+        if (requests.empty()) co_return answers;
         auto guard = co_await take_turn(call);
         co_return co_await exchange(command, arguments, call);
     }
 
     Task<json> exchange(std::string command, json arguments, Call call) {
         co_await synchronise(call);
-        json message{{"execute", command}};
-        if (!arguments.empty()) message["arguments"] = std::move(arguments);
-        // Until the answer is here the stream is out of step.
+        std::string text;
+        for (auto& item : requests) {
+            json message{{"execute", item.command}};
+            if (!item.arguments.empty()) message["arguments"] = std::move(item.arguments);
+            text += message.dump() + "\n";
+        }
+        // Until the last answer is here the stream is out of step.
         in_step_ = false;
-        auto text = message.dump() + "\n";
         co_await connection_->write(text, call);
-        auto line = co_await next_line(call);
-        auto answer = json::parse(line, nullptr, false);
-        if (!answer.is_object()) {
-            disconnect();
-            throw Error(Errc::provider, "the guest agent sent something that is not JSON");
+        for (const auto& item : requests) {
+            auto line = co_await next_line(call);
+            auto answer = json::parse(line, nullptr, false);
+            if (!answer.is_object()) {
+                disconnect();
+                throw Error(Errc::provider, "the guest agent sent something that is not JSON");
+            }
+            answers.push_back(answer_of(item.command, answer));
         }
         in_step_ = true;
-        if (auto error = answer.find("error"); error != answer.end())
-            throw Error(Errc::provider, "the guest agent refused " + command, {{"command", command}})
-                .with_remote_message(error->is_object() ? error->value("desc", "") : error->dump());
-        auto value = answer.find("return");
-        if (value == answer.end())
-            throw Error(Errc::provider, "the guest agent's answer to " + command + " has no return value");
-        co_return *value;
+        co_return answers;
+    }
+
+    static Answer answer_of(const std::string& command, const json& answer) {
+        Answer result;
+        if (auto error = answer.find("error"); error != answer.end()) {
+            result.error.emplace(Errc::provider, "the guest agent refused " + command,
+                                 ErrorContext{{"command", command}});
+            result.error->with_remote_message(error->is_object() ? error->value("desc", "") : error->dump());
+        } else if (auto value = answer.find("return"); value != answer.end()) {
+            result.value = *value;
+        } else {
+            result.error.emplace(Errc::provider, "the guest agent's answer to " + command + " has no return value");
+        }
+        return result;
     }
 
     Task<AsyncMutex::Guard> take_turn(Call call) {

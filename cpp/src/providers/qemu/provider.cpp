@@ -638,6 +638,12 @@ Task<void> QemuProvider::unpause(VmId id, Call call) {
     auto client = co_await qmp(vm, call);
     co_await client->execute("cont", no_arguments, call);
     vm->record.phase = VmState::running;
+    // Of a living process QEMU is asked, not the record: nobody has to wait for the disk.
+    tasks_.spawn(environment_.logger, "save VM " + id.value, save_later(vm));
+}
+
+Task<void> QemuProvider::save_later(VmPtr vm) {
+    auto self = shared_from_this();
     co_await save(vm);
 }
 

@@ -86,6 +86,7 @@ private:
     Task<VmPtr> need(VmId id, Call call);
     Task<AsyncMutex::Guard> turn(VmPtr vm, Call call, const char* doing);
     Task<void> save(VmPtr vm);
+    Task<void> save_later(VmPtr vm);
     Task<void> spawn(VmPtr vm, bool from_memory, int memory_fd, Call call);
     Task<void> watch(VmPtr vm, int pidfd);
     void begin_watch(VmPtr vm);

@@ -27,7 +27,8 @@ public:
         co_return;
     }
 
-    /// Knows `true`, `false`, `echo`, `cat`, `hostname` and `sleep SECONDS`.
+    /// Knows `true`, `false`, `echo`, `cat`, `hostname` and `sleep SECONDS`; `sh` does of a script what
+    /// gives a guest its identity: name='TEXT' for the hostname, echo 'TEXT' >FILE.
     Task<ExecResult> exec(ExecRequest request, Call call) override {
         guest(call);
         ExecResult result;
@@ -40,7 +41,14 @@ public:
         } else if (program == "cat" && words.size() == 2) {
             result.stdout_data = co_await read_file(words[1], request.output_limit_bytes, call);
         } else if (program == "hostname") {
-            result.stdout_data = guest(call).spec.name + "\n";
+            auto& files = guest(call).memory_files;
+            auto named = files.find("/etc/hostname");
+            result.stdout_data = named == files.end() ? guest(call).spec.name + "\n" : named->second;
+        } else if (program == "sh") {
+            const auto& script = request.stdin_data;
+            result.stdout_data = "files suffice\n";
+            auto& files = guest(call).memory_files;
+            take_names(script, files);
         } else if (program == "sleep" && words.size() == 2) {
             auto until = Deadline::after(*environment_.clock, parse_duration(words[1] + "s", "sleep"));
             co_await environment_.clock->sleep_until(until.earlier(call.deadline).when(), call.stop);
@@ -95,6 +103,20 @@ private:
         if (vm.ready_at > environment_.clock->monotonic_now())
             throw Error(Errc::not_ready, "the guest boots", {{"channel", "agent"}});
         return vm;
+    }
+    static void take_names(const std::string& script, std::map<std::string, std::string>& files) {
+        const std::string name = "name='", echo = "echo '";
+        if (auto at = script.find(name); at != std::string::npos) {
+            at += name.size();
+            files["/etc/hostname"] = script.substr(at, script.find('\'', at) - at) + "\n";
+        }
+        for (auto at = script.find(echo); at != std::string::npos; at = script.find(echo, at)) {
+            at += echo.size();
+            auto end = script.find('\'', at);
+            auto after = script.substr(end + 1, script.find('\n', end) - end - 1);
+            if (after.starts_with(" >")) files[after.substr(2)] = script.substr(at, end - at) + "\n";
+            at = end;
+        }
     }
     static std::map<std::string, std::string>& files_of(SimulatedVm& vm, const std::string& path) {
         return path.starts_with("/data/") ? vm.disk_files : vm.memory_files;
