@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 namespace {
 
 bool is_own_file(const std::string& name) {
-    static const std::array<std::string, 10> names{file_name::record, std::string(file_name::record) + ".new",
+    static const std::array<std::string, 11> names{file_name::record, std::string(file_name::record) + ".new",
                                                    file_name::disk,   file_name::memory,
                                                    file_name::serial, file_name::log,
                                                    file_name::qmp,    file_name::agent,

@@ -340,21 +340,28 @@ private:
     }
 
     Task<json> request(std::string command, json arguments, Call call) {
+        auto guard = co_await take_turn(call);
+        co_return co_await exchange(std::move(command), std::move(arguments), call);
+    }
+
+    Task<std::vector<Answer>> request_all(std::vector<Request> requests, Call call) {
+        auto guard = co_await take_turn(call);
+        co_return co_await exchange_all(std::move(requests), call);
+    }
+
+    /// Within a turn.
+    Task<json> exchange(std::string command, json arguments, Call call) {
         std::vector<Request> one{{std::move(command), std::move(arguments)}};
-        auto answers = co_await request_all(std::move(one), call);
+        auto answers = co_await exchange_all(std::move(one), call);
         if (answers.front().error) throw *answers.front().error;
         co_return std::move(answers.front().value);
     }
 
-    /// Sent at once; the agent answers in order. A refusal of one does not keep the others from being done.
-    Task<std::vector<Answer>> request_all(std::vector<Request> requests, Call call) {
+    /// Within a turn; sent at once, the agent answers in order. A refusal of one does not keep the others from being
+    /// done.
+    Task<std::vector<Answer>> exchange_all(std::vector<Request> requests, Call call) {
         std::vector<Answer> answers;
         if (requests.empty()) co_return answers;
-        auto guard = co_await take_turn(call);
-        co_return co_await exchange(command, arguments, call);
-    }
-
-    Task<json> exchange(std::string command, json arguments, Call call) {
         co_await synchronise(call);
         std::string text;
         for (auto& item : requests) {
