@@ -217,9 +217,12 @@ void check_folders(const Sessions& by_vm, const std::string& state_directory, st
             wrong.push_back("debris: a memory file of the running VM " + name);
         if (fs::exists(entry.path() / "vm.json.new")) wrong.push_back("debris: half a record of " + name);
     }
-    const std::set<std::string> known{"vms", "owner.lock", "state.db", "state.db-wal", "state.db-shm"};
+    const std::set<std::string> known{"vms", "owner.lock", "state.db", "state.db-wal", "state.db-shm", "snapshots"};
     for (const auto& entry : fs::directory_iterator(state_directory))
         if (!known.contains(entry.path().filename())) wrong.push_back("debris: " + entry.path().string());
+    // Nobody here takes any.
+    if (auto snapshots = fs::path(state_directory) / "snapshots"; fs::exists(snapshots) && !fs::is_empty(snapshots))
+        wrong.push_back("debris: in " + snapshots.string());
 }
 
 }  // namespace
