@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 import infrastructure_sdk as isdk
+from infrastructure_sdk import vm
 
 
 @pytest.mark.integration
@@ -66,6 +67,21 @@ async def test_a_session_tells_why_it_lives_and_why_it_was_suspended(
         with pytest.raises(isdk.ValidationError, match="on_expiry"):
             await sdk.sessions.create(isdk.SessionRequest(user_id="alice", on_expiry={"ttl": "vanish"}))
         assert await sdk.sessions.list() == []
+
+
+@pytest.mark.integration
+async def test_scenario28_the_doctor_names_the_accelerator_and_timeouts_follow_it(
+    sdk: isdk.InfrastructureSDK, config: isdk.InfraSDKConfig
+) -> None:
+    lines = {line["name"]: line for line in vm.doctor(config)}
+    capabilities = sdk.vms.capabilities()
+    accelerator = lines["accelerator"]
+    assert accelerator["detail"].startswith(capabilities["accelerator"])
+    if capabilities["accelerator"] == "kvm":
+        assert capabilities["timeout_scale"] == 1 and accelerator["status"] == "ok"
+    else:
+        assert capabilities["timeout_scale"] > 1 and accelerator["status"] == "warning"
+        assert "security boundary" in accelerator["meaning"] and accelerator["advice"]
 
 
 def event(sequence: int, second: int, kind: str, **data: Any) -> dict[str, Any]:
