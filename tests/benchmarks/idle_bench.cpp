@@ -10,9 +10,6 @@
 #include <malloc.h>
 
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <ctime>
 
 #include "core/async_tools.hpp"
 #include "rows.hpp"
@@ -22,12 +19,6 @@ namespace infrastructure_sdk {
 namespace {
 
 using namespace std::chrono_literals;
-
-double cpu_seconds() {
-    timespec spent{};
-    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
-    return static_cast<double>(spent.tv_sec) + static_cast<double>(spent.tv_nsec) * 1e-9;
-}
 
 double allocated() {
     const auto info = ::mallinfo2();
@@ -67,14 +58,7 @@ void measure(const Rows& rows, const std::string& name, std::size_t sessions, st
 
 int main(int argc, char** argv) {
     using namespace infrastructure_sdk;
-    std::size_t sessions = 100'000;
-    bool as_json = false;
-    for (int i = 1; i < argc; ++i) {
-        if (std::strcmp(argv[i], "--json") == 0) as_json = true;
-        else if (std::strcmp(argv[i], "--sessions") == 0 && i + 1 < argc)
-            sessions = std::strtoul(argv[++i], nullptr, 10);
-        else return std::fprintf(stderr, "usage: %s [--sessions N] [--json]\n", argv[0]), 2;
-    }
+    auto [sessions, as_json] = read_arguments(argc, argv, 100'000);
     Rows rows(as_json);
     measure(rows, "unwatched", sessions, std::nullopt);
     measure(rows, "watched", sessions, std::chrono::hours(24));

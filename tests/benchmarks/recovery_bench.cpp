@@ -10,8 +10,6 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 
 #include <sqlite3.h>
 
@@ -143,14 +141,7 @@ double recover(const std::string& path, const std::string& images, const Simulat
 
 int main(int argc, char** argv) {
     using namespace infrastructure_sdk;
-    std::size_t sessions = 10'000;
-    bool as_json = false;
-    for (int i = 1; i < argc; ++i) {
-        if (std::strcmp(argv[i], "--json") == 0) as_json = true;
-        else if (std::strcmp(argv[i], "--sessions") == 0 && i + 1 < argc)
-            sessions = std::strtoul(argv[++i], nullptr, 10);
-        else return std::fprintf(stderr, "usage: %s [--sessions N] [--json]\n", argv[0]), 2;
-    }
+    auto [sessions, as_json] = read_arguments(argc, argv, 10'000);
     sessions = std::max<std::size_t>(sessions / 100, 1) * 100;
     std::vector<double> ours, bare;
     for (int round = 0; round < 3; ++round) {

@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
 #include <optional>
 #include <string>
 #include <vector>
@@ -40,6 +43,33 @@ public:
 private:
     bool as_json_;
 };
+
+/// Of the whole process.
+inline double cpu_seconds() {
+    timespec spent{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    return static_cast<double>(spent.tv_sec) + static_cast<double>(spent.tv_nsec) * 1e-9;
+}
+
+struct BenchArguments {
+    std::size_t sessions;
+    bool as_json = false;
+};
+
+/// Reads `[--sessions N] [--json]`; ends the program on anything else.
+inline BenchArguments read_arguments(int argc, char** argv, std::size_t sessions) {
+    BenchArguments arguments{sessions};
+    for (int i = 1; i < argc; ++i) {
+        if (std::strcmp(argv[i], "--json") == 0) arguments.as_json = true;
+        else if (std::strcmp(argv[i], "--sessions") == 0 && i + 1 < argc)
+            arguments.sessions = std::strtoul(argv[++i], nullptr, 10);
+        else {
+            std::fprintf(stderr, "usage: %s [--sessions N] [--json]\n", argv[0]);
+            std::exit(2);
+        }
+    }
+    return arguments;
+}
 
 inline double median(std::vector<double> values) {
     auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);

@@ -43,12 +43,6 @@ void make_image(const std::string& folder) {
     std::ofstream(folder + "/tiny/manifest.json") << manifest.dump();
 }
 
-double cpu_seconds() {
-    timespec spent{};
-    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
-    return static_cast<double>(spent.tv_sec) + static_cast<double>(spent.tv_nsec) * 1e-9;
-}
-
 struct Rate {
     double per_second = 0;
     double cpu_us = 0;  ///< of the whole process, for each

@@ -6,9 +6,6 @@
 // suspended every evening and resumed every morning. "days" are sessions of a working day with a lunch break.
 
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <ctime>
 
 #include "core/async_tools.hpp"
 #include "rows.hpp"
@@ -18,12 +15,6 @@ namespace infrastructure_sdk {
 namespace {
 
 using namespace std::chrono_literals;
-
-double cpu_seconds() {
-    timespec spent{};
-    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
-    return static_cast<double>(spent.tv_sec) + static_cast<double>(spent.tv_nsec) * 1e-9;
-}
 
 struct Habit {
     int breaks;      ///< how often it is suspended and resumed
@@ -77,14 +68,7 @@ void measure(const Rows& rows, const std::string& name, std::size_t sessions, Ha
 
 int main(int argc, char** argv) {
     using namespace infrastructure_sdk;
-    std::size_t sessions = 2000;
-    bool as_json = false;
-    for (int i = 1; i < argc; ++i) {
-        if (std::strcmp(argv[i], "--json") == 0) as_json = true;
-        else if (std::strcmp(argv[i], "--sessions") == 0 && i + 1 < argc)
-            sessions = std::strtoul(argv[++i], nullptr, 10);
-        else return std::fprintf(stderr, "usage: %s [--sessions N] [--json]\n", argv[0]), 2;
-    }
+    auto [sessions, as_json] = read_arguments(argc, argv, 2000);
     Rows rows(as_json);
     measure(rows, "standing", sessions, {0, 0s, 0s, 24h * 30});
     measure(rows, "weeks", sessions, {4, 8h, 16h, 24h * 4 + 8h});

@@ -35,6 +35,10 @@ public:
         if (by_time_.empty()) return std::nullopt;
         return by_time_.begin()->first;
     }
+    std::optional<std::string> first_due(Time now) const {
+        if (by_time_.empty() || by_time_.begin()->first > now) return std::nullopt;
+        return by_time_.begin()->second;
+    }
     /// The sessions whose deadline is not after `now`, earliest first.
     std::vector<std::string> due(Time now) const {
         std::vector<std::string> ids;

@@ -161,13 +161,14 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<VmStatus> look(VmId vm, Call call);
     Task<Outcome> end_vm(Session session, Call call);
     Task<void> expire();
+    Task<void> wait_for_clock(std::optional<WallTime> next, Deadline latest);
     Task<void> look_at_clocks(LivePtr target);
     Task<void> act(LivePtr target, ClockDeadline due, Edit also);
     IdleSettings idle_settings(const Session& session) const;
     void plan_look(const LivePtr& target, MonotonicTime when);
     Task<void> watch_use();
     Task<void> look_at_use(LivePtr target);
-    Task<std::optional<IdleVerdict>> sample_use(LivePtr target);
+    Task<std::optional<IdleVerdict>> sample_use(LivePtr target, bool acts);
     IdleVerdict take_in(LivePtr target, ActivitySample sample);
     Task<void> note_clients_of(LivePtr target, const ActivitySample& sample);
     Task<void> tell_idleness(LivePtr target, IdleVerdict verdict, IdleState before);

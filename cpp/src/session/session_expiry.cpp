@@ -31,20 +31,25 @@ Task<void> SessionEngine::Impl::expire() {
             try {
                 co_await look_at_clocks(target);
             } catch (const Error& error) {
-                env.logger->log(LogLevel::error, "session", "an expired session could not be ended",
+                env.logger->log(LogLevel::error, "session", "what a clock asks for could not be done",
                                 {{"session", id}, {"detail", error.message()}});
                 retry = Deadline::after(*env.clock, std::chrono::seconds(10));
             }
         }
-        // The wall clock may jump: the next deadline is looked at again at least this often.
-        constexpr Duration longest = std::chrono::seconds(30);
-        auto next = expiries.next();
-        auto until = retry;
-        if (next && retry.is_never())
-            until = Deadline::after(*env.clock, std::clamp<Duration>(*next - now(), Duration::zero(), longest));
-        Call pause{until, stop, std::string()};
-        co_await clock_changed.wait(*env.clock, pause);
+        // What failed is due still; it is tried again, but not at once.
+        co_await wait_for_clock(retry.is_never() ? expiries.next() : std::nullopt, retry);
     }
+}
+
+/// Until `next`, until `latest`, or until another session is the next one.
+Task<void> SessionEngine::Impl::wait_for_clock(std::optional<WallTime> next, Deadline latest) {
+    // The wall clock may jump: the next time is looked at again at least this often.
+    constexpr Duration longest = std::chrono::seconds(30);
+    if (next)
+        latest =
+            latest.earlier(Deadline::after(*env.clock, std::clamp<Duration>(*next - now(), Duration::zero(), longest)));
+    Call pause{latest, tasks.stop_source().get_token(), std::string()};
+    co_await clock_changed.wait(*env.clock, pause);
 }
 
 /// Carries out what has run out, else warns of what will.

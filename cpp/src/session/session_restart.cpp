@@ -106,13 +106,7 @@ Task<void> SessionEngine::Impl::restart() {
                 co_await start_again(target);
             else restarts.set(id, std::nullopt);
         }
-        // The wall clock may jump: the next time is looked at again at least this often.
-        constexpr Duration longest = std::chrono::seconds(30);
-        auto until = Deadline();
-        if (auto next = restarts.next())
-            until = Deadline::after(*env.clock, std::clamp<Duration>(*next - now(), Duration::zero(), longest));
-        Call pause{until, stop, std::string()};
-        co_await clock_changed.wait(*env.clock, pause);
+        co_await wait_for_clock(restarts.next(), Deadline());
     }
 }
 

@@ -23,6 +23,20 @@ std::size_t samples_kept(std::size_t sessions) {
     return std::clamp<std::size_t>(all_together / std::max<std::size_t>(sessions, 1), 2, 64);
 }
 
+std::uint32_t active_holds(const Session& session, WallTime now) {
+    return static_cast<std::uint32_t>(std::count_if(session.holds.begin(), session.holds.end(),
+                                                    [now](const Hold& held) { return held.until > now; }));
+}
+
+enum class IdleNews { none, armed, disarmed };
+
+/// What there is to tell between two looks. Due is armed and confirmed: its action is the news.
+IdleNews news_of(IdleState before, IdleState now) {
+    auto warned = [](IdleState state) { return state == IdleState::armed || state == IdleState::due; };
+    if (warned(before) == warned(now)) return IdleNews::none;
+    return warned(now) ? IdleNews::armed : IdleNews::disarmed;
+}
+
 /// What the provider saw and what our own books say.
 ActivitySample make_sample(const VmActivity& seen, const LiveSession& live, WallTime now, MonotonicTime monotonic) {
     ActivitySample sample;
@@ -43,8 +57,7 @@ ActivitySample make_sample(const VmActivity& seen, const LiveSession& live, Wall
     sample.execs_started = live.use.execs_started;
     sample.touches = live.use.touches;
     sample.exec_in_flight = live.use.execs_in_flight;
-    sample.holds = static_cast<std::uint32_t>(std::count_if(live.session.holds.begin(), live.session.holds.end(),
-                                                            [now](const Hold& h) { return h.until > now; }));
+    sample.holds = active_holds(live.session, now);
     return sample;
 }
 
@@ -69,17 +82,18 @@ Task<void> SessionEngine::Impl::watch_use() {
     auto self = shared_from_this();
     auto stop = tasks.stop_source().get_token();
     while (!stop.stop_requested()) {
-        for (const auto& id : looks.due(env.clock->monotonic_now())) {
-            if (looks_under_way >= looks_at_once) break;
-            auto target = find(id);
+        const auto at = env.clock->monotonic_now();
+        while (looks_under_way < looks_at_once) {
+            const auto id = looks.first_due(at);
+            if (!id) break;
+            auto target = find(*id);
             // Somebody who asks for an explanation looks just now.
             const bool later = target && target->use.looking;
-            looks.set(id, later ? std::optional(env.clock->monotonic_now() + options.idleness.sample_interval)
-                                : std::nullopt);
+            looks.set(*id, later ? std::optional(at + options.idleness.sample_interval) : std::nullopt);
             if (target && !later) {
                 ++looks_under_way;
                 target->use.looking = true;
-                tasks.spawn(env.logger, "look at session " + id, look_at_use(target));
+                tasks.spawn(env.logger, "look at session " + *id, look_at_use(target));
             }
         }
         // One that is done wakes the loop for those which are due already.
@@ -93,7 +107,7 @@ Task<void> SessionEngine::Impl::look_at_use(LivePtr target) {
     auto self = shared_from_this();
     std::optional<IdleVerdict> verdict;
     try {
-        verdict = co_await sample_use(target);
+        verdict = co_await sample_use(target, true);
     } catch (const Error& error) {
         log(LogLevel::warning, "what an idle session's clock asks for could not be done", target->session,
             {{"detail", error.message()}});
@@ -105,8 +119,9 @@ Task<void> SessionEngine::Impl::look_at_use(LivePtr target) {
     looks_changed.notify_all();
 }
 
-/// One look and what follows from it. nullopt = the session went on to something else meanwhile.
-Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target) {
+/// One look and what follows from it; who only asks does not act. nullopt = the session went on to something else
+/// meanwhile.
+Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target, bool acts) {
     const auto execution = target->session.execution_id;
     VmActivity seen;
     constexpr Duration patience = std::chrono::seconds(5);
@@ -129,7 +144,7 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target)
     note_activity(session.clocks, verdict.quiet_since);
     if (!session.last_activity_at || *session.last_activity_at < verdict.quiet_since)
         session.last_activity_at = verdict.quiet_since;
-    if (verdict.state == IdleState::due && !session.clocks.idle_timeout.spent) {
+    if (acts && verdict.state == IdleState::due && !session.clocks.idle_timeout.spent) {
         const auto decided_on = json(ExplainInputs{sample.at, session.state, session.clocks, idle_settings(session),
                                                    target->use.samples, target->use.before, std::nullopt})
                                     .dump(-1, ' ', false, json::error_handler_t::replace);
@@ -137,7 +152,7 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target)
             // Another edit may have been under way: use since the look calls it off.
             const auto& use = target->use;
             const bool used = use.touches != sample.touches || use.execs_started != sample.execs_started ||
-                              use.execs_in_flight != 0 || copy.holds != target->session.holds;
+                              use.execs_in_flight != 0 || active_holds(copy, now()) != 0;
             if (!used) batch.puts.push_back({decision_kind, copy.id, decided_on, std::nullopt});
             return !used;
         };
@@ -159,15 +174,16 @@ IdleVerdict SessionEngine::Impl::take_in(LivePtr target, ActivitySample sample) 
         use.before = {};
     }
     const auto verdict = use.detector.observe(sample, settings);
-    use.samples.push_back(std::move(sample));
     const auto most = samples_kept(live.size());
-    while (use.samples.size() > most) {
+    while (use.samples.size() >= most) {
         IdleDetector forgetting(use.before);
         forgetting.observe(use.samples.front(), settings);
         use.before = forgetting.memory();
         use.samples.erase(use.samples.begin());
     }
-    use.samples.shrink_to_fit();
+    // There may have been room for more when there were fewer sessions.
+    if (use.samples.capacity() > 2 * most) use.samples.shrink_to_fit();
+    use.samples.push_back(std::move(sample));
     return verdict;
 }
 
@@ -188,9 +204,9 @@ Task<void> SessionEngine::Impl::note_clients_of(LivePtr target, const ActivitySa
 
 /// The warning ahead of the idle clock's action, and that it is over.
 Task<void> SessionEngine::Impl::tell_idleness(LivePtr target, IdleVerdict verdict, IdleState before) {
-    const bool armed = verdict.state == IdleState::armed && before != IdleState::armed;
-    const bool disarmed = verdict.state != IdleState::armed && before == IdleState::armed;
-    if (!armed && !disarmed) co_return;
+    const auto news = news_of(before, verdict.state);
+    if (news == IdleNews::none) co_return;
+    const bool armed = news == IdleNews::armed;
     Edit edit = [&](Session& session, Batch& batch) {
         if (session.state != SessionState::active) return false;
         json data{{"quiet_since", to_rfc3339(verdict.quiet_since)}, {"verdict", name_of(verdict.state)}};
@@ -306,7 +322,7 @@ Task<Explanation> SessionEngine::explain(std::string id, std::vector<Duration> o
             use.looking = true;
             std::exception_ptr failure;
             try {
-                co_await impl->sample_use(target);
+                co_await impl->sample_use(target, false);
             } catch (const Error&) {
                 failure = std::current_exception();
             }

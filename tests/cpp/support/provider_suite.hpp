@@ -55,6 +55,7 @@ protected:
     VmState state_of(const VmId& id) { return get(provider_->inspect(id, call())).state; }
     /// Created, started and ready.
     VmSpec boot();
+    bool is_snapshot_refused(const VmId& id);
     std::string cat(const VmId& id, const std::string& path);
 
     std::unique_ptr<ProviderBench> bench_;

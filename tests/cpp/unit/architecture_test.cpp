@@ -186,7 +186,7 @@ TEST(Architecture, PublicHeadersShowAsioAndTheForwardHeaderOfJsonOnly) {
 
 TEST(Architecture, EveryThirdPartyLibraryIsIncludedInItsPlaceOnly) {
     struct Rule {
-        const char* library;
+        const char* prefix;
         std::vector<std::string> places;
     };
     const Rule rules[] = {
@@ -204,7 +204,7 @@ TEST(Architecture, EveryThirdPartyLibraryIsIncludedInItsPlaceOnly) {
                             std::vector<std::string> wrong;
                             for (const auto& include : file.includes())
                                 for (const auto& rule : rules)
-                                    if (include.name.starts_with(rule.library) &&
+                                    if (include.name.starts_with(rule.prefix) &&
                                         std::none_of(rule.places.begin(), rule.places.end(),
                                                      [&](const auto& place) { return file.path.starts_with(place); }))
                                         wrong.push_back(file.path + " includes " + include.name);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "support/deaths.hpp"
 #include "support/story.hpp"
 
 namespace infrastructure_sdk {
@@ -182,22 +183,7 @@ TEST(SimulatedEngine, SurvivesDeathAtEachPointOfAWholeLife) {
         if (!world.run(engine.terminate(session.id, TerminationReason::request, world.call()))) return;
         world.run(engine.wait(session.id, SessionState::terminated, world.call()));
     };
-    SimulatedWorld whole(1);
-    std::vector<std::string> ids;
-    life(whole, ids);
-    std::size_t points = 0;
-    for (const auto& [name, times] : whole.points().passed()) points += times;
-    ASSERT_GT(points, 20u);
-    for (std::size_t point = 1; point <= points; ++point) {
-        SimulatedWorld world(1);
-        std::vector<std::string> known;
-        world.points().arm(point);
-        life(world, known);
-        EXPECT_FALSE(world.owner_lives()) << "point " << point;
-        ASSERT_TRUE(world.open());
-        world.run_for(10min);
-        EXPECT_THAT(world.faults(known), IsEmpty()) << "point " << point;
-    }
+    test::die_at_each_point(life, 20);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "support/deaths.hpp"
 #include "support/simulated_world.hpp"
 
 namespace infrastructure_sdk {
@@ -326,25 +327,9 @@ TEST(SessionRecovery, SurvivesDeathAtEachPoint) {
         if (!world.run(engine.wait(session.id, SessionState::failed, world.call()))) return;
         world.run_for(1min);
     };
-    SimulatedWorld whole(1);
-    std::vector<std::string> ids;
-    life(whole, ids);
-    EXPECT_EQ(whole.sessions().front().state, SessionState::active);
-    std::size_t points = 0;
-    for (const auto& [name, times] : whole.points().passed()) points += times;
-    ASSERT_GT(points, 25u);
-    for (std::size_t point = 1; point <= points; ++point) {
-        SimulatedWorld world(1);
-        std::vector<std::string> known;
-        world.points().arm(point);
-        life(world, known);
-        EXPECT_FALSE(world.owner_lives()) << "point " << point;
-        ASSERT_TRUE(world.open());
-        world.run_for(10min);
-        EXPECT_THAT(world.faults(known), IsEmpty()) << "point " << point;
-        for (const auto& session : world.sessions())
-            EXPECT_EQ(session.state, SessionState::active) << "point " << point;
-    }
+    test::die_at_each_point(life, 25, [](SimulatedWorld& world, std::size_t) {
+        for (const auto& session : world.sessions()) EXPECT_EQ(session.state, SessionState::active);
+    });
 }
 
 }  // namespace

@@ -376,6 +376,30 @@ TEST_F(SessionUse, AskingAllTheTimeKeepsNothingAliveAndStopsNoLook) {
     EXPECT_EQ(now(session).state, SessionState::suspended);
 }
 
+TEST_F(SessionUse, AskingAroundTheDecisionTellsNothingTwice) {
+    auto session = create(idle_after(15min));
+    world.run_for(15min + 30s);
+    for (int i = 0; i < 60 && now(session).state == SessionState::active; ++i) {
+        explain(session);
+        world.run_for(900ms);
+    }
+    world.run_for(1s);
+    EXPECT_EQ(now(session).state, SessionState::suspended);
+    const auto seen = events(session);
+    EXPECT_EQ(std::count(seen.begin(), seen.end(), "session.idle.armed"), 1);
+    EXPECT_THAT(seen, Not(testing::Contains("session.idle.disarmed")));
+}
+
+TEST_F(SessionUse, AHoldThatComesWithTheDecisionCallsItOff) {
+    auto session = create(idle_after(15min));
+    world.run_for(15min + 30s);
+    ASSERT_THAT(events(session), testing::Contains("session.idle.armed"));
+    world.run(world.engine().hold(session.id, "demo", 1h, "", world.call()), &session);
+    world.run_for(30min);
+    EXPECT_EQ(now(session).state, SessionState::active);
+    EXPECT_THAT(events(session), testing::Contains("session.idle.disarmed"));
+}
+
 TEST_F(SessionUse, AnswersWhatAnotherTimeoutWouldHaveDone) {
     auto session = create(idle_after(30min));
     world.run_for(20min);

@@ -89,9 +89,8 @@ Task<VmActivity> QemuProvider::activity(VmId id, Call call) {
     auto self = shared_from_this();
     auto vm = co_await need(id, call);
     auto client = co_await qmp(vm, call);
-    const json none = json::object();
     VmActivity seen;
-    auto cpus = co_await client->execute("query-cpus-fast", none, call);
+    auto cpus = co_await client->execute("query-cpus-fast", no_arguments, call);
     if (auto threads = vcpu_threads(cpus); threads && vm->record.process) {
         seen.guest_cpu_ns = 0;
         for (auto thread : *threads) {
@@ -102,14 +101,14 @@ Task<VmActivity> QemuProvider::activity(VmId id, Call call) {
         }
     }
     if (!seen.guest_cpu_ns) seen.reasons["guest_cpu"] = "the kernel does not count the vCPU threads' time";
-    auto stats = co_await client->execute("query-blockstats", none, call);
+    auto stats = co_await client->execute("query-blockstats", no_arguments, call);
     if (auto bytes = disk_bytes(stats)) {
         seen.disk_read_bytes = bytes->in;
         seen.disk_write_bytes = bytes->out;
     } else {
         seen.reasons["disk"] = "QEMU does not count the disks' bytes";
     }
-    auto vnc = co_await client->execute("query-vnc", none, call);
+    auto vnc = co_await client->execute("query-vnc", no_arguments, call);
     seen.vnc_clients = vnc_clients(vnc);
     if (!seen.vnc_clients) seen.reasons["connection"] = "QEMU did not tell its VNC clients";
     // Nothing is forwarded by this provider.

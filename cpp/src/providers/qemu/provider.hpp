@@ -16,6 +16,8 @@
 
 namespace infrastructure_sdk::qemu {
 
+inline const nlohmann::json no_arguments = nlohmann::json::object();
+
 /// One VM in memory. The record is a copy of the file's; all on the executor.
 struct Vm {
     Vm(VmRecord r, std::string d, Executor executor)

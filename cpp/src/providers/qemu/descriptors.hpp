@@ -1,0 +1,24 @@
+#pragma once
+
+#include <vector>
+
+#include <unistd.h>
+
+namespace infrastructure_sdk::qemu {
+
+/// Descriptors that are closed when the block ends.
+class Descriptors {
+public:
+    ~Descriptors() {
+        for (int fd : fds_) ::close(fd);
+    }
+    int add(int fd) {
+        if (fd >= 0) fds_.push_back(fd);
+        return fd;
+    }
+
+private:
+    std::vector<int> fds_;
+};
+
+}  // namespace infrastructure_sdk::qemu
