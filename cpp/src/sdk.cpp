@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/async_tools.hpp"
+#include "store/wait_for_lock.hpp"
 #include <infrastructure_sdk/duration.hpp>
 
 namespace infrastructure_sdk {
@@ -118,21 +119,6 @@ std::vector<Webhook> load_webhooks(const Config& config) {
     return path.empty() ? std::vector<Webhook>() : parse_webhooks(read_document(config, "session.webhooks_file"), path);
 }
 
-/// Another short-lived owner is waited for; a long-lived one is named when the patience ends.
-Task<OwnerLock> take_lock(Environment environment, std::string directory, Call call) {
-    Duration pause = std::chrono::milliseconds(20);
-    for (;;) {
-        try {
-            co_return OwnerLock::acquire(directory, *environment.clock);
-        } catch (const Error& error) {
-            if (error.errc() != Errc::conflict || call.deadline.expired(*environment.clock)) throw;
-        }
-        check(Call{Deadline(), call.stop, call.correlation_id}, *environment.clock, "waiting for the state directory");
-        auto next = Deadline::after(*environment.clock, pause).earlier(call.deadline);
-        co_await environment.clock->sleep_until(next.when(), call.stop);
-    }
-}
-
 }  // namespace
 
 std::string default_state_directory() {
@@ -218,7 +204,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
     auto webhooks = load_webhooks(config);
     auto directory = state_directory(config);
     Call patience = call.within(Deadline::after(*environment.clock, config.duration("store.lock_timeout")));
-    auto lock = co_await take_lock(environment, directory, patience);
+    auto lock = co_await wait_for_lock(environment, directory, patience);
 
     std::shared_ptr<InfrastructureSDK> sdk(new InfrastructureSDK());
     sdk->impl_ = std::make_unique<Impl>(environment, std::move(config), std::move(lock));

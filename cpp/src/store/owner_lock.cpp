@@ -14,6 +14,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/async_tools.hpp"
+#include "store/wait_for_lock.hpp"
 #include <infrastructure_sdk/error.hpp>
 
 namespace infrastructure_sdk {
@@ -107,6 +109,20 @@ OwnerLock& OwnerLock::operator=(OwnerLock&& other) noexcept {
 
 OwnerLock::~OwnerLock() {
     if (fd_ >= 0) ::close(fd_);
+}
+
+Task<OwnerLock> wait_for_lock(Environment environment, std::string state_directory, Call call) {
+    Duration pause = std::chrono::milliseconds(20);
+    for (;;) {
+        try {
+            co_return OwnerLock::acquire(state_directory, *environment.clock);
+        } catch (const Error& error) {
+            if (error.errc() != Errc::conflict || call.deadline.expired(*environment.clock)) throw;
+        }
+        check(Call{Deadline(), call.stop, call.correlation_id}, *environment.clock, "waiting for the state directory");
+        auto next = Deadline::after(*environment.clock, pause).earlier(call.deadline);
+        co_await environment.clock->sleep_until(next.when(), call.stop);
+    }
 }
 
 }  // namespace infrastructure_sdk

@@ -18,6 +18,7 @@
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/vm_record.hpp"
 #include "session/reservation_ledger.hpp"
+#include "store/wait_for_lock.hpp"
 #include "session/session_fsm.hpp"
 #include "support/child_process.hpp"
 #include <infrastructure_sdk/json.hpp>
@@ -83,10 +84,19 @@ std::map<std::string, Template> FirmwareImages::templates() {
     return {{"firmware", machine("firmware")}, {"mute", mute}};
 }
 
+namespace {
+
+Task<std::unique_ptr<OwnerLock>> lock_of(Environment environment, std::string state_directory, Call call) {
+    auto lock = co_await wait_for_lock(environment, state_directory, call);
+    co_return std::make_unique<OwnerLock>(std::move(lock));
+}
+
+}  // namespace
+
 RealOwner::RealOwner(const std::string& state_directory, const std::string& images, std::function<void()> die)
     : runtime_(make_null_sink()), points_(std::make_shared<CrashPoints>(std::move(die))) {
     const auto& environment = runtime_.environment();
-    lock_ = std::make_unique<OwnerLock>(OwnerLock::acquire(state_directory, *environment.clock));
+    lock_ = run(lock_of(environment, state_directory, call()));
     disk_ = make_sqlite_store(environment, state_directory + "/state.db");
     QemuOptions options;
     options.state_directory = state_directory;
