@@ -182,7 +182,7 @@ async def test_a_vm_that_is_killed_from_outside_fails_and_keeps_its_disk(
     assert "without being asked" in session.failure["message"]
     assert [event["type"] for event in await session.events()][-1] == "session.lifecycle.failed"
     assert (await sdk.vms.inspect(session.id))["state"] == "failed"
-    assert (state_dir / "vms" / session.vm_id / "disk.qcow2").stat().st_size > 0
+    assert (state_dir / "vms" / session.vm_id / "guest/disk.qcow2").stat().st_size > 0
     with pytest.raises(isdk.ProviderError, match="ProcessKilled"):
         await session.wait_until_active()
     for attempt in (session.exec(["true"]), session.suspend(), session.resume(), session.desktop.screenshot()):
@@ -209,13 +209,13 @@ async def test_a_damaged_memory_file_is_never_resumed(
     await session.wait_until_active()
     await session.suspend()
     vm = state_dir / "vms" / session.vm_id
-    damage(vm / "memory.state")
+    damage(vm / "guest/memory.state")
     with pytest.raises(isdk.InfrastructureSDKError, match="MemoryFileCorrupted") as caught:
         await session.resume()
     assert caught.value.context["reason"] == "MemoryFileCorrupted"
     assert (await session.refresh()).state == "failed"
     assert session.failure["reason"] == "MemoryFileCorrupted"
-    assert (vm / "disk.qcow2").stat().st_size > 0
+    assert (vm / "guest/disk.qcow2").stat().st_size > 0
     assert (await sdk.vms.inspect(session.id))["process"] is None
     await session.terminate()
     assert not vm.exists()
@@ -236,7 +236,7 @@ async def test_a_suspend_without_room_on_the_disk_leaves_the_session_active(
         assert session.state == "active"
         assert "session.lifecycle.suspend_failed" in [event["type"] for event in await session.events()]
         assert await session.files.get("/tmp/note") == b"kept"
-        assert not (place / "vms" / session.vm_id / "memory.state").exists()
+        assert not (place / "vms" / session.vm_id / "guest/memory.state").exists()
         await session.terminate()
     assert list((place / "vms").iterdir()) == []
 
@@ -260,7 +260,7 @@ async def test_two_sessions_do_not_see_one_another(sdk: isdk.InfrastructureSDK, 
     vms = {vm["owner_session"]: vm for vm in await sdk.vms.list()}
     assert set(vms) == {alice.id, bob.id}
     assert vms[alice.id]["process"]["pid"] != vms[bob.id]["process"]["pid"]
-    folders = [(state_dir / "vms" / session.vm_id).stat() for session in (alice, bob)]
+    folders = [(state_dir / "vms" / session.vm_id / "guest").stat() for session in (alice, bob)]
     assert [folder.st_mode & 0o777 for folder in folders] == [0o700, 0o700]
     if os.geteuid() == 0:
         assert folders[0].st_uid != folders[1].st_uid
@@ -533,7 +533,7 @@ def test_ctrl_c_during_a_boot_leaves_nothing(state_dir: Path, image_dir: Path) -
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    while process.poll() is None and not list(state_dir.glob("vms/*/qemu.log")):
+    while process.poll() is None and not list(state_dir.glob("vms/*/guest/qemu.log")):
         os.sched_yield()
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)

@@ -89,17 +89,17 @@ TEST_F(RealCrash, Scenario04_RemovesWhatADeadOwnerLeftAndNothingElse) {
     owner.reset();
     const std::string uuid = "11111111-2222-4333-8444-55555555555";
     auto write = [](const std::string& path) { std::ofstream(path) << "x"; };
-    fs::create_directories(vms() + "/.new-" + uuid + "0");
-    write(vms() + "/.new-" + uuid + "0/disk.qcow2");
-    fs::create_directories(vms() + "/" + uuid + "1");
-    ::close(listen_unix(vms() + "/" + uuid + "1/qmp.sock"));
-    ::mkfifo((vms() + "/" + uuid + "1/agent.sock").c_str(), 0600);
+    fs::create_directories(vms() + "/.new-" + uuid + "0/guest");
+    write(vms() + "/.new-" + uuid + "0/guest/disk.qcow2");
+    fs::create_directories(vms() + "/" + uuid + "1/guest");
+    ::close(listen_unix(vms() + "/" + uuid + "1/guest/qmp.sock"));
+    ::mkfifo((vms() + "/" + uuid + "1/guest/agent.sock").c_str(), 0600);
     // Of VMs that are still there: stale sockets, half a record, a picture, memory that was resumed from.
     auto asleep = vms() + "/" + suspended.vm_id.value, awake = vms() + "/" + running.vm_id.value;
-    ::close(listen_unix(asleep + "/qmp.sock"));
+    ::close(listen_unix(asleep + "/guest/qmp.sock"));
     write(asleep + "/vm.json.new");
-    write(awake + "/memory.state");
-    write(awake + "/screen.png");
+    write(awake + "/guest/memory.state");
+    write(awake + "/guest/screen.png");
     // Not ours.
     fs::create_directories(vms() + "/" + uuid + "2");
     write(vms() + "/" + uuid + "2/letters.txt");
@@ -108,10 +108,11 @@ TEST_F(RealCrash, Scenario04_RemovesWhatADeadOwnerLeftAndNothingElse) {
     owner = open();
     EXPECT_FALSE(fs::exists(vms() + "/.new-" + uuid + "0"));
     EXPECT_FALSE(fs::exists(vms() + "/" + uuid + "1"));
-    for (const char* name : {"/qmp.sock", "/vm.json.new"}) EXPECT_FALSE(fs::exists(asleep + name)) << name;
-    for (const char* name : {"/memory.state", "/screen.png"}) EXPECT_FALSE(fs::exists(awake + name)) << name;
-    EXPECT_TRUE(fs::exists(asleep + "/memory.state")) << "its memory is in it";
-    EXPECT_TRUE(fs::exists(awake + "/qmp.sock"));
+    for (const char* name : {"/guest/qmp.sock", "/vm.json.new"}) EXPECT_FALSE(fs::exists(asleep + name)) << name;
+    for (const char* name : {"/guest/memory.state", "/guest/screen.png"})
+        EXPECT_FALSE(fs::exists(awake + name)) << name;
+    EXPECT_TRUE(fs::exists(asleep + "/guest/memory.state")) << "its memory is in it";
+    EXPECT_TRUE(fs::exists(awake + "/guest/qmp.sock"));
     EXPECT_TRUE(fs::exists(vms() + "/" + uuid + "2/letters.txt"));
     EXPECT_TRUE(fs::exists(vms() + "/notes"));
     fs::remove_all(vms() + "/" + uuid + "2");
@@ -154,7 +155,7 @@ TEST_F(RealCrash, NeverGoesBackToMemoryThatIsOlderThanTheDisk) {
     for (const auto& id : resuming) {
         auto session = owner->run(owner->engine().get(id));
         EXPECT_EQ(session.state, SessionState::failed) << "the guest had gone on: it is lost, not put back";
-        EXPECT_TRUE(fs::exists(vms() + "/" + session.vm_id.value + "/disk.qcow2"));
+        EXPECT_TRUE(fs::exists(vms() + "/" + session.vm_id.value + "/guest/disk.qcow2"));
     }
     expect_end(*owner);
 }

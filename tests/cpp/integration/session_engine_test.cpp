@@ -7,9 +7,12 @@
 #include <filesystem>
 #include <fstream>
 
+#include <fcntl.h>
+#include <grp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <infrastructure_sdk/json.hpp>
@@ -37,7 +40,7 @@ TEST_F(RealSession, IsUsedSuspendedResumedAndEnded) {
     run(*runtime_, sdk_->sessions().suspend(session.id, call()));
     session = wait(session, SessionState::suspended);
     EXPECT_EQ(session.suspend_mode, "memory");
-    auto memory = state_ / "vms" / session.vm_id.value / "memory.state";
+    auto memory = state_ / "vms" / session.vm_id.value / "guest/memory.state";
     EXPECT_EQ(fs::status(memory).permissions(), fs::perms::owner_read | fs::perms::owner_write);
     EXPECT_FALSE(qemu::find_vm_process(session.vm_id.value));
 
@@ -83,7 +86,7 @@ TEST_F(RealSession, FailsWithAReasonAndKeepsItsDiskWhenTheVmIsKilledFromOutside)
     ::kill(static_cast<pid_t>(vm(session).process->pid), SIGKILL);
     session = wait(session, SessionState::failed);
     EXPECT_EQ(session.failure_reason, "ProcessKilled");
-    EXPECT_TRUE(fs::exists(state_ / "vms" / session.vm_id.value / "disk.qcow2"));
+    EXPECT_TRUE(fs::exists(state_ / "vms" / session.vm_id.value / "guest/disk.qcow2"));
     ExecRequest request;
     request.arguments = {"true"};
     EXPECT_EQ(errc_of(sdk_->sessions().exec(session.id, request, call())), Errc::invalid_transition);
@@ -93,7 +96,7 @@ TEST_F(RealSession, RefusesACorruptedMemoryFileAndKeepsTheDisk) {
     auto session = start();
     run(*runtime_, sdk_->sessions().suspend(session.id, call()));
     wait(session, SessionState::suspended);
-    auto folder = state_ / "vms" / session.vm_id.value;
+    auto folder = state_ / "vms" / session.vm_id.value / "guest";
     {
         std::fstream memory(folder / "memory.state", std::ios::in | std::ios::out | std::ios::binary);
         memory.seekp(1 << 20);
@@ -197,11 +200,43 @@ TEST_F(RealSession, TwoSessionsAtOnceDoNotMeet) {
     auto first = vm(one), second = vm(two);
     EXPECT_NE(first.process->pid, second.process->pid);
     struct stat a{}, b{};
-    ::stat((state_ / "vms" / one.vm_id.value).c_str(), &a);
-    ::stat((state_ / "vms" / two.vm_id.value).c_str(), &b);
+    ::stat((state_ / "vms" / one.vm_id.value / "guest").c_str(), &a);
+    ::stat((state_ / "vms" / two.vm_id.value / "guest").c_str(), &b);
     if (::geteuid() == 0) {
         EXPECT_NE(a.st_uid, b.st_uid);
     }
+}
+
+TEST_F(RealSession, AVmCannotTouchItsOwnRecord) {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root gives a VM another uid";
+    auto session = start();
+    auto folder = (state_ / "vms" / session.vm_id.value).string();
+    struct stat guest{};
+    ASSERT_EQ(::stat((folder + "/guest").c_str(), &guest), 0);
+    EXPECT_NE(guest.st_uid, 0u);
+    // What a process with the VM's uid and working directory can do; each bit is one that it could.
+    auto attack = [] {
+        int done = 0;
+        if (::open("../vm.json", O_RDONLY) >= 0) done |= 1;
+        if (::open("../vm.json", O_WRONLY) >= 0) done |= 2;
+        if (::open("../vm.json.new", O_WRONLY | O_CREAT, 0600) >= 0) done |= 4;
+        if (::rename("../vm.json", "../vm.json.old") == 0) done |= 8;
+        if (::rename("../guest", "../other") == 0) done |= 16;
+        // And the control: its own folder is its own.
+        if (::open("own", O_WRONLY | O_CREAT, 0600) < 0) done |= 32;
+        ::unlink("own");
+        return done;
+    };
+    auto child = ::fork();
+    if (child == 0) {
+        if (::chdir((folder + "/guest").c_str()) != 0) ::_exit(64);
+        if (::setgroups(0, nullptr) != 0 || ::setgid(guest.st_gid) != 0 || ::setuid(guest.st_uid) != 0) ::_exit(64);
+        ::_exit(attack());
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST_F(RealSession, RefusesWhatCannotBe) {
@@ -260,7 +295,7 @@ protected:
         int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
-        auto path = (state_ / "vms" / session.vm_id.value / "vnc.sock").string();
+        auto path = (state_ / "vms" / session.vm_id.value / "guest/vnc.sock").string();
         path.copy(address.sun_path, sizeof(address.sun_path) - 1);
         EXPECT_EQ(::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0) << path;
         return fd;

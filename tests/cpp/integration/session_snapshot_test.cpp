@@ -192,7 +192,7 @@ TEST_F(RealSnapshots, ACorruptedMemoryFileIsGivenUpByRecoveryAndTheDiskIsKept) {
     shell(session, "echo kept > /data/note; sync");
     run(*runtime_, sdk_->sessions().suspend(session.id, call()));
     wait(session, SessionState::suspended);
-    auto memory_file = state_ / "vms" / session.vm_id.value / "memory.state";
+    auto memory_file = state_ / "vms" / session.vm_id.value / "guest/memory.state";
     {
         std::fstream memory(memory_file, std::ios::in | std::ios::out | std::ios::binary);
         memory.seekp(1 << 20);

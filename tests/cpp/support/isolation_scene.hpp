@@ -57,8 +57,7 @@ public:
             "2: POSIX  ADVISORY  WRITE 1 08:02:4712 0 EOF\n3: OFDLCK ADVISORY  READ  -1 08:02:4711 201 201\n";
         (*this)["proc.listeners"] = nlohmann::json::array();
         (*this)["file.directory"] = {file_status(".", 0700), file_status("disk.qcow2", 0600),
-                                     file_status("memory.state", 0600), file_status("serial.log", 0600),
-                                     file_status("vm.json", 0644, 0)};
+                                     file_status("memory.state", 0600), file_status("serial.log", 0600)};
         (*this)["sys.ksm_run"] = "0\n";
         (*this)["sys.core_pattern"] = "core\n";
         (*this)["qmp:query-kvm"] = {{"enabled", true}, {"present", true}};

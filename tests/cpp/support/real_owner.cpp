@@ -199,7 +199,7 @@ void check_processes(const Sessions& by_vm, const std::string& state_directory, 
         if (!is_transient(session.state) && should != (alive[vm] > 0))
             wrong.push_back("state: " + session.id + " is " + name_of(session.state) + " with " +
                             std::to_string(alive[vm]) + " processes (" + session.failure_reason + ")");
-        bool socket = fs::exists(state_directory + "/vms/" + vm + "/qmp.sock");
+        bool socket = fs::exists(state_directory + "/vms/" + vm + "/guest/qmp.sock");
         if (socket && alive[vm] == 0) wrong.push_back("stale socket: of " + session.id);
     }
 }
@@ -222,7 +222,7 @@ void check_folders(const Sessions& by_vm, const std::string& state_directory, st
         if (!first.empty()) wrong.push_back("double VM: " + name + " and " + first + " of one session");
         first = name;
         if (record->uid && !by_uid.emplace(*record->uid, name).second) wrong.push_back("double uid: of " + name);
-        bool memory = fs::exists(entry.path() / "memory.state");
+        bool memory = fs::exists(entry.path() / "guest/memory.state");
         if (memory && by_vm.at(name).state == SessionState::active)
             wrong.push_back("debris: a memory file of the running VM " + name);
         if (fs::exists(entry.path() / "vm.json.new")) wrong.push_back("debris: half a record of " + name);

@@ -32,7 +32,8 @@ struct SourceFile {
     }
 };
 
-inline std::filesystem::path source_root() { return INFRASTRUCTURE_SDK_SOURCE_DIR; }
+/// The root of the project.
+std::filesystem::path source_root();
 
 /// Every .cpp and .hpp below a folder, in order of path.
 inline std::vector<SourceFile> sources_below(const std::string& folder) {

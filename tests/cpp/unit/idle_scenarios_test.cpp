@@ -13,6 +13,7 @@
 
 #include "session/clock_rules.hpp"
 #include "support/activity_script.hpp"
+#include "support/source_tree.hpp"
 #include <infrastructure_sdk/duration.hpp>
 
 namespace infrastructure_sdk {
@@ -29,7 +30,7 @@ struct Outcome {
 
 const std::vector<json>& scenarios() {
     static const std::vector<json> all = [] {
-        std::ifstream file(std::string(INFRASTRUCTURE_SDK_SOURCE_DIR) + "/tests/data/idle_scenarios.json");
+        std::ifstream file(test::source_root() / "tests/data/idle_scenarios.json");
         return json::parse(file).at("scenarios").get<std::vector<json>>();
     }();
     return all;

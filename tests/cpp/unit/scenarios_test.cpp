@@ -161,17 +161,18 @@ TEST(Scenarios, Scenario04_GarbageIsMoreThanProcesses) {
         return host / name;
     };
     auto write = [](const std::string& path) { std::ofstream(path) << "x"; };
-    write(folder(".new-" + uuid + "0") + "/disk.qcow2");
-    write(folder(".gone-" + uuid + "1") + "/memory.state");
+    write(folder(".new-" + uuid + "0/guest") + "/disk.qcow2");
+    write(folder(".gone-" + uuid + "1/guest") + "/memory.state");
     auto half = folder(uuid + "2");
-    ::close(listen_unix(half + "/qmp.sock"));
-    ::mkfifo((half + "/agent.sock").c_str(), 0600);
+    fs::create_directories(half + "/guest");
+    ::close(listen_unix(half + "/guest/qmp.sock"));
+    ::mkfifo((half + "/guest/agent.sock").c_str(), 0600);
     write(half + "/vm.json.new");
-    ::close(listen_unix(half + "/vnc.sock"));
+    ::close(listen_unix(half + "/guest/vnc.sock"));
     // ... and what is not known to be ours.
     write(folder(uuid + "3") + "/vm.json");
     write(folder(uuid + "4") + "/letters.txt");
-    fs::create_directories(folder(uuid + "5") + "/disk.qcow2");
+    fs::create_directories(folder(uuid + "5/guest") + "/disk.qcow2");
     write(folder("backup") + "/disk.qcow2");
     write(host / "notes");
     fs::create_symlink(host / "backup", host / (uuid + "6"));

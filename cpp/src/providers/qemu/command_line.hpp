@@ -20,9 +20,11 @@ constexpr int base_disk = 14;
 constexpr int memory = 15;
 }  // namespace inherited
 
-/// Files inside the VM's directory.
+/// Files of a VM. Only the record is ours alone; the others lie in the guest folder, which is QEMU's working directory
+/// and belongs to the VM's uid: nothing there is believed.
 namespace file_name {
 constexpr const char* record = "vm.json";
+constexpr const char* guest = "guest";  ///< the guest folder
 constexpr const char* disk = "disk.qcow2";
 constexpr const char* base = "snapshot.base";  ///< below the disk of a VM that began from a snapshot; ours, read-only
 constexpr const char* memory = "memory.state";

@@ -17,14 +17,16 @@ namespace infrastructure_sdk::qemu {
 namespace fs = std::filesystem;
 namespace {
 
+const std::string in_guest = std::string(file_name::guest) + "/";
+
 bool is_own_file(const std::string& name) {
-    static const std::array<std::string, 11> names{file_name::record, std::string(file_name::record) + ".new",
-                                                   file_name::disk,   file_name::memory,
-                                                   file_name::serial, file_name::log,
-                                                   file_name::qmp,    file_name::agent,
-                                                   file_name::vnc,    file_name::screen,
-                                                   file_name::base};
-    return std::find(names.begin(), names.end(), name) != names.end();
+    static const std::array<std::string, 2> outside{file_name::record, std::string(file_name::record) + ".new"};
+    static const std::array<std::string, 9> inside{file_name::disk, file_name::memory, file_name::serial,
+                                                   file_name::log,  file_name::qmp,    file_name::agent,
+                                                   file_name::vnc,  file_name::screen, file_name::base};
+    if (name.starts_with(in_guest))
+        return std::find(inside.begin(), inside.end(), name.substr(in_guest.size())) != inside.end();
+    return std::find(outside.begin(), outside.end(), name) != outside.end();
 }
 
 bool begins_with_own_prefix(const std::string& name) {
@@ -35,19 +37,30 @@ bool begins_with_own_prefix(const std::string& name) {
 
 std::string uuid_in(const std::string& name) { return name.size() < 36 ? name : name.substr(name.size() - 36); }
 
+/// The names in a folder, with that prefix; the guest folder is looked into.
+void list_files(const fs::path& folder, const std::string& prefix, std::vector<std::string>& names) {
+    std::error_code error;
+    for (const auto& file : fs::directory_iterator(folder, error)) {
+        auto type = file.symlink_status(error).type();
+        auto name = prefix + file.path().filename().string();
+        if (type == fs::file_type::directory && name == file_name::guest) {
+            list_files(file.path(), in_guest, names);
+            continue;
+        }
+        bool plain = type == fs::file_type::regular || type == fs::file_type::socket || type == fs::file_type::fifo;
+        names.push_back(name + (plain ? "" : "/"));
+    }
+    // What could not be read is not known to be ours.
+    if (error) names.push_back("?/");
+}
+
 FolderEntry look_at(const fs::path& path) {
     FolderEntry entry;
     entry.name = path.filename().string();
     std::error_code error;
     entry.directory = fs::symlink_status(path, error).type() == fs::file_type::directory;
     if (!entry.directory) return entry;
-    for (const auto& file : fs::directory_iterator(path, error)) {
-        auto type = file.symlink_status(error).type();
-        bool plain = type == fs::file_type::regular || type == fs::file_type::socket || type == fs::file_type::fifo;
-        entry.files.push_back(file.path().filename().string() + (plain ? "" : "/"));
-    }
-    // What could not be read is not known to be ours.
-    if (error) entry.files.push_back("?/");
+    list_files(path, "", entry.files);
     bool record = std::find(entry.files.begin(), entry.files.end(), file_name::record) != entry.files.end();
     if (!record || !is_uuid(entry.name)) entry.process = find_vm_process(uuid_in(entry.name)).has_value();
     return entry;
@@ -118,7 +131,7 @@ void remove_without_record(const std::string& directory, const std::string& uuid
     if (auto process = find_vm_process(uuid)) {
         std::error_code error;
         auto place = fs::read_symlink("/proc/" + std::to_string(process->pid) + "/cwd", error);
-        if (error || place != fs::weakly_canonical(directory, error))
+        if (error || place != fs::weakly_canonical(fs::path(directory) / file_name::guest, error))
             throw Error(Errc::provider,
                         "process " + std::to_string(process->pid) + " calls itself VM " + uuid +
                             " but does not run in its folder; it is left alone",

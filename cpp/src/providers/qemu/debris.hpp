@@ -15,8 +15,9 @@ bool is_uuid(const std::string& text);
 struct FolderEntry {
     std::string name;
     bool directory = false;          ///< a real one, not a symbolic link
-    std::vector<std::string> files;  ///< names inside; a trailing '/' marks what is no plain file, socket or FIFO
-    bool process = false;            ///< a process lives that calls itself by the uuid
+    std::vector<std::string> files;  ///< names inside, "guest/NAME" in the guest folder; a trailing '/' marks what is
+                                     ///< no plain file, socket or FIFO
+    bool process = false;  ///< a process lives that calls itself by the uuid
 };
 
 enum class Debris {

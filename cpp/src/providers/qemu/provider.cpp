@@ -69,7 +69,7 @@ void begin_from_snapshot(VmRecord& record, const SnapshotFolder& snapshots, cons
     if (!found)
         throw Error(Errc::not_found, "there is no snapshot '" + id + "'",
                     {{"field", "snapshot"}, {"value", id}, {"reason", "SnapshotMissing"}});
-    link_or_copy(snapshots.disk_of(id), folder + "/" + file_name::base);
+    link_or_copy(snapshots.disk_of(id), guest_folder(folder) + "/" + file_name::base);
     record.spec.image.disk_format = "qcow2";
     record.spec.image.disk_size_bytes = found->virtual_size_bytes;
 }
@@ -162,7 +162,7 @@ Task<void> QemuProvider::adopt(VmPtr vm) {
                  record.phase == VmState::paused || record.phase == VmState::suspending ||
                  record.phase == VmState::stopping;
     auto leavings = [vm, maybe] {
-        ::unlink((vm->path(file_name::record) + ".new").c_str());
+        ::unlink((vm->directory + "/" + file_name::record + ".new").c_str());
         ::unlink(vm->path(file_name::screen).c_str());
         // The memory of a VM that runs again, or that never will from it.
         bool unused = vm->record.memory_sha256.empty() && vm->record.phase != VmState::suspending;
@@ -389,13 +389,13 @@ Task<void> QemuProvider::sweep_debris() {
 Task<unsigned> QemuProvider::free_uid() {
     auto self = shared_from_this();
     auto folder = vms_;
-    // Each folder belongs to its VM's uid, whether its record can be read or not.
+    // Each guest folder belongs to its VM's uid, whether the record can be read or not.
     auto work = [folder] {
         std::set<unsigned> owners;
         std::error_code error;
         for (const auto& entry : fs::directory_iterator(folder, error)) {
             struct stat status{};
-            if (::lstat(entry.path().c_str(), &status) == 0) owners.insert(status.st_uid);
+            if (::lstat((entry.path() / file_name::guest).c_str(), &status) == 0) owners.insert(status.st_uid);
         }
         return owners;
     };
@@ -423,7 +423,10 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
     auto work = [record, target, scratch, image_tool, snapshots, self]() mutable {
         fs::remove_all(scratch);
         try {
-            if (::mkdir(scratch.c_str(), 0700) != 0)
+            const auto guest = guest_folder(scratch);
+            // The VM's uid passes through the outer folder and has the inner one.
+            if (::mkdir(scratch.c_str(), 0700) != 0 || ::chmod(scratch.c_str(), 0711) != 0 ||
+                ::mkdir(guest.c_str(), 0700) != 0)
                 throw Error(Errc::store, "the VM's folder cannot be made: " + std::string(std::strerror(errno)),
                             {{"path", scratch}});
             self->passed(Effect::folder_made);
@@ -431,7 +434,7 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
             record.image_identity = identity_of(files_of(record, scratch));
             if (!record.spec.image.disk.empty()) {
                 // No backing file in the header: QEMU is told the base at every start, by descriptor.
-                auto disk = scratch + "/" + file_name::disk;
+                auto disk = guest + "/" + file_name::disk;
                 auto size = std::max(record.spec.disk_size_bytes, record.spec.image.disk_size_bytes);
                 run_tool({image_tool, "create", "-q", "-f", "qcow2", disk, std::to_string(size)});
                 ::chmod(disk.c_str(), 0600);
@@ -442,7 +445,7 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
             }
             save_record(scratch, record);
             self->passed(Effect::record_written);
-            if (record.uid && ::chown(scratch.c_str(), *record.uid, *record.uid) != 0)
+            if (record.uid && ::chown(guest.c_str(), *record.uid, *record.uid) != 0)
                 throw Error(Errc::permission_denied,
                             "the VM's folder cannot be given to its uid: " + std::string(std::strerror(errno)));
             fs::rename(scratch, target);
@@ -470,7 +473,7 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
     Launch request;
     request.program = vm->record.program;
     request.arguments = from_memory ? incoming(vm->record.arguments) : vm->record.arguments;
-    request.directory = vm->directory;
+    request.directory = guest_folder(vm->directory);
     request.log_file = file_name::log;
     request.uid = vm->record.uid;
     if (vm->record.accelerator == "kvm") request.group = group_of("/dev/kvm");

@@ -41,7 +41,8 @@ struct Vm {
     std::stop_source interrupt;  ///< stops a snapshot, for a verb that ends the VM
     std::stop_source life;       ///< stopped when the process dies: nobody waits for the dead
     std::string last_event;      ///< why, if QMP told
-    std::string path(const char* name) const { return directory + "/" + name; }
+    /// Of a file in the guest folder.
+    std::string path(const char* name) const { return guest_folder(directory) + "/" + name; }
 };
 using VmPtr = std::shared_ptr<Vm>;
 

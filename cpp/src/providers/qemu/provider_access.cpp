@@ -126,7 +126,7 @@ Task<Fact> QemuProvider::collect(VmId id, std::string name, Call call) {
         } else if (name == "process.paths") {
             fact.source = "provider";
             fact.locator = "vm.json";
-            value = {{"vm_directory", vm->directory},
+            value = {{"vm_directory", guest_folder(vm->directory)},
                      {"image_directory", fs::path(vm->record.spec.image.disk).parent_path().string()}};
         } else if (name == "process.uid") {
             fact.source = "provider";

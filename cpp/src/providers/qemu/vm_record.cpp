@@ -110,9 +110,11 @@ VmRecord record_from_text(const std::string& text) try {
     throw Error(Errc::provider, std::string("a VM record cannot be read: ") + error.what());
 }
 
+std::string guest_folder(const std::string& directory) { return directory + "/" + file_name::guest; }
+
 ImageFiles files_of(const VmRecord& record, const std::string& directory) {
     auto image = record.spec.image;
-    if (!record.spec.snapshot.empty()) image.disk = (std::filesystem::path(directory) / file_name::base).string();
+    if (!record.spec.snapshot.empty()) image.disk = guest_folder(directory) + "/" + file_name::base;
     return image;
 }
 

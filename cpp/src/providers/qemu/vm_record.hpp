@@ -1,5 +1,6 @@
 #pragma once
-// The provider's own note of a VM, beside its disk: written before and after every effect.
+// The provider's own note of a VM: written before and after every effect. It lies above the guest folder, out of the
+// reach of the VM's uid.
 
 #include <optional>
 #include <string>
@@ -29,6 +30,9 @@ struct VmRecord {
 std::string to_text(const VmRecord& record);
 /// @throws Error(provider) when it is not such a record.
 VmRecord record_from_text(const std::string& text);
+
+/// QEMU's working directory, given the VM's folder.
+std::string guest_folder(const std::string& directory);
 
 /// The files that the VM lies on: its image's, with the disk of its snapshot if it began from one. Pure.
 ImageFiles files_of(const VmRecord& record, const std::string& directory);
