@@ -223,6 +223,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         engine.resume_timeout = impl.config.duration("session.resume_timeout");
         engine.terminate_timeout = impl.config.duration("session.terminate_timeout");
         engine.snapshot_timeout = impl.config.duration("session.snapshot_timeout");
+        engine.concurrent_boots = static_cast<std::size_t>(impl.config.integer("session.concurrent_boots"));
         engine.templates = impl.templates;
         engine.limits = std::move(limits);
         engine.pools = std::move(pools);

@@ -64,6 +64,9 @@ constexpr ConfigField fields[] = {
     {"session.resume_timeout", duration, "60s", "1s", "24h", "", "", "How long a resume may take."},
     {"session.terminate_timeout", duration, "30s", "1s", "24h", "", "", "How long a termination may take."},
     {"session.snapshot_timeout", duration, "10m", "1s", "24h", "", "", "How long a snapshot may take."},
+    {"session.concurrent_boots", integer, "0", "0", "10000", "", "",
+     "How many sessions may boot at once; the others wait in the order of their creation. 0: as many as the provider "
+     "can boot without slowing each other."},
     {"session.limits_file", path, "", "", "", "", "",
      "A limits document (YAML): what users, tenants, templates and the host may hold. Unset: no limits."},
     {"session.webhooks_file", path, "", "", "", "", "",

@@ -28,8 +28,28 @@ bool takes_identity(const Template& source) {
 
 }  // namespace
 
+/// Keeps the boot queue in step with a session's recorded state.
+void SessionEngine::Impl::keep_place(const Session& session) {
+    if (session.state == SessionState::pending) return;
+    if (session.state == SessionState::provisioning && session.pool.empty()) boots.begin(session.id);
+    else leave_place(session.id);
+}
+
+void SessionEngine::Impl::leave_place(const std::string& session_id) {
+    if (!boots.leave(session_id)) return;
+    while (auto id = boots.next()) {
+        if (auto target = find(*id)) spawn_driver(target);
+        else boots.leave(*id);
+    }
+}
+
 void SessionEngine::Impl::spawn_driver(LivePtr target) {
     if (target->driven || closing) return;
+    const auto& session = target->session;
+    if (session.state == SessionState::pending && !boots.has_place(session.id) && !boots.try_begin(session.id)) {
+        boots.wait(session.id, session.created_at);
+        return;
+    }
     target->driven = true;
     tasks.spawn(env.logger, "drive session " + target->session.id, drive(target));
 }

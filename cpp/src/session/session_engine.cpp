@@ -25,6 +25,19 @@ json created_data(const Session& session) {
     return data;
 }
 
+/// A new session goes on to `provisioning` in the transaction that records it.
+void enter_provisioning(Session& session) {
+    session.state = SessionState::provisioning;
+    session.last_change = StateChange{session.created_at, SessionState::pending, session.state, "request"};
+    set_condition(session, {"Ready", "False", name_of(session.state), "", session.created_at});
+}
+
+json started_data(const Session& session) {
+    return {{"from", name_of(SessionState::pending)},
+            {"to", name_of(session.state)},
+            {"cause", session.last_change->reason}};
+}
+
 }  // namespace
 
 SessionEngine::SessionEngine(Environment environment, std::shared_ptr<Store> store,
@@ -135,9 +148,12 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
 
     Batch batch;
     auto held = impl->reservations.change(session, batch, false);
+    // With a place to boot it is one transaction less.
+    bool boots_now = impl->boots.try_begin(session.id);
+    if (boots_now) enter_provisioning(session);
     batch.puts.push_back({intent_kind, session.id,
                           json{{"verb", "create"},
-                               {"state", "pending"},
+                               {"state", name_of(session.state)},
                                {"vm_id", session.vm_id.value},
                                {"execution_id", session.execution_id},
                                {"since", to_rfc3339(session.created_at)}}
@@ -146,7 +162,16 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     batch.puts.push_back({session_kind, session.id, json(session).dump(), 0});
     batch.events.push_back({0, session.created_at, "session.lifecycle.created", session.id, session.execution_id,
                             call.correlation_id, created_data(session).dump()});
-    auto result = co_await impl->commit(std::move(batch));
+    if (boots_now)
+        batch.events.push_back({0, session.created_at, "session.lifecycle.started", session.id, session.execution_id,
+                                call.correlation_id, started_data(session).dump()});
+    CommitResult result;
+    try {
+        result = co_await impl->commit(std::move(batch));
+    } catch (...) {
+        impl->leave_place(session.id);
+        throw;
+    }
     held->committed();
     session.version = result.versions.back();
     impl->note_cold_start(session.template_name);

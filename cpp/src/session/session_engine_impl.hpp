@@ -15,6 +15,7 @@
 #include <infrastructure_sdk/session/session_engine.hpp>
 
 #include "core/async_tools.hpp"
+#include "session/boot_queue.hpp"
 #include "session/deadline_index.hpp"
 #include "session/pool_book.hpp"
 #include "session/pool_plan.hpp"
@@ -101,6 +102,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
           tasks(env.executor),
           clock_changed(env.executor),
           looks_changed(env.executor),
+          boots(options.concurrent_boots ? options.concurrent_boots : provider->capabilities().concurrent_boots),
           reservations(options.limits),
           events_written(env.executor),
           pools(env.executor) {}
@@ -113,6 +115,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Signal clock_changed;  // another session's clock is the next to run out
     Signal looks_changed;  // another session is the next to be looked at
     std::map<std::string, LivePtr> live;
+    BootQueue boots;  // cold starts: every session that is pending or provisioning without a unit
     ReservationLedger reservations;
     mutable ImageCache images;
     DeadlineIndex<WallTime> expiries;
@@ -155,6 +158,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     /// `cause` tells who wants it: "request", or the reason of a clock.
     Task<Session> begin(std::string id, SessionInput verb, std::string cause, Call call, Edit also);
     void spawn_driver(LivePtr target);
+    void keep_place(const Session& session);
+    void leave_place(const std::string& session_id);
     Task<void> drive(LivePtr target);
     Task<Outcome> step(LivePtr target, Session session, Call call);
     Task<Outcome> provision(LivePtr target, Session session, Call call);

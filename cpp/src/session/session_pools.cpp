@@ -225,11 +225,7 @@ void SessionEngine::Impl::unit_lost(const VmEvent& event) {
 /// Sessions that boot come first: on a small host two boots at once take longer than one after the other.
 std::size_t SessionEngine::Impl::free_boots() const {
     auto allowed = options.pool_boots ? options.pool_boots : provider->capabilities().timeout_scale > 1 ? 1u : 2u;
-    std::size_t busy = 0;
-    for (const auto& [id, target] : live)
-        if (target->session.pool.empty() &&
-            (target->session.state == SessionState::pending || target->session.state == SessionState::provisioning))
-            ++busy;
+    std::size_t busy = boots.size();
     for (const auto& [id, unit] : pools.units)
         if (unit->unit.state == UnitState::booting) ++busy;
     return allowed > busy ? allowed - busy : 0;

@@ -23,6 +23,7 @@ void SessionEngine::Impl::index(const Session& session) {
     bool sooner = expiries.set(session.id, when);
     auto again = session.state == SessionState::failed ? session.restart.next_at : std::nullopt;
     if (restarts.set(session.id, again) || sooner) clock_changed.notify_all();
+    keep_place(session);
     if (session.state != SessionState::active && looks.set(session.id, std::nullopt)) looks_changed.notify_all();
 }
 

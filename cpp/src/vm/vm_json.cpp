@@ -32,6 +32,7 @@ void to_json(nlohmann::json& document, const Capabilities& capabilities) {
                 {"accelerator_reason", capabilities.accelerator_reason},
                 {"timeout_scale", capabilities.timeout_scale},
                 {"suspend_modes", capabilities.suspend_modes},
+                {"concurrent_boots", capabilities.concurrent_boots},
                 {"pause", capabilities.pause},
                 {"snapshot", capabilities.snapshot},
                 {"live_migration", capabilities.live_migration},

@@ -34,6 +34,7 @@ struct SimulatorOptions {
     Duration snapshot_time = std::chrono::milliseconds(200);
     std::vector<std::string> suspend_modes{"memory"};  ///< empty = like a provider that cannot suspend
     bool snapshots = true;                             ///< false = like a provider that cannot take them
+    std::size_t concurrent_boots = 0;                  ///< see Capabilities
     bool keep_history = false;                         ///< keep every verb in `history`
 };
 

@@ -36,6 +36,9 @@ struct SessionEngineOptions {
     std::map<std::string, Template> templates = builtin_templates();
     /// What users, templates and the host may hold; see limits.hpp. Checked and written with the session itself.
     std::vector<Limit> limits;
+    /// How many sessions may boot at once; the others wait, `pending`, in the order of their creation. 0 = as many as
+    /// the provider's capability `concurrent_boots` says. Claims of warm units and resumes do not count.
+    std::size_t concurrent_boots = 0;
     /// Warm pools; see pool.hpp. Their templates must be Linux with an agent.
     std::vector<Pool> pools;
     /// How many VMs of pools and sessions may boot at once before pools wait. 0 = 1 without KVM, else 2.
@@ -58,9 +61,10 @@ public:
     /// Reads the store, asks the provider what exists, adopts running VMs and carries on with what was begun.
     Task<void> recover(Call call);
 
-    /// Completes when the session is recorded: `provisioning` with a unit of a warm pool if one fits, else `pending`.
-    /// The rest happens in the background; for a unit that turns out bad a VM is started. @throws Error(validation),
-    /// Error(quota_exceeded), Error(capacity), Error(budget_exceeded) naming the limit, what is in use and by whom.
+    /// Completes when the session is recorded: `provisioning` with a unit of a warm pool if one fits or a VM may boot
+    /// at once, else `pending` until earlier sessions have booted (`concurrent_boots`). The rest happens in the
+    /// background; for a unit that turns out bad a VM is started. @throws Error(validation), Error(quota_exceeded),
+    /// Error(capacity), Error(budget_exceeded) naming the limit, what is in use and by whom.
     Task<Session> create(SessionRequest request, Call call);
     /// What `create` would record, after the same checks; records and starts nothing. @throws as `create`
     Task<Session> plan(SessionRequest request);

@@ -105,6 +105,7 @@ struct Capabilities {
     std::string accelerator_reason;          ///< why this one
     double timeout_scale = 1.0;              ///< multiply KVM timeouts by this
     std::vector<std::string> suspend_modes;  ///< "memory", "disk"
+    std::size_t concurrent_boots = 0;        ///< how many VMs boot at once without slowing each other; 0 = any number
     bool pause = false;
     bool snapshot = false;
     bool live_migration = false;

@@ -99,6 +99,9 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
     capabilities_.accelerator_reason = accelerator_.reason;
     capabilities_.timeout_scale = accelerator_.timeout_scale();
     capabilities_.suspend_modes = {"memory"};
+    // A boot keeps a core busy; with KVM it waits for disks as well.
+    const std::size_t cores = static_cast<std::size_t>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
+    capabilities_.concurrent_boots = accelerator_.name == "kvm" ? 2 * cores : cores;
     capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = capabilities_.snapshot = true;
     std::error_code error;
     fs::create_directories(vms_, error);

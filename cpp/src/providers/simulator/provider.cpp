@@ -30,6 +30,7 @@ public:
         capabilities_.suspend_modes = host_->options.suspend_modes;
         capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = capabilities_.disconnect = true;
         capabilities_.snapshot = host_->options.snapshots;
+        capabilities_.concurrent_boots = host_->options.concurrent_boots;
         auto heard = [this](const VmId& id) { observe(id); };
         listener_ = host_->listeners.insert(host_->listeners.end(), heard);
     }
