@@ -113,13 +113,47 @@ Task<Outcome> SessionEngine::Impl::step(LivePtr target, Session session, Call ca
             if (!runs) outcome.input = SessionInput::vm_lost;
             co_return outcome;
         }
-        case SessionState::resuming: {
-            auto within = call.within(budget(options.resume_timeout));
-            co_await provider->resume(session.vm_id, session.execution_id, within);
-            co_await provider->wait_ready(session.vm_id, within);
-            co_return Outcome{SessionInput::channels_ready, "", "", ""};
-        }
+        case SessionState::resuming: co_return co_await resume_vm(target, session, call);
         default: co_return co_await end_vm(session, call);
+    }
+}
+
+Task<Outcome> SessionEngine::Impl::resume_vm(LivePtr target, Session session, Call call) {
+    auto within = call.within(budget(options.resume_timeout));
+    std::exception_ptr error;
+    try {
+        co_await provider->resume(session.vm_id, session.execution_id, within);
+    } catch (const Error& caught) {
+        if (caught.errc() == Errc::cancelled) throw;
+        error = std::current_exception();
+    }
+    if (error) {
+        // What was seen counts, not what was said.
+        auto status = co_await look(session.vm_id, call);
+        target->may_be_alive = status.state == VmState::unknown;
+        if (status.state != VmState::running) std::rethrow_exception(error);
+    }
+    error = nullptr;
+    try {
+        co_await provider->wait_ready(session.vm_id, within);
+    } catch (const Error& caught) {
+        if (caught.errc() == Errc::cancelled) throw;
+        error = std::current_exception();
+    }
+    if (!error) co_return Outcome{SessionInput::channels_ready, "", "", ""};
+    co_await power_off_useless(target, session, call);
+    std::rethrow_exception(error);
+}
+
+/// The process is of no use any more; disk and records stay for a look until terminate.
+Task<void> SessionEngine::Impl::power_off_useless(LivePtr target, Session session, Call call) {
+    auto within = call.within(budget(options.terminate_timeout));
+    try {
+        co_await provider->power_off(session.vm_id, within);
+    } catch (const Error& error) {
+        target->may_be_alive = true;
+        log(LogLevel::warning, "a VM that failed to start could not be powered off", target->session,
+            {{"detail", error.message()}});
     }
 }
 
@@ -163,14 +197,7 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
         if (caught.errc() == Errc::cancelled) throw;
         error = std::current_exception();
     }
-    // The process is of no use any more; disk and records stay for a look until terminate.
-    try {
-        co_await provider->power_off(session.vm_id, call.within(budget(options.terminate_timeout)));
-    } catch (const Error& second) {
-        target->may_be_alive = true;
-        log(LogLevel::warning, "a VM that failed to start could not be powered off", target->session,
-            {{"detail", second.message()}});
-    }
+    co_await power_off_useless(target, session, call);
     std::rethrow_exception(error);
 }
 

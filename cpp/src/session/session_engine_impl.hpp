@@ -163,6 +163,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> drive(LivePtr target);
     Task<Outcome> step(LivePtr target, Session session, Call call);
     Task<Outcome> provision(LivePtr target, Session session, Call call);
+    Task<Outcome> resume_vm(LivePtr target, Session session, Call call);
+    Task<void> power_off_useless(LivePtr target, Session session, Call call);
     Task<VmStatus> look(VmId vm, Call call);
     Task<Outcome> end_vm(Session session, Call call);
     Task<void> expire();

@@ -11,6 +11,14 @@
 namespace infrastructure_sdk {
 
 using nlohmann::json;
+namespace {
+
+bool may_live(VmState state) {
+    return state != VmState::stopped && state != VmState::suspended && state != VmState::failed &&
+           state != VmState::deleted;
+}
+
+}  // namespace
 
 Task<void> SessionEngine::recover(Call call) {
     auto impl = impl_;
@@ -46,6 +54,11 @@ Task<void> SessionEngine::recover(Call call) {
 
 Task<void> SessionEngine::Impl::adopt(LivePtr target, Call call) {
     auto status = co_await provider->inspect(target->session.vm_id, call);
+    if (target->session.state == SessionState::failed && may_live(status.state)) {
+        // As before the crash: what may be alive keeps what it holds.
+        target->may_be_alive = true;
+        reservations.restore(target->session, true);
+    }
     auto step = plan_recovery(target->session.state, status.state);
     if (step.action == RecoveryStep::Action::drive) spawn_driver(target);
     if (step.action == RecoveryStep::Action::apply) {

@@ -63,6 +63,61 @@ std::vector<json> events(SimulatedWorld& world, const Session& session, const st
     return found;
 }
 
+TEST(Resume, IsWhatWasSeenAndNotWhatWasSaid) {
+    SimulatedWorld world(6);
+    auto session = start(world, "tiny");
+    write(world, session, "/tmp/in-memory");
+    world.run(world.engine().suspend(session.id, world.call()));
+    wait(world, session, SessionState::suspended);
+    SimulatorFaults faults;
+    faults.lose_reply = 1'000'000;
+    world.host().set_faults(faults);
+    world.run(world.engine().resume(session.id, world.call()));
+    wait(world, session, SessionState::active);
+    world.host().set_faults({});
+    EXPECT_EQ(read(world, session, "/tmp/in-memory"), Errc{}) << "its memory was never given up";
+    EXPECT_THAT(world.faults({session.id}), IsEmpty());
+}
+
+TEST(Resume, ThatFailsLeavesTheMemoryAndIsNotCountedAsRunning) {
+    SimulatedWorld world(7, {}, {{LimitScope::host, "", LimitResource::memory, std::int64_t{128} << 20}});
+    auto session = start(world, "tiny");
+    world.run(world.engine().suspend(session.id, world.call()));
+    wait(world, session, SessionState::suspended);
+    SimulatorFaults faults;
+    faults.fail = 1'000'000;
+    world.host().set_faults(faults);
+    world.run(world.engine().resume(session.id, world.call()));
+    wait(world, session, SessionState::failed);
+    ASSERT_THAT(world.host().vms(), SizeIs(1));
+    EXPECT_EQ(world.host().vms().front().state, VmState::suspended);
+    world.host().set_faults({});
+    world.run(world.engine().create(world.request("bob"), world.call()));
+    EXPECT_EQ(world.last_code, Errc{}) << "what does not run holds no memory: " << world.last_message;
+}
+
+TEST(Recovery, WhatMayBeAliveKeepsItsMemoryUnderTheNextOwnerToo) {
+    SimulatedWorld world(8, {}, {{LimitScope::host, "", LimitResource::memory, std::int64_t{128} << 20}});
+    auto session = start(world, "tiny");
+    SimulatorFaults faults;
+    faults.lie = 1'000'000;
+    world.host().set_faults(faults);
+    world.run(world.engine().terminate(session.id, TerminationReason::request, world.call()));
+    world.run_for(1h);
+    world.host().set_faults({});
+    for (int owner = 0; owner < 2; ++owner) {
+        EXPECT_EQ(look(world, session).state, SessionState::failed);
+        world.run(world.engine().create(world.request("bob"), world.call()));
+        EXPECT_EQ(world.last_code, Errc::capacity) << "owner " << owner;
+        world.kill_owner();
+        ASSERT_TRUE(world.open());
+    }
+    world.run(world.engine().terminate(session.id, TerminationReason::request, world.call()));
+    wait(world, session, SessionState::terminated);
+    world.run(world.engine().create(world.request("bob"), world.call()));
+    EXPECT_EQ(world.last_code, Errc{}) << world.last_message;
+}
+
 // Scenario 14: failed carries the cause; recover keeps the disk, and asking twice is fine.
 TEST(Scenario14, AFailedSessionCarriesTheCauseAndIsRecoveredWithItsDisk) {
     SimulatedWorld world(1);
