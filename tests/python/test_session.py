@@ -505,6 +505,7 @@ def test_the_command_line_from_several_processes(state_dir: Path, image_dir: Pat
     session = json.loads(created.stdout)
     assert session["state"] == "active"
     listed = infra("session", "list", "-o", "name")
+    assert listed.returncode == 0, listed.stderr
     assert listed.stdout.decode().split() == [session["id"]]
     ran = infra("session", "exec", session["id"], "--", "sh", "-c", "echo out; echo err >&2; exit 7")
     assert (ran.returncode, ran.stdout, ran.stderr) == (7, b"out\n", b"err\n")

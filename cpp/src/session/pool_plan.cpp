@@ -120,8 +120,9 @@ PoolPlan plan_pool(const Pool& pool, const PoolSituation& situation) {
 UnitRecovery plan_unit_recovery(UnitState state, VmState vm) {
     if (state == UnitState::discarding) return UnitRecovery::discard;
     if (state == UnitState::booting)
-        // Every step of a boot may be asked again; a VM that died while it booted is not worth a second look.
-        return vm == VmState::failed || vm == VmState::stopped ? UnitRecovery::discard : UnitRecovery::boot;
+        // Every step of a boot may be asked again, also of a VM that was made and not started yet; one that died while
+        // it booted is not worth a second look.
+        return vm == VmState::failed ? UnitRecovery::discard : UnitRecovery::boot;
     // `unknown` is not death. A unit that runs was touched by somebody: nobody gets it.
     return vm == VmState::paused || vm == VmState::unknown ? UnitRecovery::keep : UnitRecovery::discard;
 }

@@ -208,6 +208,7 @@ TEST(PoolPlan, ANewOwnerKeepsWhatWaitsAndFinishesWhatBoots) {
     EXPECT_EQ(plan_unit_recovery(UnitState::booting, VmState::deleted), R::boot);
     EXPECT_EQ(plan_unit_recovery(UnitState::booting, VmState::running), R::boot);
     EXPECT_EQ(plan_unit_recovery(UnitState::booting, VmState::paused), R::boot);
+    EXPECT_EQ(plan_unit_recovery(UnitState::booting, VmState::stopped), R::boot) << "made, not started yet";
     EXPECT_EQ(plan_unit_recovery(UnitState::booting, VmState::failed), R::discard);
     EXPECT_EQ(plan_unit_recovery(UnitState::discarding, VmState::paused), R::discard);
 }

@@ -130,6 +130,8 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
         Call rescue{Deadline::after(*environment_.clock, std::chrono::seconds(10)), {}, call.correlation_id};
         try {
             co_await client->execute("migrate_cancel", no_arguments, rescue);
+            // First the room, which guest and record need: QEMU keeps the file open for a while.
+            (void)::truncate(vm->path(file_name::memory).c_str(), 0);
             co_await client->execute("cont", no_arguments, rescue);
             vm->record.phase = VmState::running;
             co_await save(vm);
