@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/async_tools.hpp"
+#include "core/money.hpp"
 #include "store/wait_for_lock.hpp"
 #include <infrastructure_sdk/duration.hpp>
 
@@ -106,7 +107,19 @@ std::string read_document(const Config& config, const std::string& option) {
 
 std::vector<Limit> load_limits(const Config& config) {
     auto path = config.text("session.limits_file");
-    return path.empty() ? std::vector<Limit>() : parse_limits(read_document(config, "session.limits_file"), path);
+    std::vector<Limit> limits;
+    if (!path.empty()) limits = parse_limits(read_document(config, "session.limits_file"), path);
+    auto budget = config.text("cost_optimization.budget_per_month");
+    if (budget.empty()) return limits;
+    for (const auto& limit : limits)
+        if (limit.scope == LimitScope::host && limit.resource == LimitResource::money_per_month)
+            throw Error(Errc::configuration,
+                        "cost_optimization.budget_per_month: '" + budget + "' is not allowed; " + path +
+                            " limits the host's money_per_month already",
+                        {{"field", "cost_optimization.budget_per_month"}, {"value", budget}});
+    limits.push_back({LimitScope::host, "", LimitResource::money_per_month,
+                      parse_money(budget, "cost_optimization.budget_per_month")});
+    return limits;
 }
 
 std::vector<Pool> load_pools(const Config& config) {
@@ -226,6 +239,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         engine.concurrent_boots = static_cast<std::size_t>(impl.config.integer("session.concurrent_boots"));
         engine.templates = impl.templates;
         engine.limits = std::move(limits);
+        engine.currency = impl.config.text("cost_optimization.currency");
         engine.pools = std::move(pools);
         engine.isolation_gate = [&impl](Session session, Call gate_call) -> Task<bool> {
             std::vector<Layer> all;

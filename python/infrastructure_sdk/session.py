@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +54,23 @@ Timeout = str | float | None
 
 @dataclass(frozen=True)
 class ResourceSpec:
-    """What a session's VM gets; what is None comes from the template. Kubernetes quantities: "2", "4Gi", "50Gi"."""
+    """What a session's VM gets; what is None comes from the template. Kubernetes quantities: "2", "4Gi", "50Gi".
+
+    Parameters
+    ----------
+    cpu, memory, disk_size
+        Quantities.
+    gpu_count
+        0 to 64; None = none, or one when a type is named.
+    gpu_type
+        One of the ``gpus`` of the provider's capabilities; may be None when the host has one type only.
+    """
 
     cpu: str | None = None
     memory: str | None = None
     disk_size: str | None = None
+    gpu_count: int | None = None
+    gpu_type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,8 @@ class SessionRequest:
         Texts to find it by.
     snapshot
         Begin from this snapshot's disk, with its template and resources; None = from the template's image.
+    tenant
+        The group whose limits it counts for, 1 to 128 printable characters; "" = none.
     """
 
     user_id: str
@@ -102,11 +117,13 @@ class SessionRequest:
     on_expiry: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     snapshot: str | None = None
+    tenant: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The document that the native core takes."""
         return {
             "user_id": self.user_id,
+            "tenant": self.tenant,
             "template": self.template,
             "session_type": self.session_type,
             "resources": vars(self.resources),
@@ -239,6 +256,31 @@ class Session:
     def user_id(self) -> str:
         """Who owns it."""
         return str(self._document["user_id"])
+
+    @property
+    def tenant(self) -> str:
+        """The group whose limits it counts for; empty = none."""
+        return str(self._document["tenant"])
+
+    @property
+    def gpu_count(self) -> int:
+        """How many GPUs it has while it is not suspended."""
+        return int(self._document["resources"]["gpu_count"])
+
+    @property
+    def gpu_type(self) -> str:
+        """Of which type they are; empty without GPUs."""
+        return str(self._document["resources"]["gpu_type"])
+
+    @property
+    def price_per_hour(self) -> Decimal:
+        """What it costs an hour while it is not suspended, in ``cost_optimization.currency``; fixed at creation."""
+        return Decimal(self._document["cost"]["price_per_hour"])
+
+    @property
+    def cost_this_month(self) -> Decimal:
+        """What it has cost in the calendar month (UTC) of `observed_at`, up to then."""
+        return Decimal(self._document["cost"]["this_month"])
 
     @property
     def template(self) -> str:
@@ -429,7 +471,13 @@ class Session:
         return self
 
     async def extend(self, by: str) -> Session:
-        """Let it live longer, e.g. by "2h"; at most ``session.maximum_ttl`` from creation."""
+        """Let it live longer, e.g. by "2h"; at most ``session.maximum_ttl`` from creation.
+
+        Raises
+        ------
+        BudgetExceededError
+            If a limit on the month's money does not allow it; nothing is moved.
+        """
         self._document = await self._call("extend", by)
         return self
 
@@ -572,7 +620,9 @@ class UserSessionManager:
         -------
         Mapping or None
             None if it would. Else why not: ``limit`` (scope, subject, resource, value), ``subject``, ``in_use``,
-            ``requested``, ``holders`` (session ids, at most 10), ``holder_count`` and a ``message`` for people.
+            ``requested``, ``holders`` (session ids, at most 10), ``holder_count``, ``help`` (what would make room) and
+            a ``message`` for people; of money also ``currency``, ``spent`` (by sessions that have ended) and
+            ``renews_at``.
 
         Raises
         ------
@@ -643,13 +693,21 @@ class UserSessionManager:
         self,
         *,
         user_id: str | None = None,
+        tenant: str | None = None,
         states: Iterable[str] = (),
         tags: Mapping[str, str] | None = None,
         limit: int = 100,
         after: str = "",
     ) -> builtins.list[Session]:
         """Sessions by id, `limit` (1 to 1000) at most, ids above `after`; terminated ones only if asked for."""
-        query = {"user_id": user_id, "states": list(states), "tags": dict(tags or {}), "limit": limit, "after": after}
+        query = {
+            "user_id": user_id,
+            "tenant": tenant,
+            "states": list(states),
+            "tags": dict(tags or {}),
+            "limit": limit,
+            "after": after,
+        }
         page = await self._sdk._call(lambda native: native.list, json.dumps(query))
         return [Session(self._sdk, document) for document in page["sessions"]]
 

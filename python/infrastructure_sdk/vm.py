@@ -55,7 +55,12 @@ class LimitCatalogue:
         self._sdk = sdk
 
     async def usage(self) -> list[Mapping[str, Any]]:
-        """A dict for each limit: ``limit``, ``subject``, ``in_use``, ``free``, ``holder_count``."""
+        """A dict for each limit and each subject that it counts.
+
+        ``limit`` (scope, subject, resource, value), ``subject``, ``in_use``, ``free`` and ``holder_count``; of
+        ``in_use``, ``warm`` is held by unclaimed units of pools and ``spent`` was spent by sessions that have ended.
+        Counts are numbers, other amounts texts: "500m", "8Gi", "0.50" (in ``currency``).
+        """
         found: list[Mapping[str, Any]] = await self._sdk._call(lambda native: native.usage)
         return found
 

@@ -5,8 +5,10 @@
 //
 // On the simulator a death ends a virtual process. With qemu it is a real one: a child owns a state directory with
 // real VMs and is killed by SIGKILL; the next owner recovers and everything is looked for in /proc and on the disk.
-// `--race` has N callers ask for L places while the owner dies.
+// `--race` has N callers ask for L places while the owner dies: places of users and tenants, GPUs, money; then it
+// compares the account of money with a naive one after every step of random stories.
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -15,6 +17,7 @@
 #include <sys/stat.h>
 
 #include "rows.hpp"
+#include "support/money_story.hpp"
 #include "support/race.hpp"
 #include "support/real_owner.hpp"
 #include "support/story.hpp"
@@ -145,6 +148,7 @@ private:
 
 int race(std::uint64_t seeds, const Rows& rows) {
     std::size_t deaths = 0, refused = 0, wrong = 0;
+    std::map<std::string, std::size_t> by_kind;
     for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
         Race one(seed);
         for (const auto& fault : one.run()) {
@@ -153,11 +157,37 @@ int race(std::uint64_t seeds, const Rows& rows) {
         }
         deaths += one.deaths();
         refused += one.refused();
+        ++by_kind[one.kind().name];
     }
     rows.add("crash.race.seeds", static_cast<double>(seeds), "count");
+    for (auto [kind, count] : by_kind) {
+        std::replace(kind.begin(), kind.end(), ' ', '_');
+        rows.add("crash.race.seeds." + kind, static_cast<double>(count), "count");
+    }
     rows.add("crash.race.deaths", static_cast<double>(deaths), "count");
     rows.add("crash.race.refused", static_cast<double>(refused), "count");
     rows.add("crash.race.wrong", static_cast<double>(wrong), "count");
+    return wrong == 0 ? 0 : 1;
+}
+
+/// The account of money after every step of random stories, one for ten races.
+int money(std::uint64_t seeds, const Rows& rows) {
+    std::size_t deaths = 0, turns = 0, compared = 0, wrong = 0;
+    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+        MoneyStory story(seed);
+        for (const auto& fault : story.run(60)) {
+            ++wrong;
+            std::fprintf(stderr, "seed %llu: %s\n", static_cast<unsigned long long>(seed), fault.c_str());
+        }
+        deaths += story.deaths();
+        turns += story.month_turns();
+        compared += story.compared();
+    }
+    rows.add("crash.money.stories", static_cast<double>(seeds), "count");
+    rows.add("crash.money.deaths", static_cast<double>(deaths), "count");
+    rows.add("crash.money.month_turns", static_cast<double>(turns), "count");
+    rows.add("crash.money.accounts_compared", static_cast<double>(compared), "count");
+    rows.add("crash.money.wrong", static_cast<double>(wrong), "count");
     return wrong == 0 ? 0 : 1;
 }
 
@@ -184,7 +214,7 @@ int main(int count, char** arguments) {
         return 2;
     }
     Rows rows(as_json);
-    if (is_race) return race(seeds, rows);
+    if (is_race) return race(seeds, rows) | money(1 + seeds / 10, rows);
     Tally tally;
     if (provider == "qemu") {
         OnQemu bench(trials ? trials : 200);

@@ -656,6 +656,7 @@ def test_limits_refuse_what_does_not_fit_and_show_their_use(
         ("user", "sessions", 0),
         ("host", "memory", 0),
     ]
+    assert json.loads(infra("limits", "-o", "json").out) == lines
     limits.write_text("limits:\n  - {scope: user, sesions: 1}\n")
     said = infra("limits", "list")
     assert said.code == 2
@@ -664,6 +665,58 @@ def test_limits_refuse_what_does_not_fit_and_show_their_use(
     said = infra("limits", "list")
     assert said.code == 2
     assert "session.limits_file" in said.err
+
+
+def test_tenants_gpus_and_money_are_asked_for_counted_and_refused(
+    infra: Command, image_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = tmp_path / "limits.yaml"
+    limits.write_text(
+        "limits:\n"
+        "  - {scope: tenant, subject: '*', sessions: 1, gpu: 2, money_per_hour: '0.20'}\n"
+        "  - {scope: template, subject: dear, money_per_month: '1.00'}\n"
+    )
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "dear.yaml").write_text("name: dear\nimage: linux-tiny\nmemory: 128Mi\nprice_per_hour: '0.25'\n")
+    monkeypatch.setenv("INFRA_SDK_VM__IMAGE_DIRECTORY", str(image_dir))
+    monkeypatch.setenv("INFRA_SDK_VM__TEMPLATE_DIRECTORY", str(templates))
+    monkeypatch.setenv("INFRA_SDK_SESSION__LIMITS_FILE", str(limits))
+    monkeypatch.setenv("INFRA_SDK_COST_OPTIMIZATION__CURRENCY", "EUR")
+    monkeypatch.setenv("INFRA_SDK_COST_OPTIMIZATION__BUDGET_PER_MONTH", "40.00")
+    create = ("session", "create", "--user", "alice")
+    said = infra(*create, "--gpus", "1")
+    assert said.code == 2
+    assert "resources.gpu_count" in said.err and "no GPUs" in said.err
+    for wrong, field in ((["--gpus", "65"], "resources.gpu_count"), (["--tenant", "a\nb"], "tenant")):
+        said = infra(*create, *wrong)
+        assert said.code == 2
+        assert field in said.err
+    said = infra(*create, "--template", "dear", "--tenant", "physics", "--ttl", "2h")
+    assert said.code == 5
+    assert "money_per_hour limit of tenant 'physics' (as of every tenant) is 0.20 EUR" in said.err
+    said = infra(*create, "--template", "dear", "--ttl", "5h")
+    assert said.code == 5
+    assert "money_per_month limit of template 'dear' is 1.00 EUR" in said.err and "a shorter ttl" in said.err
+    said = infra(*create, "--template", "dear", "--ttl", "4h", "--dry-run", "-o", "json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["cost"]["price_per_hour"] == "0.25"
+    lines = json.loads(infra("limits", "-o", "json").out)
+    assert [(line["limit"]["scope"], line["limit"]["resource"], line["limit"]["value"]) for line in lines] == [
+        ("tenant", "sessions", 1),
+        ("tenant", "gpu", 2),
+        ("tenant", "money_per_hour", "0.20"),
+        ("template", "money_per_month", "1.00"),
+        ("host", "money_per_month", "40.00"),
+    ]
+    assert [line["currency"] for line in lines] == ["", "", "EUR", "EUR", "EUR"]
+    table = infra("limits").out
+    assert "money_per_month" in table and "EUR" in table and "spent" in table
+    assert json.loads(infra("session", "list", "--tenant", "physics", "-o", "json").out) == []
+    limits.write_text("limits:\n  - {scope: host, money_per_month: '1.00'}\n")
+    said = infra("limits")
+    assert said.code == 2
+    assert "cost_optimization.budget_per_month" in said.err
 
 
 # ---- logs ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ namespace infrastructure_sdk {
 
 struct Amounts;
 struct Capabilities;
+struct Charge;
 struct Condition;
 struct Denial;
 struct DoctorLine;
@@ -37,6 +38,7 @@ struct VmStatus;
 void to_json(nlohmann::json& json, const Session& session);
 void to_json(nlohmann::json& json, const SessionPage& page);
 void to_json(nlohmann::json& json, const Condition& condition);
+void to_json(nlohmann::json& json, const Charge& charge);
 void to_json(nlohmann::json& json, const Hold& hold);
 void to_json(nlohmann::json& json, const StateChange& change);
 void to_json(nlohmann::json& json, const Event& event);
@@ -65,7 +67,8 @@ void to_json(nlohmann::json& json, const PoolStatus& status);
 Session session_from_json(const nlohmann::json& json);
 /// The stored form of a snapshot. @throws Error(validation)
 Snapshot snapshot_from_json(const nlohmann::json& json);
-/// The stored form of a reservation; every field is needed. @throws Error(validation) that names the wrong field.
+/// The stored form of a reservation; every field but `gpu_type` is needed. @throws Error(validation) that names the
+/// wrong field.
 Reservation reservation_from_json(const nlohmann::json& json);
 /// Checks every field and names the wrong one; unknown keys are errors with a did-you-mean. @throws Error(validation)
 SessionRequest session_request_from_json(const nlohmann::json& json);

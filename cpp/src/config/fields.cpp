@@ -48,9 +48,12 @@ constexpr ConfigField fields[] = {
 
     {"cost_optimization.allow_spot", boolean, "false", "", "", "", "",
      "Whether sessions may run on capacity that can be taken away."},
-    {"cost_optimization.budget_per_month", text, "", "", "", "", "US dollars",
-     "What may be spent in a calendar month, as a decimal text such as \"250.00\". Unset: no limit.",
+    {"cost_optimization.budget_per_month", text, "", "", "", "", "currency",
+     "What all sessions may cost in a calendar month (UTC), as a decimal text such as \"250.00\": the host's "
+     "money_per_month limit. Unset: no limit.",
      "[0-9]{1,12}(\\.[0-9]{1,4})?"},
+    {"cost_optimization.currency", text, "USD", "", "", "", "",
+     "The ISO 4217 code of all prices and money limits. Nothing is converted.", "[A-Z]{3}"},
 
     {"logging.level", choice, "warning", "", "", "debug|info|warning|error", "", "The lowest level that is written."},
     {"logging.format", choice, "text", "", "", "text|json", "", "json writes one object a line."},

@@ -5,7 +5,7 @@
 namespace infrastructure_sdk {
 namespace {
 
-constexpr std::int64_t one_dollar = 1'000'000;
+constexpr std::int64_t one_unit = 1'000'000;
 constexpr std::size_t most_fraction_digits = 6;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -38,10 +38,10 @@ std::int64_t parse_money(std::string_view text, std::string_view field) {
 }
 
 std::string money_text(std::int64_t micros) {
-    auto fraction = std::to_string(micros % one_dollar);
+    auto fraction = std::to_string(micros % one_unit);
     fraction.insert(0, most_fraction_digits - fraction.size(), '0');
     while (fraction.size() > 2 && fraction.back() == '0') fraction.pop_back();
-    return std::to_string(micros / one_dollar) + "." + fraction;
+    return std::to_string(micros / one_unit) + "." + fraction;
 }
 
 }  // namespace infrastructure_sdk

@@ -1,5 +1,5 @@
 #pragma once
-// Exact money: millionths of a dollar, written as a decimal.
+// Exact money: millionths of a currency, written as a decimal.
 
 #include <cstdint>
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace infrastructure_sdk {
 
-constexpr const char* money_grammar = "a decimal of dollars with at most 6 digits after the point, such as \"0.50\"";
+constexpr const char* money_grammar = "a decimal with at most 6 digits after the point, such as \"0.50\"";
 
 /// "0.50" -> 500000. @param field named in the error.
 /// @throws Error(validation) when negative, finer than a millionth, out of range or not a plain decimal.

@@ -35,6 +35,8 @@ const std::string* subject_of(const Reservation& reservation, LimitScope scope) 
 
 Amounts amounts_in(const Reservation* reservation, LimitScope scope, const std::string& subject) {
     if (!reservation) return {};
+    if (scope == LimitScope::host && !subject.empty())
+        return reservation->gpu_type == subject ? reservation->amounts : Amounts{};
     const auto* own = subject_of(*reservation, scope);
     return own && *own == subject ? reservation->amounts : Amounts{};
 }
@@ -53,7 +55,8 @@ Admission::Limits Admission::read(const std::vector<Limit>& limits) {
     Limits result;
     for (const auto& limit : limits) {
         bool host = limit.scope == LimitScope::host;
-        if (host != limit.subject.empty())
+        bool gpu_type = host && limit.resource == LimitResource::gpu;
+        if (host != limit.subject.empty() && !gpu_type)
             reject("subject", limit.subject, host ? "the host has no subject" : "a subject or \"*\" is needed");
         require_amount(limit.resource, limit.value, name_of(limit.resource));
         auto& cap = result[index(limit.scope)][limit.subject][index(limit.resource)];
@@ -68,8 +71,10 @@ Admission::Limits Admission::read(const std::vector<Limit>& limits) {
 std::optional<Denial> Admission::check(const Reservation& wanted) const {
     require_countable(wanted);
     for (auto scope : limit_scopes)
-        if (auto denial = check_scope(wanted, scope)) return denial;
-    return std::nullopt;
+        if (const auto* subject = subject_of(wanted, scope))
+            if (auto denial = check_scope(wanted, scope, *subject)) return denial;
+    if (wanted.gpu_type.empty()) return std::nullopt;
+    return check_scope(wanted, LimitScope::host, wanted.gpu_type);
 }
 
 std::optional<Denial> Admission::reserve(Reservation wanted) {
@@ -143,20 +148,20 @@ std::optional<Limit> Admission::limit_on(LimitScope scope, const std::string& su
     return std::nullopt;
 }
 
-std::optional<Denial> Admission::check_scope(const Reservation& wanted, LimitScope scope) const {
-    const auto* subject = subject_of(wanted, scope);
-    if (!subject || limits_[index(scope)].empty()) return std::nullopt;
+std::optional<Denial> Admission::check_scope(const Reservation& wanted, LimitScope scope,
+                                             const std::string& subject) const {
+    if (limits_[index(scope)].empty()) return std::nullopt;
     const auto* earlier = held(wanted.session_id);
-    auto had = amounts_in(earlier, scope, *subject);
-    auto others = in_use(scope, *subject);
+    auto had = amounts_in(earlier, scope, subject);
+    auto others = in_use(scope, subject);
     others -= had;
     for (auto resource : limit_resources) {
         auto asked = wanted.amounts.of(resource);
         if (asked <= had.of(resource)) continue;
-        auto limit = limit_on(scope, *subject, resource);
+        auto limit = limit_on(scope, subject, resource);
         // Neither side of the difference is negative, so it cannot overflow as a sum would.
         if (!limit || asked <= limit->value - others.of(resource)) continue;
-        Denial denial{*limit, *subject, others.of(resource), asked, {}, 0};
+        Denial denial{*limit, subject, others.of(resource), asked, {}, 0};
         name_holders(denial, earlier);
         return denial;
     }
@@ -170,7 +175,8 @@ void Admission::name_holders(Denial& denial, const Reservation* earlier) const {
     auto amount = [&](const Reservation* holder) { return holder->amounts.of(denial.limit.resource); };
     std::vector<const Reservation*> holders;
     for (const auto* member : account->second.members)
-        if (member != earlier && amount(member) > 0) holders.push_back(member);
+        if (member->ended) denial.spent += amount(member);
+        else if (member != earlier && amount(member) > 0) holders.push_back(member);
     denial.holder_count = holders.size();
     auto last = holders.begin() + static_cast<std::ptrdiff_t>(std::min(holders.size(), holders_named));
     std::partial_sort(holders.begin(), last, holders.end(), [&](const Reservation* a, const Reservation* b) {
@@ -194,6 +200,7 @@ template <class Visit>
 void Admission::visit_accounts(const Reservation& reservation, Visit visit) {
     for (auto scope : limit_scopes)
         if (const auto* subject = subject_of(reservation, scope)) visit(accounts_[index(scope)], *subject);
+    if (!reservation.gpu_type.empty()) visit(accounts_[index(LimitScope::host)], reservation.gpu_type);
     if (reservation.warm) visit(warm_, reservation.template_name);
 }
 
@@ -212,8 +219,12 @@ UsageLine Admission::usage_of(const Limit& limit, const std::string& subject) co
     if (account == accounts.end()) return line;
     line.in_use = account->second.total.of(limit.resource);
     line.free = std::max<std::int64_t>(0, limit.value - line.in_use);
-    for (const auto* member : account->second.members)
-        if (member->amounts.of(limit.resource) > 0) ++line.holder_count;
+    for (const auto* member : account->second.members) {
+        auto amount = member->amounts.of(limit.resource);
+        if (member->warm) line.warm += amount;
+        if (member->ended) line.spent += amount;
+        else if (amount > 0) ++line.holder_count;
+    }
     return line;
 }
 

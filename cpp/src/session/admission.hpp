@@ -20,12 +20,14 @@ namespace infrastructure_sdk {
 /// A refusal names the first limit that does not hold, in this order: scopes user, tenant, template, host; within a
 /// scope sessions, cpu, memory, disk, gpu, money_per_hour, money_per_month.
 ///
+/// GPUs of one type are counted by a limit of the host with that type as its subject, after the host's own.
+///
 /// A limit never refuses what does not grow: a session can be suspended although its user's limit was lowered below
 /// what he holds.
 class Admission {
 public:
-    /// @throws Error(validation) when a value is out of range, a subject is missing (or given for the host), or a
-    /// resource of a subject is limited twice.
+    /// @throws Error(validation) when a value is out of range, a subject is missing (or given for the host and another
+    /// resource than gpu), or a resource of a subject is limited twice.
     explicit Admission(std::vector<Limit> limits);
     Admission(Admission&&) = default;
     Admission& operator=(Admission&&) = default;
@@ -51,7 +53,7 @@ public:
 
     std::optional<Reservation> find(const std::string& session_id) const;
 
-    /// Warm units count for the host alone. @param subject "" for the host.
+    /// Warm units count for the host alone. @param subject "" for the host; a type of GPU for those that hold it.
     Amounts in_use(LimitScope scope, const std::string& subject) const;
     /// What the unclaimed warm units of a template hold.
     Amounts warm_in_use(const std::string& template_name) const;
@@ -78,7 +80,7 @@ private:
     static Limits read(const std::vector<Limit>& limits);
     const Reservation* held(const std::string& session_id) const;
     std::optional<Limit> limit_on(LimitScope scope, const std::string& subject, LimitResource resource) const;
-    std::optional<Denial> check_scope(const Reservation& wanted, LimitScope scope) const;
+    std::optional<Denial> check_scope(const Reservation& wanted, LimitScope scope, const std::string& subject) const;
     void name_holders(Denial& denial, const Reservation* earlier) const;
     void require_countable(const Reservation& wanted) const;
     template <class Visit>

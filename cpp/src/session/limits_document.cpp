@@ -20,8 +20,9 @@ constexpr ConfigField fields[] = {
     {"memory", quantity, "", "", "", "", "bytes", "How much memory."},
     {"disk", quantity, "", "", "", "", "bytes", "How much disk."},
     {"gpu", integer, "", "0", "", "", "", "How many GPUs."},
-    {"money_per_hour", text, "", "", "", "", "dollars", "What the running sessions may cost an hour."},
-    {"money_per_month", text, "", "", "", "", "dollars", "What the month's sessions may cost."},
+    {"money_per_hour", text, "", "", "", "", "currency", "What the running sessions may cost an hour."},
+    {"money_per_month", text, "", "", "", "", "currency",
+     "What sessions may cost in a calendar month (UTC), ended ones and what is reserved too."},
 };
 constexpr const char* list_needed = "a list of limits";
 

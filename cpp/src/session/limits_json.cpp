@@ -61,27 +61,27 @@ void to_json(json& document, const Reservation& reservation) {
     document["template"] = reservation.template_name;
     document["warm"] = reservation.warm;
     document["amounts"] = reservation.amounts;
+    document["gpu_type"] = reservation.gpu_type;
 }
 
 void to_json(json& document, const Denial& denial) {
     auto amount = [&](std::int64_t value) { return amount_json(denial.limit.resource, value); };
-    document = {{"limit", denial.limit},
-                {"subject", denial.subject},
-                {"in_use", amount(denial.in_use)},
-                {"requested", amount(denial.requested)},
-                {"holders", denial.holders},
-                {"holder_count", denial.holder_count},
-                {"code", name_of(denial.to_error().errc())},
+    document = {{"limit", denial.limit},           {"subject", denial.subject},
+                {"in_use", amount(denial.in_use)}, {"requested", amount(denial.requested)},
+                {"holders", denial.holders},       {"holder_count", denial.holder_count},
+                {"help", denial.help()},           {"code", name_of(denial.to_error().errc())},
                 {"message", denial.message()}};
+    if (!is_money(denial.limit.resource)) return;
+    document["spent"] = amount(denial.spent);
+    document["currency"] = denial.currency;
+    document["renews_at"] = denial.renews_at ? json(to_rfc3339(*denial.renews_at)) : json(nullptr);
 }
 
 void to_json(json& document, const UsageLine& line) {
     auto amount = [&](std::int64_t value) { return amount_json(line.limit.resource, value); };
-    document = {{"limit", line.limit},
-                {"subject", line.subject},
-                {"in_use", amount(line.in_use)},
-                {"free", amount(line.free)},
-                {"holder_count", line.holder_count}};
+    document = {{"limit", line.limit},         {"subject", line.subject},           {"in_use", amount(line.in_use)},
+                {"free", amount(line.free)},   {"holder_count", line.holder_count}, {"warm", amount(line.warm)},
+                {"spent", amount(line.spent)}, {"currency", line.currency}};
 }
 
 Reservation reservation_from_json(const json& document) {
@@ -95,6 +95,8 @@ Reservation reservation_from_json(const json& document) {
     reservation.warm = warm.get<bool>();
     const auto& amounts = member(document, "", "amounts");
     for (auto resource : limit_resources) reservation.amounts.of(resource) = read_amount(amounts, resource);
+    // Earlier releases did not know it.
+    if (document.contains("gpu_type")) reservation.gpu_type = text(document, "gpu_type");
     return reservation;
 }
 

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/money.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/error.hpp>
 #include <infrastructure_sdk/json.hpp>
@@ -54,6 +55,7 @@ void to_json(json& document, const PoolUnit& unit) {
                  {{"cpu", unit.cpu.to_string()},
                   {"memory", unit.memory.to_string()},
                   {"disk_size", unit.disk_size.to_string()}}},
+                {"price_per_hour", money_text(unit.price_per_hour_micros)},
                 {"mac_address", unit.mac_address},
                 {"fingerprint", unit.fingerprint},
                 {"files_suffice", unit.files_suffice},
@@ -91,6 +93,7 @@ PoolUnit pool_unit_from_json(const json& document) try {
     unit.cpu = Quantity::parse(resources.at("cpu").get<std::string>(), "resources.cpu");
     unit.memory = Quantity::parse(resources.at("memory").get<std::string>(), "resources.memory");
     unit.disk_size = Quantity::parse(resources.at("disk_size").get<std::string>(), "resources.disk_size");
+    unit.price_per_hour_micros = parse_money(document.value("price_per_hour", "0"), "price_per_hour");
     unit.mac_address = document.at("mac_address");
     unit.fingerprint = document.at("fingerprint");
     unit.files_suffice = document.value("files_suffice", false);

@@ -1,35 +1,54 @@
 #pragma once
 // Admission and its rows, kept together: a change of a session takes or gives back in the transaction that records it.
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "session/admission.hpp"
+#include "session/deadline_index.hpp"
 #include <infrastructure_sdk/session/pool.hpp>
 #include <infrastructure_sdk/session/session.hpp>
 #include <infrastructure_sdk/store/store.hpp>
 
 namespace infrastructure_sdk {
 
-/// What a session holds in its present state. `may_be_alive`: its death was not observed, so nothing is given back yet.
+/// What a session holds in its present state, but for the month's money. `may_be_alive`: its death was not observed, so
+/// nothing but money is given back yet.
 Reservation reservation_of(const Session& session, bool may_be_alive = false);
 
 /// What an unclaimed unit holds: on the host's account and its template's warm one, on no user's.
 Reservation reservation_of(const PoolUnit& unit);
 
-/// Not thread-safe; on the engine's executor. No I/O: it fills batches, the engine commits them.
+/// A row says what was held when it was written. The money of a month moves with time: it follows from the sessions'
+/// records (see cost.hpp), ended ones too, so a new owner counts exactly what the last one did.
+///
+/// Not thread-safe; on the engine's executor. No I/O and no clock: it fills batches, the engine commits them.
 class ReservationLedger {
 public:
     static constexpr const char* kind = "reservation";
 
-    explicit ReservationLedger(std::vector<Limit> limits) : admission_(std::move(limits)) {}
+    /// @param currency of money, in denials and usage. @param gpus how many of each type the host has: a limit too.
+    explicit ReservationLedger(std::vector<Limit> limits, std::string currency = {},
+                               const std::map<std::string, std::int64_t>& gpus = {});
+    ReservationLedger(const ReservationLedger&) = delete;
+    ReservationLedger& operator=(const ReservationLedger&) = delete;
+
+    /// What a session's money of a month follows from.
+    struct Metered {
+        Charge charge;
+        WallTime until;  ///< reserved_until
+    };
 
     /// A change that is under way. Undone when it is destroyed before `committed`.
     class Change {
     public:
-        Change(Admission& admission, Reservation wanted, bool ends);
+        /// @param ended what stays of a session that ends with it.
+        Change(ReservationLedger& ledger, Reservation wanted, std::optional<Metered> metered, bool ends,
+               std::optional<Session> ended);
         ~Change();
         Change(const Change&) = delete;
         Change& operator=(const Change&) = delete;
@@ -37,17 +56,20 @@ public:
         void committed();
 
     private:
-        Admission& admission_;
+        ReservationLedger& ledger_;
         Reservation wanted_;
+        std::optional<Metered> metered_;
         std::optional<Reservation> before_;
+        std::optional<Metered> metered_before_;
         bool ends_;
+        std::optional<Session> ended_;
         bool done_ = false;
     };
 
-    /// Takes what the session holds in its present state and adds the row to `batch`. What grows counts at once, so no
-    /// other caller gets it meanwhile; what shrinks counts when it is on disk.
-    /// @throws Error(quota_exceeded), Error(capacity), Error(budget_exceeded)
-    std::unique_ptr<Change> change(const Session& session, Batch& batch, bool may_be_alive);
+    /// Takes what the session holds in its present state, moves its meter and adds the row to `batch`: call it before
+    /// the session is written. What grows counts at once, so no other caller gets it meanwhile; what shrinks counts
+    /// when it is on disk. @throws Error(quota_exceeded), Error(capacity), Error(budget_exceeded)
+    std::unique_ptr<Change> change(Session& session, Batch& batch, bool may_be_alive, WallTime now);
     /// The same for what holds an amount without being a session: `wanted.session_id` is its id.
     std::unique_ptr<Change> take(Reservation wanted, Batch& batch);
     /// The row goes with `batch`; call `release` when that is on disk.
@@ -58,7 +80,7 @@ public:
     /// A claim that is under way: what the unit held is the session's at once, so the host's total never moves.
     class Claim {
     public:
-        Claim(Admission& admission, Reservation unit, Reservation session);
+        Claim(ReservationLedger& ledger, Reservation unit, Reservation session, std::optional<Metered> metered);
         ~Claim();
         Claim(const Claim&) = delete;
         Claim& operator=(const Claim&) = delete;
@@ -74,20 +96,38 @@ public:
     /// As `change`, for a unit that begins (or, with `ends`, for one whose VM is gone).
     std::unique_ptr<Change> change(const PoolUnit& unit, Batch& batch, bool ends);
     /// @throws as `change` when the user's own limits do not let the session in; then the unit keeps what it holds.
-    std::unique_ptr<Claim> claim(const PoolUnit& unit, const Session& session, Batch& batch);
+    std::unique_ptr<Claim> claim(const PoolUnit& unit, Session& session, Batch& batch, WallTime now);
     /// Counts a unit whatever the limits are: it is there.
     void restore(const PoolUnit& unit) { admission_.restore(reservation_of(unit)); }
 
     /// A dry run of a new session, which would take over what `unit` holds.
-    std::optional<Denial> check(const Session& session, const PoolUnit* unit = nullptr);
-    /// What was held when the last owner died, whatever the limits are now.
-    void restore(const Session& session, bool may_be_alive) {
-        admission_.restore(reservation_of(session, may_be_alive));
-    }
-    std::vector<UsageLine> usage() const { return admission_.usage(); }
+    std::optional<Denial> check(Session session, const PoolUnit* unit, WallTime now);
+    /// What was held when the last owner died, whatever the limits are now; of a terminated session what it has cost.
+    void restore(const Session& session, bool may_be_alive, WallTime now);
+    std::vector<UsageLine> usage(WallTime now);
 
 private:
+    using Account = std::tuple<std::string, std::string, std::string>;  // user, tenant, template
+
+    /// Brings the month's money up to `now`.
+    void turn(WallTime now);
+    /// What it holds of the month's money by now, whatever the limits are: it is spent, or was granted.
+    void recount(const std::string& id);
+    void recount_ended(const Account& account);
+    std::int64_t month_money(const Metered& metered) const;
+    Reservation full_reservation_of(const Session& session, bool may_be_alive) const;
+    const Metered* metered(const std::string& id) const;
+    void set_metered(const std::string& id, std::optional<Metered> metered);
+    void note_ended(const Session& session);
+    Denial with_words(Denial denial) const;
+
     Admission admission_;
+    std::string currency_;
+    WallTime now_ = WallTime::min();  // of the last turn
+    Month month_{};
+    std::map<std::string, Metered> metered_;  // sessions with a price that are not terminated
+    DeadlineIndex<WallTime> outlived_;        // of those that cost, when they cost more than was reserved
+    std::map<Account, std::map<Month, std::int64_t>> ended_;  // in millionths; few: one for each account and month
 };
 
 }  // namespace infrastructure_sdk

@@ -39,7 +39,7 @@ Task<std::optional<Session>> SessionEngine::Impl::claim(Session session, UnitPtr
     session.mac_address = unit.mac_address;
     set_condition(session, {"Ready", "False", "provisioning", "taking over a warm unit", now()});
     Batch batch;
-    auto held = reservations.claim(unit, session, batch);
+    auto held = reservations.claim(unit, session, batch, now());
     live->claimed = true;
     batch.puts.push_back({intent_kind, session.id,
                           json{{"verb", "claim"},
@@ -54,6 +54,7 @@ Task<std::optional<Session>> SessionEngine::Impl::claim(Session session, UnitPtr
     batch.erases.push_back({pool_unit_kind, unit.id});
     batch.puts.push_back({session_kind, session.id, json(session).dump(), 0});
     json asked{{"user_id", session.user_id}, {"template", session.template_name}};
+    if (!session.tenant.empty()) asked["tenant"] = session.tenant;
     json taken{{"session", session.id}, {"user_id", session.user_id}};
     batch.events.push_back(
         {0, now(), "session.lifecycle.created", session.id, session.execution_id, call.correlation_id, asked.dump()});

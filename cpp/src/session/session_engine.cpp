@@ -21,6 +21,7 @@ namespace {
 
 json created_data(const Session& session) {
     json data{{"user_id", session.user_id}, {"template", session.template_name}};
+    if (!session.tenant.empty()) data["tenant"] = session.tenant;
     if (!session.snapshot.empty()) data["snapshot"] = session.snapshot;
     return data;
 }
@@ -97,6 +98,7 @@ Session SessionEngine::Impl::plan(SessionRequest request, std::string* fingerpri
     ids.session.erase(std::remove(ids.session.begin() + 2, ids.session.end(), '-'), ids.session.end());
     auto session = plan_session(request, source->second, ids, options.clocks, now());
     need_capabilities(session.clocks, provider->capabilities());
+    plan_gpus(session, request.resources, source->second, provider->capabilities());
     session.provider = provider->capabilities().provider;
     session.accelerator = provider->capabilities().accelerator;
     auto spec = plan_vm(session, source->second, image_of(session, source->second));
@@ -117,7 +119,8 @@ Task<Session> SessionEngine::plan(SessionRequest request) {
     std::string fingerprint;
     auto session = impl->plan(request, &fingerprint);
     auto unit = impl->unit_for(session, fingerprint);
-    if (auto denial = impl->reservations.check(session, unit ? &unit->unit : nullptr)) throw denial->to_error();
+    auto denial = impl->reservations.check(session, unit ? &unit->unit : nullptr, impl->now());
+    if (denial) throw denial->to_error();
     co_return session;
 }
 
@@ -126,12 +129,12 @@ Task<std::optional<Denial>> SessionEngine::can_create(SessionRequest request) {
     std::string fingerprint;
     auto session = impl->plan(request, &fingerprint);
     auto unit = impl->unit_for(session, fingerprint);
-    co_return impl->reservations.check(session, unit ? &unit->unit : nullptr);
+    co_return impl->reservations.check(session, unit ? &unit->unit : nullptr, impl->now());
 }
 
 Task<std::vector<UsageLine>> SessionEngine::usage() {
     auto impl = impl_;
-    co_return impl->reservations.usage();
+    co_return impl->reservations.usage(impl->now());
 }
 
 Task<Session> SessionEngine::create(SessionRequest request, Call call) {
@@ -147,7 +150,7 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     }
 
     Batch batch;
-    auto held = impl->reservations.change(session, batch, false);
+    auto held = impl->reservations.change(session, batch, false, impl->now());
     // With a place to boot it is one transaction less.
     bool boots_now = impl->boots.try_begin(session.id);
     if (boots_now) enter_provisioning(session);
@@ -340,9 +343,11 @@ Task<Session> SessionEngine::touch(std::string id, Call call) {
 Task<Session> SessionEngine::extend(std::string id, Duration by, Call call) {
     auto impl = impl_;
     auto target = co_await impl->need(std::move(id));
+    std::unique_ptr<ReservationLedger::Change> held;
     Impl::Edit edit = [&](Session& session, Batch& batch) {
         if (session.state == SessionState::terminated || session.state == SessionState::terminating) return false;
         infrastructure_sdk::extend(session.clocks, by, impl->now());
+        held = impl->reservations.change(session, batch, target->may_be_alive, impl->now());
         batch.events.push_back(
             {0, impl->now(), "session.lifecycle.updated", session.id, session.execution_id, call.correlation_id,
              json{{"expires_at",
@@ -353,6 +358,7 @@ Task<Session> SessionEngine::extend(std::string id, Duration by, Call call) {
     if (!co_await impl->update(target, edit))
         throw Error(Errc::invalid_transition, "session " + target->session.id + " is ending and cannot be extended",
                     {{"session", target->session.id}, {"state", name_of(target->session.state)}});
+    held->committed();
     co_return target->session;
 }
 

@@ -103,7 +103,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
           clock_changed(env.executor),
           looks_changed(env.executor),
           boots(options.concurrent_boots ? options.concurrent_boots : provider->capabilities().concurrent_boots),
-          reservations(options.limits),
+          reservations(options.limits, options.currency, provider->capabilities().gpus),
           events_written(env.executor),
           pools(env.executor) {}
 

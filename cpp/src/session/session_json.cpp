@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/did_you_mean.hpp"
+#include "core/money.hpp"
 #include "session/activity_json.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/error.hpp>
@@ -73,6 +74,46 @@ void printable(const std::string& field, const std::string& value, std::size_t m
                "1 to " + std::to_string(most) + " characters without control characters are needed");
 }
 
+/// Absent or empty = none.
+std::string tenant(const json& document) {
+    auto value = text(document, "tenant", "");
+    if (!value.empty()) printable("tenant", value, 128);
+    return value;
+}
+
+ResourceSpec resources(const json& document) {
+    only_known(document, "resources", {"cpu", "memory", "disk_size", "gpu_count", "gpu_type"});
+    ResourceSpec spec;
+    spec.cpu = quantity(document, "cpu");
+    spec.memory = quantity(document, "memory");
+    spec.disk_size = quantity(document, "disk_size");
+    if (auto it = document.find("gpu_count"); it != document.end() && !it->is_null()) {
+        if (!it->is_number_integer()) reject("resources.gpu_count", shown(*it), "an integer of 0 to 64 is needed");
+        // What does not fit is refused by its text.
+        auto count = it->is_number_unsigned() && it->get<std::uint64_t>() > 64 ? 65 : it->get<std::int64_t>();
+        if (count < 0 || count > 64) reject("resources.gpu_count", shown(*it), "an integer of 0 to 64 is needed");
+        spec.gpu_count = count;
+    }
+    if (auto it = document.find("gpu_type"); it != document.end() && !it->is_null()) {
+        if (!it->is_string()) reject("resources.gpu_type", shown(*it), "a text is needed");
+        spec.gpu_type = it->get<std::string>();
+        if (!spec.gpu_type.empty()) printable("resources.gpu_type", spec.gpu_type, 64);
+    }
+    return spec;
+}
+
+Charge read_charge(const json& document) {
+    Charge charge;
+    // Sessions of earlier releases had no price and keep none.
+    auto cost = document.find("cost");
+    if (cost == document.end()) return charge;
+    charge.price_per_hour_micros = parse_money(cost->at("price_per_hour").get<std::string>(), "cost.price_per_hour");
+    charge.since = read_time(*cost, "since");
+    for (const auto& [month, time] : cost->at("charged").items())
+        charge.charged[parse_month(month, "cost.charged")] = parse_duration(time.get<std::string>(), "cost.charged");
+    return charge;
+}
+
 std::optional<Duration> duration(const json& document, const char* field) {
     auto it = document.find(field);
     if (it == document.end() || it->is_null()) return std::nullopt;
@@ -116,10 +157,19 @@ void to_json(json& document, const StateChange& change) {
                 {"reason", change.reason}};
 }
 
+void to_json(json& document, const Charge& charge) {
+    document = json::object();
+    document["price_per_hour"] = money_text(charge.price_per_hour_micros);
+    document["since"] = optional_time(charge.since);
+    auto& charged = document["charged"] = json::object();
+    for (const auto& [month, time] : charge.charged) charged[month_text(month)] = to_string(time);
+}
+
 void to_json(json& document, const Session& session) {
     document = json::object();
     document["id"] = session.id;
     document["user_id"] = session.user_id;
+    document["tenant"] = session.tenant;
     document["template"] = session.template_name;
     document["session_type"] = session.session_type;
     document["state"] = name_of(session.state);
@@ -133,6 +183,12 @@ void to_json(json& document, const Session& session) {
     resources["cpu"] = session.cpu.to_string();
     resources["memory"] = session.memory.to_string();
     resources["disk_size"] = session.disk_size.to_string();
+    resources["gpu_count"] = session.gpu_count;
+    resources["gpu_type"] = session.gpu_type;
+    document["cost"] = session.charge;
+    // For who reads it; the rest of `cost` is what it follows from.
+    document["cost"]["this_month"] =
+        money_text(cost_in_month(session.charge, month_of(session.observed_at), session.observed_at));
     document["snapshot"] = session.snapshot.empty() ? json(nullptr) : json(session.snapshot);
     document["provider"] = session.provider;
     document["accelerator"] = session.accelerator;
@@ -179,6 +235,7 @@ Session session_from_json(const json& document) try {
     Session session;
     session.id = document.at("id");
     session.user_id = document.at("user_id");
+    session.tenant = document.value("tenant", "");
     session.template_name = document.at("template");
     session.session_type = document.at("session_type");
     session.state = parse_session_state(document.at("state"));
@@ -192,6 +249,9 @@ Session session_from_json(const json& document) try {
     session.cpu = Quantity::parse(resources.at("cpu").get<std::string>(), "resources.cpu");
     session.memory = Quantity::parse(resources.at("memory").get<std::string>(), "resources.memory");
     session.disk_size = Quantity::parse(resources.at("disk_size").get<std::string>(), "resources.disk_size");
+    session.gpu_count = resources.value("gpu_count", std::int64_t{0});
+    session.gpu_type = resources.value("gpu_type", "");
+    session.charge = read_charge(document);
     session.snapshot = text(document, "snapshot", "");
     session.provider = document.at("provider");
     session.accelerator = document.at("accelerator");
@@ -236,20 +296,19 @@ Session session_from_json(const json& document) try {
 
 SessionRequest session_request_from_json(const json& document) {
     only_known(document, "",
-               {"user_id", "template", "snapshot", "session_type", "resources", "ttl", "idle_timeout",
+               {"user_id", "tenant", "template", "snapshot", "session_type", "resources", "ttl", "idle_timeout",
                 "disconnect_timeout", "retention", "on_expiry", "tags"});
     SessionRequest request;
     request.user_id = text(document, "user_id", "");
     printable("user_id", request.user_id, 128);
+    request.tenant = tenant(document);
     request.template_name = text(document, "template", request.template_name);
     request.snapshot = text(document, "snapshot", "");
     request.session_type = text(document, "session_type", request.session_type);
     if (request.session_type != "desktop" && request.session_type != "shell")
         reject("session_type", request.session_type, "allowed: desktop, shell");
-    if (auto it = document.find("resources"); it != document.end() && !it->is_null()) {
-        only_known(*it, "resources", {"cpu", "memory", "disk_size"});
-        request.resources = {quantity(*it, "cpu"), quantity(*it, "memory"), quantity(*it, "disk_size")};
-    }
+    if (auto it = document.find("resources"); it != document.end() && !it->is_null())
+        request.resources = resources(*it);
     request.ttl = duration(document, "ttl");
     if (request.ttl == Duration::zero()) reject("ttl", shown(document.at("ttl")), "it must be above zero");
     request.idle_timeout = duration(document, "idle_timeout");
@@ -291,9 +350,10 @@ ForkRequest fork_request_from_json(const json& document) {
 }
 
 SessionFilter session_filter_from_json(const json& document) {
-    only_known(document, "", {"user_id", "states", "tags", "after", "limit"});
+    only_known(document, "", {"user_id", "tenant", "states", "tags", "after", "limit"});
     SessionFilter filter;
     if (auto user = text(document, "user_id", ""); !user.empty()) filter.user_id = user;
+    if (auto name = tenant(document); !name.empty()) filter.tenant = name;
     if (auto it = document.find("states"); it != document.end() && !it->is_null()) {
         if (!it->is_array()) reject("states", shown(*it), "a list of states is needed");
         for (const auto& name : *it) filter.states.push_back(parse_session_state(shown(name)));

@@ -39,6 +39,7 @@ Session plan_session(const SessionRequest& request, const Template& source, cons
     session.clocks = plan_clocks(request, rules, now);
     session.id = ids.session;
     session.user_id = request.user_id;
+    session.tenant = request.tenant;
     session.template_name = source.name;
     session.session_type = request.session_type;
     session.snapshot = request.snapshot;
@@ -64,6 +65,34 @@ Session plan_session(const SessionRequest& request, const Template& source, cons
     return session;
 }
 
+void plan_gpus(Session& session, const ResourceSpec& resources, const Template& source,
+               const Capabilities& capabilities) {
+    constexpr std::int64_t most = 64;
+    const auto& gpus = capabilities.gpus;
+    auto type = resources.gpu_type;
+    auto count = resources.gpu_count.value_or(type.empty() ? 0 : 1);
+    if (count < 0 || count > most) reject("resources.gpu_count", std::to_string(count), "an integer of 0 to 64");
+    if (count == 0 && !type.empty()) reject("resources.gpu_count", "0", "at least 1 when resources.gpu_type is given");
+    session.charge.price_per_hour_micros = source.price_per_hour_micros + count * source.gpu_price_per_hour_micros;
+    if (count == 0) return;
+    if (gpus.empty())
+        throw Error(Errc::unsupported,
+                    "resources.gpu_count: '" + std::to_string(count) + "' is not possible: provider " +
+                        capabilities.provider + " has no GPUs on this host",
+                    {{"field", "resources.gpu_count"}, {"value", std::to_string(count)}, {"capability", "gpu"}});
+    std::string known;
+    for (const auto& [name, there] : gpus) known += (known.empty() ? "" : ", ") + name;
+    if (type.empty() && gpus.size() > 1) reject("resources.gpu_type", type, "one of " + known);
+    if (type.empty()) type = gpus.begin()->first;
+    auto there = gpus.find(type);
+    if (there == gpus.end()) reject("resources.gpu_type", type, "one of " + known);
+    if (count > there->second)
+        reject("resources.gpu_count", std::to_string(count),
+               "the host has " + std::to_string(there->second) + " of type '" + type + "'");
+    session.gpu_count = count;
+    session.gpu_type = type;
+}
+
 VmSpec plan_vm(const Session& session, const Template& source, ImageFiles image) {
     VmSpec spec;
     spec.id = session.vm_id;
@@ -76,6 +105,8 @@ VmSpec plan_vm(const Session& session, const Template& source, ImageFiles image)
     if (spec.disk_size_bytes != 0 && spec.disk_size_bytes < image.disk_size_bytes)
         reject("resources.disk_size", session.disk_size.to_string(),
                "image '" + image.name + "' needs at least " + std::to_string(image.disk_size_bytes) + " bytes");
+    spec.gpu_count = session.gpu_count;
+    spec.gpu_type = session.gpu_type;
     spec.display = source.display;
     spec.network = source.network;
     spec.mac_address = session.mac_address;
@@ -122,6 +153,7 @@ RecoveryStep plan_recovery(SessionState state, VmState vm) {
 
 bool matches(const SessionFilter& filter, const Session& session) {
     if (filter.user_id && *filter.user_id != session.user_id) return false;
+    if (filter.tenant && *filter.tenant != session.tenant) return false;
     if (filter.states.empty()
             ? session.state == SessionState::terminated
             : std::find(filter.states.begin(), filter.states.end(), session.state) == filter.states.end())

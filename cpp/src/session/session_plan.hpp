@@ -21,6 +21,12 @@ struct SessionIds {
 Session plan_session(const SessionRequest& request, const Template& source, const SessionIds& ids,
                      const SessionClocks& rules, WallTime now);
 
+/// Gives the session the GPUs that are asked for, and its price.
+/// @throws Error(unsupported, capability=gpu) when the provider has none, Error(validation) when it has no such type or
+/// never that many.
+void plan_gpus(Session& session, const ResourceSpec& resources, const Template& source,
+               const Capabilities& capabilities);
+
 /// @throws Error(validation) when the template's resources cannot be given to a VM.
 VmSpec plan_vm(const Session& session, const Template& source, ImageFiles image);
 

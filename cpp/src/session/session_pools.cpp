@@ -43,6 +43,8 @@ std::string fingerprint_of(const VmSpec& spec) {
                spec.image.initrd,  spec.image.kernel_arguments,
                spec.image.disk,    spec.image.disk_size_bytes,
                spec.snapshot};
+    // Apart, so that units of earlier releases stay what they are.
+    if (spec.gpu_count > 0) parts.push_back(json{spec.gpu_type, spec.gpu_count});
     return sha256_hex(parts.dump(-1, ' ', false, json::error_handler_t::replace)).substr(0, 16);
 }
 
@@ -288,6 +290,7 @@ Task<void> SessionEngine::Impl::start_unit(std::string name) {
     unit.cpu = source.cpu;
     unit.memory = source.memory;
     unit.disk_size = source.disk_size;
+    unit.price_per_hour_micros = source.price_per_hour_micros;
     unit.mac_address = mac_address_of(unit.id);
     unit.created_at = now();
     Batch batch;

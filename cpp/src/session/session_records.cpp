@@ -140,7 +140,7 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
                                 data.dump(-1, ' ', false, json::error_handler_t::replace)});
         target->may_be_alive =
             *next == SessionState::failed && (target->may_be_alive || input == SessionInput::terminate_failed);
-        held = reservations.change(session, batch, target->may_be_alive);
+        held = reservations.change(session, batch, target->may_be_alive, now());
         return true;
     };
     bool done = co_await update(target, edit);

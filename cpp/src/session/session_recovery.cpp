@@ -22,6 +22,7 @@ bool may_live(VmState state) {
 
 Task<void> SessionEngine::recover(Call call) {
     auto impl = impl_;
+    const auto moment = impl->now();
     std::string after;
     for (;;) {
         auto records = co_await impl->store->list(session_kind, after, 1000);
@@ -29,8 +30,8 @@ Task<void> SessionEngine::recover(Call call) {
             after = record.id;
             auto session = session_from_json(json::parse(record.json));
             session.version = record.version;
+            impl->reservations.restore(session, false, moment);
             if (session.state == SessionState::terminated) continue;
-            impl->reservations.restore(session, false);
             impl->index(session);
             auto target = std::make_shared<LiveSession>(session, impl->env.executor);
             impl->live[session.id] = target;
@@ -57,7 +58,7 @@ Task<void> SessionEngine::Impl::adopt(LivePtr target, Call call) {
     if (target->session.state == SessionState::failed && may_live(status.state)) {
         // As before the crash: what may be alive keeps what it holds.
         target->may_be_alive = true;
-        reservations.restore(target->session, true);
+        reservations.restore(target->session, true, now());
     }
     auto step = plan_recovery(target->session.state, status.state);
     if (step.action == RecoveryStep::Action::drive) spawn_driver(target);

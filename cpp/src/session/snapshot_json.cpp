@@ -31,6 +31,7 @@ void to_json(json& document, const Snapshot& snapshot) {
                 {"name", snapshot.name},
                 {"session_id", snapshot.session_id},
                 {"user_id", snapshot.user_id},
+                {"tenant", snapshot.tenant},
                 {"template", snapshot.template_name},
                 {"session_type", snapshot.session_type},
                 {"session_state", name_of(snapshot.session_state)},
@@ -42,7 +43,9 @@ void to_json(json& document, const Snapshot& snapshot) {
                 {"resources",
                  {{"cpu", snapshot.cpu.to_string()},
                   {"memory", snapshot.memory.to_string()},
-                  {"disk_size", snapshot.disk_size.to_string()}}},
+                  {"disk_size", snapshot.disk_size.to_string()},
+                  {"gpu_count", snapshot.gpu_count},
+                  {"gpu_type", snapshot.gpu_type}}},
                 {"size_bytes", snapshot.size_bytes},
                 {"virtual_size_bytes", snapshot.virtual_size_bytes},
                 {"sha256", snapshot.sha256},
@@ -56,6 +59,7 @@ Snapshot snapshot_from_json(const json& document) try {
     snapshot.name = document.at("name");
     snapshot.session_id = document.at("session_id");
     snapshot.user_id = document.at("user_id");
+    snapshot.tenant = document.value("tenant", "");
     snapshot.template_name = document.at("template");
     snapshot.session_type = document.at("session_type");
     snapshot.session_state = parse_session_state(document.at("session_state"));
@@ -68,6 +72,8 @@ Snapshot snapshot_from_json(const json& document) try {
     snapshot.cpu = Quantity::parse(resources.at("cpu").get<std::string>(), "resources.cpu");
     snapshot.memory = Quantity::parse(resources.at("memory").get<std::string>(), "resources.memory");
     snapshot.disk_size = Quantity::parse(resources.at("disk_size").get<std::string>(), "resources.disk_size");
+    snapshot.gpu_count = resources.value("gpu_count", std::int64_t{0});
+    snapshot.gpu_type = resources.value("gpu_type", "");
     snapshot.size_bytes = document.at("size_bytes");
     snapshot.virtual_size_bytes = document.at("virtual_size_bytes");
     snapshot.sha256 = document.at("sha256");

@@ -53,6 +53,7 @@ Snapshot plan_snapshot(const Session& session, const std::string& id, const std:
     snapshot.name = name;
     snapshot.session_id = session.id;
     snapshot.user_id = session.user_id;
+    snapshot.tenant = session.tenant;
     snapshot.template_name = session.template_name;
     snapshot.session_type = session.session_type;
     snapshot.session_state = session.state;
@@ -61,6 +62,8 @@ Snapshot plan_snapshot(const Session& session, const std::string& id, const std:
     snapshot.cpu = session.cpu;
     snapshot.memory = session.memory;
     snapshot.disk_size = session.disk_size;
+    snapshot.gpu_count = session.gpu_count;
+    snapshot.gpu_type = session.gpu_type;
     snapshot.created_at = now;
     return snapshot;
 }
@@ -78,6 +81,7 @@ Reservation reservation_of(const Snapshot& snapshot) {
     Reservation reservation;
     reservation.session_id = snapshot.id;
     reservation.user_id = snapshot.user_id;
+    reservation.tenant = snapshot.tenant;
     reservation.template_name = snapshot.template_name;
     reservation.amounts.disk_bytes = snapshot.disk_size.value();
     return reservation;
@@ -95,12 +99,17 @@ SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot) {
     if (!request.resources.cpu) request.resources.cpu = snapshot.cpu;
     if (!request.resources.memory) request.resources.memory = snapshot.memory;
     if (!request.resources.disk_size) request.resources.disk_size = snapshot.disk_size;
+    if (!request.resources.gpu_count && request.resources.gpu_type.empty()) {
+        request.resources.gpu_count = snapshot.gpu_count;
+        request.resources.gpu_type = snapshot.gpu_type;
+    }
     return request;
 }
 
 SessionRequest request_of(const ForkRequest& fork, const Snapshot& snapshot) {
     SessionRequest request;
     request.user_id = fork.user_id.value_or(snapshot.user_id);
+    request.tenant = snapshot.tenant;
     request.template_name = snapshot.template_name;
     request.snapshot = snapshot.id;
     request.session_type = snapshot.session_type;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "config/value.hpp"
+#include "core/money.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/error.hpp>
 
@@ -14,6 +15,8 @@ namespace {
 
 using enum ConfigType;
 
+// Below 100,000 an hour: a month of many sessions is far from 63 bits of millionths.
+constexpr const char* price_grammar = "[0-9]{1,5}(\\.[0-9]{1,6})?";
 constexpr const char* name_grammar = "[a-z0-9][a-z0-9._-]{0,62}";
 
 // The machine and the names reach QEMU's command line, where a comma would begin another option.
@@ -33,6 +36,11 @@ constexpr ConfigField fields[] = {
     {"boot_timeout", duration, "60s", "1s", "24h", "", "", "How long booting may take with KVM; scaled up for TCG."},
     {"isolation", choice, "report", "", "", "report|isolated", "",
      "isolated: a session starts only when its verdict is isolated; report: it starts and the verdict is shown."},
+    {"price_per_hour", text, "", "", "", "", "currency",
+     "What a session costs an hour while it is not suspended, as a decimal text such as \"0.50\". Unset: nothing.",
+     price_grammar},
+    {"gpu_price_per_hour", text, "", "", "", "", "currency", "What each GPU costs an hour, on top of it.",
+     price_grammar},
 };
 constexpr ConfigField restart_fields[] = {
     {"restart.policy", choice, "never", "", "", "never|on_failure", "",
@@ -63,6 +71,8 @@ void put(Template& result, const std::string& name, const std::string& text) {
     if (name == "channels") result.channels = nlohmann::json::parse(text).get<std::vector<std::string>>();
     if (name == "boot_timeout") result.boot_timeout = parse_duration(text, name);
     if (name == "isolation") result.isolation = text == "isolated" ? IsolationGate::isolated : IsolationGate::report;
+    if (name == "price_per_hour") result.price_per_hour_micros = parse_money(text, name);
+    if (name == "gpu_price_per_hour") result.gpu_price_per_hour_micros = parse_money(text, name);
 }
 
 void put_restart(RestartRule& rule, const std::string& name, const std::string& text) {

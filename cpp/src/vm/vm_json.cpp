@@ -1,5 +1,6 @@
 #include <nlohmann/json.hpp>
 
+#include "core/money.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/json.hpp>
 #include <infrastructure_sdk/vm/template.hpp>
@@ -39,7 +40,8 @@ void to_json(nlohmann::json& document, const Capabilities& capabilities) {
                 {"console", capabilities.console},
                 {"screenshot", capabilities.screenshot},
                 {"guest_exec", capabilities.guest_exec},
-                {"disconnect", capabilities.disconnect}};
+                {"disconnect", capabilities.disconnect},
+                {"gpus", capabilities.gpus}};
 }
 
 void to_json(nlohmann::json& document, const Template& value) {
@@ -56,6 +58,8 @@ void to_json(nlohmann::json& document, const Template& value) {
                 {"channels", value.channels},
                 {"boot_timeout", to_string(value.boot_timeout)},
                 {"isolation", value.isolation == IsolationGate::report ? "report" : "isolated"},
+                {"price_per_hour", money_text(value.price_per_hour_micros)},
+                {"gpu_price_per_hour", money_text(value.gpu_price_per_hour_micros)},
                 {"restart",
                  {{"policy", value.restart.policy == RestartPolicy::never ? "never" : "on_failure"},
                   {"max_attempts", value.restart.max_attempts},

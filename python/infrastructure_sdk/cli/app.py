@@ -29,7 +29,7 @@ template_app = typer.Typer(help="Templates: what VM a session gets.", no_args_is
 config_app = typer.Typer(help="The configuration and where it comes from.", no_args_is_help=True)
 app.add_typer(template_app, name="template")
 app.add_typer(config_app, name="config")
-limits_app = typer.Typer(help="Limits: what users, tenants, templates and the host may hold.", no_args_is_help=True)
+limits_app = typer.Typer()
 app.add_typer(limits_app, name="limits")
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
@@ -87,9 +87,25 @@ async def _templates(sdk: object) -> list[dict[str, object]]:
     return [dict(item) for item in sdk.templates.list()]  # type: ignore[attr-defined]
 
 
+@limits_app.callback(invoke_without_command=True, epilog="Example:  infra-sdk limits -o json")
+def limits(command: typer.Context, output: Output = Format.table) -> None:
+    """Limits: what users, tenants, templates and the host may hold, how much of it is in use and how much is free.
+
+    Of what is in use, `warm` is held by unclaimed units of pools, and `spent` was spent this month by sessions that
+    have ended. Money is in the configured currency; a month's is what has accrued and what is reserved until the ttl.
+    """
+    if command.invoked_subcommand is None:
+        show_limits(output)
+
+
 @limits_app.command("list", epilog="Example:  infra-sdk limits list -o json")
 def limits_list(output: Output = Format.table) -> None:
-    """Each limit of session.limits_file, how much of it is in use and how much is free."""
+    """The same as `infra-sdk limits`."""
+    show_limits(output)
+
+
+def show_limits(output: Format) -> None:
+    """One row for each limit and each subject that it counts."""
 
     async def action(sdk: Any) -> list[dict[str, Any]]:
         return [dict(line) for line in await sdk.limits.usage()]
@@ -102,6 +118,9 @@ def limits_list(output: Output = Format.table) -> None:
         "in use": "in_use",
         "free": "free",
         "holders": "holder_count",
+        "warm": "warm",
+        "spent": "spent",
+        "currency": "currency",
     }
     show(context.run(action), columns, output, key="subject")
 

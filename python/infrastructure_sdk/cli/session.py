@@ -26,6 +26,7 @@ Timeout = Annotated[
 COLUMNS = {
     "id": "id",
     "user": "user_id",
+    "tenant": "tenant",
     "template": "template",
     "state": "state",
     "created": "created_at",
@@ -54,6 +55,9 @@ def create(
     cpu: Annotated[str | None, typer.Option(help="CPUs, e.g. 2.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory, e.g. 4Gi.")] = None,
     disk_size: Annotated[str | None, typer.Option(help="Disk size, e.g. 50Gi.")] = None,
+    tenant: Annotated[str, typer.Option(help="The group whose limits it counts for.")] = "",
+    gpus: Annotated[int | None, typer.Option(help="How many GPUs, 0 to 64.")] = None,
+    gpu_type: Annotated[str | None, typer.Option(help="Which GPUs, when the host has several types.")] = None,
     ttl: Annotated[str | None, typer.Option(help="Lifetime from now, e.g. 8h.")] = None,
     idle_timeout: Annotated[str | None, typer.Option(help="How long it may be idle, e.g. 30m; 0s = for ever.")] = None,
     disconnect_timeout: Annotated[
@@ -79,7 +83,8 @@ def create(
     request = isdk.SessionRequest(
         user_id=user,
         template=template,
-        resources=isdk.ResourceSpec(cpu=cpu, memory=memory, disk_size=disk_size),
+        tenant=tenant,
+        resources=isdk.ResourceSpec(cpu=cpu, memory=memory, disk_size=disk_size, gpu_count=gpus, gpu_type=gpu_type),
         ttl=ttl,
         idle_timeout=idle_timeout,
         disconnect_timeout=disconnect_timeout,
@@ -124,6 +129,7 @@ def show_one_or_row(document: dict[str, Any], output: Format) -> None:
 @app.command("list", epilog="Example:  infra-sdk session list --user alice --state active -o json")
 def list_sessions(
     user: Annotated[str | None, typer.Option("--user", "-u", help="Only this user's.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
     state: Annotated[list[str] | None, typer.Option(help="Only these states; may be repeated.")] = None,
     all_states: Annotated[bool, typer.Option("--all", help="Terminated ones too.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 100,
@@ -137,7 +143,7 @@ def list_sessions(
         states = list(SESSION_STATES)
 
     async def action(sdk: Any) -> list[dict[str, Any]]:
-        return [s.to_dict() for s in await sdk.sessions.list(user_id=user, states=states, limit=limit)]
+        return [s.to_dict() for s in await sdk.sessions.list(user_id=user, tenant=tenant, states=states, limit=limit)]
 
     show(context.run(action), COLUMNS, output)
 

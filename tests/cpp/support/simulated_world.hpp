@@ -61,7 +61,8 @@ public:
     Store& disk() { return *disk_; }
     Call call() { return {Deadline::after(*runtime_->environment().clock, std::chrono::minutes(10)), {}, "world"}; }
     SessionRequest request(const std::string& user);
-    /// What `request` asks for: `tiny`.
+    /// What `request` asks for: `tiny`. Others: `sturdy` starts again by itself, `paid` costs 0.50 an hour and 1.00 for
+    /// each GPU, `odd` 0.333333.
     static std::map<std::string, Template> templates();
     VmProvider& provider() { return *provider_; }
     /// All sessions, terminated ones too.

@@ -145,17 +145,24 @@ TEST(Denial, SaysWhichLimitItsValueItsUseAndByWhom) {
     EXPECT_EQ(
         denial_of({LimitScope::user, "*", LimitResource::sessions, 3}, "alice", 3, 1, {"s-1", "s-2", "s-3"}, 3)
             .message(),
-        "the sessions limit of user 'alice' (as of every user) is 3: 3 in use, 1 requested; held by s-1, s-2, s-3");
-    EXPECT_EQ(denial_of({LimitScope::tenant, "physics", LimitResource::cpu, 2500}, "physics", 2000, 1000, {"s"}, 12)
-                  .message(),
-              "the cpu limit of tenant 'physics' is 2500m: 2 in use, 1 requested; held by s and 11 more");
+        "the sessions limit of user 'alice' (as of every user) is 3: 3 in use, 1 requested; held by s-1, s-2, s-3; "
+        "what would help: end one of them, or a higher limit");
+    EXPECT_EQ(
+        denial_of({LimitScope::tenant, "physics", LimitResource::cpu, 2500}, "physics", 2000, 1000, {"s"}, 12)
+            .message(),
+        "the cpu limit of tenant 'physics' is 2500m: 2 in use, 1 requested; held by s and 11 more; what would help: "
+        "suspend or end one of them, or ask for less, or a higher limit");
     EXPECT_EQ(
         denial_of({LimitScope::host, "", LimitResource::memory, 16 * gibibyte}, "", 0, 32 * gibibyte, {}, 0).message(),
-        "the memory limit of the host is 16Gi: 0 in use, 32Gi requested");
+        "the memory limit of the host is 16Gi: 0 in use, 32Gi requested; what would help: ask for at most 16Gi, or a "
+        "higher "
+        "limit");
     EXPECT_EQ(denial_of({LimitScope::template_, "win", LimitResource::money_per_hour, 500'000}, "win", 450'000, 100'000,
                         {"s"}, 1)
                   .message(),
-              "the money_per_hour limit of template 'win' is 0.50: 0.45 in use, 0.10 requested; held by s");
+              "the money_per_hour limit of template 'win' is 0.50: 0.45 in use, 0.10 requested; held by s; what would "
+              "help: suspend or end it, or "
+              "a higher limit");
 }
 
 TEST(Denial, TheErrorsCodeFollowsFromTheLimit) {
@@ -177,6 +184,29 @@ TEST(Denial, TheErrorsCodeFollowsFromTheLimit) {
             EXPECT_EQ(error.context().at("holders"), "a, b");
             EXPECT_EQ(error.context().at("holder_count"), "2");
         }
+}
+
+TEST(Denial, TellsWhatWouldHelp) {
+    auto help = [](LimitResource resource, std::int64_t value, std::int64_t requested, std::size_t holders) {
+        return denial_of({LimitScope::user, "a", resource, value}, "a", value, requested, {}, holders).help();
+    };
+    using R = LimitResource;
+    EXPECT_EQ(help(R::sessions, 0, 1, 0), "a higher limit; this one allows none at all");
+    EXPECT_EQ(help(R::gpu, 2, 3, 1), "ask for at most 2, or a higher limit");
+    EXPECT_EQ(help(R::disk, 10, 5, 2), "end one of them, delete snapshots or ask for less, or a higher limit");
+    EXPECT_EQ(help(R::gpu, 2, 1, 1), "suspend or end it, or ask for less, or a higher limit");
+    auto month = denial_of({LimitScope::user, "a", R::money_per_month, 10}, "a", 8, 20, {}, 0);
+    month.currency = "EUR";
+    month.spent = 8;
+    month.renews_at = parse_rfc3339("2026-12-01T00:00:00Z");
+    EXPECT_EQ(month.help(), "a shorter ttl, or wait until 2026-12-01, or a higher limit");
+    EXPECT_EQ(month.message(),
+              "the money_per_month limit of user 'a' is 0.00001 EUR: 0.000008 EUR in use, 0.00002 EUR requested; "
+              "0.000008 EUR of it spent by sessions that have ended; what would help: " +
+                  month.help());
+    EXPECT_EQ(json(month)["renews_at"], "2026-12-01T00:00:00.000000000Z");
+    EXPECT_EQ(json(month)["spent"], "0.000008");
+    EXPECT_EQ(month.to_error().context().at("spent"), "0.000008");
 }
 
 TEST(LimitsDocument, EveryResourceIsReadInOrder) {
@@ -239,7 +269,7 @@ TEST(LimitsDocument, AllProblemsComeAtOnceWithTheirLines) {
         << message;
     EXPECT_TRUE(says(message,
                      "l.yaml:7: limits[5].money_per_month = '0.1234567': it is not such an amount; allowed: a "
-                     "decimal of dollars with at most 6 digits"))
+                     "decimal with at most 6 digits"))
         << message;
     EXPECT_TRUE(says(message, "l.yaml:8: limits[6].scope: it is missing")) << message;
     EXPECT_TRUE(says(message, "l.yaml:8: limits[6].sessions = '1.5': it is a number")) << message;
@@ -295,7 +325,7 @@ TEST(LimitsJson, AReservationRoundTripsForSeededValues) {
 TEST(LimitsJson, DocumentsHaveTheNamesAndFormsOfALimitsDocument) {
     EXPECT_EQ(json(Reservation{"s-1", "alice", "physics", "linux-tiny", false, full()}),
               json::parse(R"({"session_id": "s-1", "user_id": "alice", "tenant": "physics", "template": "linux-tiny",
-                  "warm": false, "amounts": {"sessions": 1, "cpu": "2", "memory": "4Gi", "disk": "50Gi", "gpu": 1,
+                  "warm": false, "gpu_type": "", "amounts": {"sessions": 1, "cpu": "2", "memory": "4Gi", "disk": "50Gi", "gpu": 1,
                   "money_per_hour": "0.50", "money_per_month": "40.00"}})"));
     Limit limit{LimitScope::user, "*", LimitResource::memory, 8 * gibibyte};
     EXPECT_EQ(json(limit), json::parse(R"({"scope": "user", "subject": "*", "resource": "memory", "value": "8Gi"})"));
@@ -303,9 +333,11 @@ TEST(LimitsJson, DocumentsHaveTheNamesAndFormsOfALimitsDocument) {
     auto expected = json::parse(R"({"subject": "alice", "in_use": "6Gi", "requested": "4Gi", "holders": ["s-1"],
                                     "holder_count": 1, "code": "quota_exceeded"})");
     expected["limit"] = limit;
+    expected["help"] = denial.help();
     expected["message"] = denial.message();
     EXPECT_EQ(json(denial), expected);
-    expected = json::parse(R"({"subject": "alice", "in_use": "6Gi", "free": "2Gi", "holder_count": 2})");
+    expected = json::parse(R"({"subject": "alice", "in_use": "6Gi", "free": "2Gi", "holder_count": 2,
+                              "warm": "0", "spent": "0", "currency": ""})");
     expected["limit"] = limit;
     EXPECT_EQ(json(UsageLine{limit, "alice", 6 * gibibyte, 2 * gibibyte, 2}), expected);
     // A sum of bytes may be more than a quantity holds.
@@ -329,6 +361,7 @@ TEST(LimitsJson, AWrongStoredReservationIsRefusedByName) {
     EXPECT_EQ(reservation_from_json(good).user_id, "alice");
     EXPECT_EQ(refused("/session_id", 1), "session_id");
     EXPECT_EQ(refused("/warm", "yes"), "warm");
+    EXPECT_EQ(refused("/gpu_type", 1), "gpu_type");
     EXPECT_EQ(refused("/amounts", json::array()), "amounts");
     EXPECT_EQ(refused("/amounts/sessions", -1), "amounts.sessions");
     EXPECT_EQ(refused("/amounts/sessions", 1.5), "amounts.sessions");
@@ -341,6 +374,10 @@ TEST(LimitsJson, AWrongStoredReservationIsRefusedByName) {
     for (const auto& [key, value] : good.items()) {
         auto without = good;
         without.erase(key);
+        if (key == "gpu_type") {
+            EXPECT_EQ(reservation_from_json(without).gpu_type, "") << "earlier releases did not write it";
+            continue;
+        }
         EXPECT_THROW(reservation_from_json(without), Error) << key;
     }
 }

@@ -2,6 +2,7 @@
 // A provider without machines: the same contract on any clock, deterministic, with faults on demand.
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,6 +36,7 @@ struct SimulatorOptions {
     std::vector<std::string> suspend_modes{"memory"};  ///< empty = like a provider that cannot suspend
     bool snapshots = true;                             ///< false = like a provider that cannot take them
     std::size_t concurrent_boots = 0;                  ///< see Capabilities
+    std::map<std::string, std::int64_t> gpus;          ///< how many of each type the host has
     bool keep_history = false;                         ///< keep every verb in `history`
 };
 
@@ -61,6 +63,8 @@ public:
         std::string owner_session;
         std::string execution_id;
         std::size_t processes = 0;  ///< living ones; more than 1 is a double VM
+        std::string gpu_type;
+        std::int64_t gpu_count = 0;  ///< that a living process holds; 0 without one
     };
     /// Everything that exists, by id.
     std::vector<VmView> vms() const;

@@ -3,6 +3,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,8 @@ enum class LimitResource {
     memory,           ///< bytes
     disk,             ///< bytes
     gpu,              ///< a count
-    money_per_hour,   ///< millionths of a dollar, while the session runs
-    money_per_month,  ///< millionths of a dollar, accrued and committed: see Reservation
+    money_per_hour,   ///< millionths of the currency: what running sessions cost an hour
+    money_per_month,  ///< millionths of the currency, accrued and to come in this calendar month: see Reservation
 };
 const char* name_of(LimitResource resource) noexcept;
 
@@ -52,7 +53,8 @@ struct Amounts {
 /// At most `value` of `resource` for a subject. A limit on a subject replaces the one on "*" for that resource.
 struct Limit {
     LimitScope scope = LimitScope::user;
-    std::string subject;  ///< user id, tenant or template name; "*" = every one on its own; host: ""
+    /// User id, tenant or template name; "*" = every one on its own; host: "", or for `gpu` a type of GPU.
+    std::string subject;
     LimitResource resource = LimitResource::sessions;
     std::int64_t value = 0;  ///< in the unit of `resource`; 0 = none at all
 
@@ -61,9 +63,9 @@ struct Limit {
 
 /// What one session, or one warm unit, holds.
 ///
-/// `amounts.money_per_month_micros` is the caller's projection: what the session has cost this month and will cost
-/// until it expires. What ended sessions have cost this month stays in the budget only while it is held, as a
-/// reservation of its own with nothing but that amount.
+/// `amounts.money_per_month_micros` is what the session has cost this month and will cost until its ttl or the month's
+/// end, whichever is first: see cost_in_month. What ended sessions have cost this month is held on, as a reservation
+/// with `ended` and nothing but that amount. A warm unit costs nobody's month; its price per hour counts for the host.
 struct Reservation {
     std::string session_id;
     std::string user_id;        ///< needed unless `warm`
@@ -71,6 +73,8 @@ struct Reservation {
     std::string template_name;  ///< "" = none: no template's limit counts it
     bool warm = false;          ///< an unclaimed unit: counts for the host and the template's warm account only
     Amounts amounts;
+    std::string gpu_type = {};  ///< of `amounts.gpus`; "" = none: no type's limit counts it
+    bool ended = false;         ///< what ended sessions of that user, tenant and template have cost this month
 
     friend bool operator==(const Reservation&, const Reservation&) = default;
 };
@@ -82,13 +86,18 @@ struct Denial {
     std::string subject;  ///< whose account is full: `limit.subject`, or the one for whom "*" stands; "" = the host
     std::int64_t in_use = 0;
     std::int64_t requested = 0;
-    std::vector<std::string> holders;  ///< session ids, biggest first, at most 10
-    std::size_t holder_count = 0;      ///< of all
+    std::vector<std::string> holders;        ///< session ids, biggest first, at most 10
+    std::size_t holder_count = 0;            ///< of all
+    std::int64_t spent = 0;                  ///< of `in_use`: by sessions that have ended, so nobody can give it back
+    std::string currency = {};               ///< of money, e.g. "USD"; "" = not said
+    std::optional<WallTime> renews_at = {};  ///< of money per month: when the next month begins
 
-    /// One sentence with the limit, its value, what is in use and by whom, and what was asked for.
+    /// One sentence with the limit, its value, what is in use and by whom, what was asked for, and what would help.
     std::string message() const;
+    /// What would make room: "suspend or end one of them, or ask for less".
+    std::string help() const;
     /// budget_exceeded for money; capacity for the host; else quota_exceeded. Context: scope, subject, resource, limit,
-    /// in_use, requested, holders, holder_count.
+    /// in_use, requested, holders, holder_count, help; for money also spent, currency, renews_at.
     Error to_error() const;
 
     friend bool operator==(const Denial&, const Denial&) = default;
@@ -101,6 +110,9 @@ struct UsageLine {
     std::int64_t in_use = 0;
     std::int64_t free = 0;  ///< 0 when more is in use than the limit allows, as after it was lowered
     std::size_t holder_count = 0;
+    std::int64_t warm = 0;      ///< of `in_use`: unclaimed warm units; the host's only
+    std::int64_t spent = 0;     ///< of `in_use`: sessions that have ended, this month's money only
+    std::string currency = {};  ///< of money
 
     friend bool operator==(const UsageLine&, const UsageLine&) = default;
 };
@@ -118,8 +130,8 @@ Amounts held_by(SessionState state, const Amounts& full);
 ///       - {scope: tenant, subject: physics, sessions: 50, money_per_hour: "0.50", money_per_month: "40.00"}
 ///       - {scope: host, memory: 16Gi, cpu: "8"}
 ///
-/// A Limit for each resource, in the order of the document. Money is a quoted decimal of dollars. Unknown or repeated
-/// keys, wrong or empty values and a resource limited twice are errors, all reported at once.
+/// A Limit for each resource, in the order of the document. Money is a quoted decimal in the configured currency.
+/// Unknown or repeated keys, wrong or empty values and a resource limited twice are errors, all reported at once.
 /// @param source named in errors. @throws Error(validation)
 std::vector<Limit> parse_limits(const std::string& yaml, const std::string& source);
 

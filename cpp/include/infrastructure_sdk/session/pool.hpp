@@ -70,6 +70,7 @@ struct PoolUnit {
     Quantity cpu;
     Quantity memory;
     Quantity disk_size;
+    std::int64_t price_per_hour_micros = 0;  ///< of its template: counts for the host while it is there
     std::string mac_address;
     bool files_suffice = false;  ///< its next identity needs no shell in the guest
     std::string fingerprint;  ///< of everything that the VM was made from; a unit of an old template is not handed out

@@ -9,6 +9,7 @@
 
 #include <infrastructure_sdk/clock.hpp>
 #include <infrastructure_sdk/quantity.hpp>
+#include <infrastructure_sdk/session/cost.hpp>
 #include <infrastructure_sdk/session/session_clocks.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
 
@@ -51,10 +52,13 @@ struct ResourceSpec {
     std::optional<Quantity> cpu;
     std::optional<Quantity> memory;
     std::optional<Quantity> disk_size;
+    std::optional<std::int64_t> gpu_count;  ///< 0..64; none = 0, or 1 when a type is named
+    std::string gpu_type;                   ///< one of the provider's; may be empty when it has one type only
 };
 
 struct SessionRequest {
     std::string user_id;  ///< 1..128 printable characters
+    std::string tenant;   ///< the group that it counts for, 1..128 printable characters; empty = none
     std::string template_name = "linux-tiny";
     std::string snapshot;  ///< begin from this snapshot's disk, with its template and resources; empty = the image's
     std::string session_type = "desktop";
@@ -104,6 +108,7 @@ struct RestartStatus {
 struct Session {
     std::string id;
     std::string user_id;
+    std::string tenant;  ///< empty = none
     std::string template_name;
     std::string session_type;
     SessionState state = SessionState::pending;
@@ -116,6 +121,9 @@ struct Session {
     Quantity cpu;
     Quantity memory;
     Quantity disk_size;
+    std::int64_t gpu_count = 0;
+    std::string gpu_type;  ///< empty without GPUs
+    Charge charge;
     std::string snapshot;  ///< what its disk began from; empty = the template's image
     std::string provider;
     std::string accelerator;
@@ -143,6 +151,7 @@ struct Session {
 
 struct SessionFilter {
     std::optional<std::string> user_id;
+    std::optional<std::string> tenant;
     std::vector<SessionState> states;  ///< empty = all but terminated
     std::map<std::string, std::string> tags;
     std::string after;        ///< page token: the last id of the page before

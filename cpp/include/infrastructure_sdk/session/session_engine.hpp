@@ -35,10 +35,12 @@ struct SessionEngineOptions {
     Duration snapshot_timeout = std::chrono::minutes(10);
     std::map<std::string, Template> templates = builtin_templates();
     /// What users, templates and the host may hold; see limits.hpp. Checked and written with the session itself.
+    /// How many GPUs of each type the provider has is a limit of its own.
     std::vector<Limit> limits;
     /// How many sessions may boot at once; the others wait, `pending`, in the order of their creation. 0 = as many as
     /// the provider's capability `concurrent_boots` says. Claims of warm units and resumes do not count.
     std::size_t concurrent_boots = 0;
+    std::string currency = "USD";  ///< of all prices and money limits
     /// Warm pools; see pool.hpp. Their templates must be Linux with an agent.
     std::vector<Pool> pools;
     /// How many VMs of pools and sessions may boot at once before pools wait. 0 = 1 without KVM, else 2.
@@ -93,7 +95,8 @@ public:
     /// Error(not_ready, channel) if a channel did not answer, Error(session_creation), Error(invalid_transition).
     Task<Session> wait(std::string id, SessionState target, Call call);
     /// These complete when the transition is recorded; await `wait` for the outcome. Asked again while under way they
-    /// are idempotent. @throws Error(invalid_transition), Error(unsupported)
+    /// are idempotent. @throws Error(invalid_transition), Error(unsupported); `resume` also Error(quota_exceeded),
+    /// Error(capacity) and Error(budget_exceeded) when what it gave back is not free.
     Task<Session> suspend(std::string id, Call call);
     Task<Session> resume(std::string id, Call call);
     /// Legal from every state that is not terminated (there it does nothing).
@@ -120,7 +123,8 @@ public:
     Task<std::vector<ForkEntry>> fork(ForkRequest request, Call call);
     /// Says that the session is in use: moves `last_activity_at` and the idle clock.
     Task<Session> touch(std::string id, Call call);
-    /// Moves the ttl's deadline; one that has passed counts from now. @throws Error(validation) above the maximum.
+    /// Moves the ttl's deadline; one that has passed counts from now. @throws Error(validation) above the maximum,
+    /// Error(budget_exceeded) when a limit on the month's money does not allow it; then nothing is moved.
     Task<Session> extend(std::string id, Duration by, Call call);
     /// Keeps the session from being idle for so long; it does not move the ttl. One per name, 1 to 64 characters: asked
     /// again it is replaced. @throws Error(validation), Error(invalid_transition) when it is ending

@@ -26,6 +26,7 @@ struct Snapshot {
     std::string name;
     std::string session_id;
     std::string user_id;  ///< whose disk it counts for
+    std::string tenant;   ///< of the session: counts for it too, and is that of sessions from it
     std::string template_name;
     std::string session_type;
     SessionState session_state = SessionState::active;  ///< when it was taken: active, suspended or failed
@@ -35,9 +36,11 @@ struct Snapshot {
     std::string consistent;
     bool temporary = false;  ///< made for a fork, and removed when its sessions have their disks
     VmId vm_id;
-    Quantity cpu;  ///< of the session, as are the next two: what a session from it gets
+    Quantity cpu;  ///< of the session, as are the next four: what a session from it gets
     Quantity memory;
     Quantity disk_size;
+    std::int64_t gpu_count = 0;
+    std::string gpu_type;
     std::uint64_t size_bytes = 0;          ///< of the file
     std::uint64_t virtual_size_bytes = 0;  ///< of the disk
     std::string sha256;                    ///< of the file

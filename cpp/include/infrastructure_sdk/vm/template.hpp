@@ -37,6 +37,8 @@ struct Template {
     Duration boot_timeout = std::chrono::seconds(60);
     IsolationGate isolation = IsolationGate::report;
     RestartRule restart;
+    std::int64_t price_per_hour_micros = 0;      ///< of one session, in millionths of the currency
+    std::int64_t gpu_price_per_hour_micros = 0;  ///< of each GPU, on top of it
 };
 
 /// Reads one YAML document. Unknown keys, duplicate keys and wrong values are errors, all reported at once.

@@ -59,7 +59,9 @@ struct VmSpec {
     int cpu_count = 1;
     std::uint64_t memory_bytes = 128ull << 20;
     std::uint64_t disk_size_bytes = 0;  ///< 0 = the image's
-    std::string snapshot;               ///< its disk begins as this snapshot's; empty = as the image's
+    std::int64_t gpu_count = 0;
+    std::string gpu_type;  ///< one of the capabilities' `gpus`
+    std::string snapshot;  ///< its disk begins as this snapshot's; empty = as the image's
     bool display = true;
     NetworkMode network = NetworkMode::isolated;
     std::string mac_address;
@@ -112,7 +114,8 @@ struct Capabilities {
     bool console = false;
     bool screenshot = false;
     bool guest_exec = false;
-    bool disconnect = false;  ///< clients can be cut off while the VM runs on
+    bool disconnect = false;                   ///< clients can be cut off while the VM runs on
+    std::map<std::string, std::int64_t> gpus;  ///< how many of each type there are to give to VMs; empty = none
 };
 
 }  // namespace infrastructure_sdk

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <infrastructure_sdk/error.hpp>
+
 namespace infrastructure_sdk {
 
 VerbPlan SimulatedHost::State::plan(Duration usual) {
@@ -37,6 +39,17 @@ void SimulatedHost::State::lose(const VmId& id, std::string reason, std::string 
     for (const auto& listener : listeners) listener(id);
 }
 
+void SimulatedHost::State::take_gpus(const SimulatedVm& wanted) {
+    const auto& spec = wanted.spec;
+    if (spec.gpu_count == 0) return;
+    auto free = options.gpus[spec.gpu_type];
+    for (const auto& [id, vm] : vms)
+        if (vm.alive() && vm.spec.gpu_type == spec.gpu_type) free -= vm.spec.gpu_count;
+    if (free < spec.gpu_count)
+        throw Error(Errc::provider, "the host has no free GPU of type '" + spec.gpu_type + "'",
+                    {{"reason", "NoFreeGpu"}, {"value", spec.gpu_type}});
+}
+
 void SimulatedVm::count_use(MonotonicTime now) {
     if (alive() && state == VmState::running && now > used_until) {
         const double seconds = std::chrono::duration<double>(now - used_until).count();
@@ -54,7 +67,8 @@ SimulatedHost::~SimulatedHost() = default;
 std::vector<SimulatedHost::VmView> SimulatedHost::vms() const {
     std::vector<VmView> views;
     for (const auto& [id, vm] : state_->vms)
-        views.push_back({id, vm.state, vm.spec.owner_session, vm.execution_id, vm.processes});
+        views.push_back({id, vm.state, vm.spec.owner_session, vm.execution_id, vm.processes, vm.spec.gpu_type,
+                         vm.alive() ? vm.spec.gpu_count : 0});
     return views;
 }
 

@@ -58,6 +58,8 @@ struct SimulatedHost::State {
     VerbPlan plan(Duration usual);
     bool blind() { return random.chance(options.faults.blind); }
     void note(const char* verb, const VmId& id, const char* outcome);
+    /// Called before a process begins. @throws Error(provider, reason=NoFreeGpu)
+    void take_gpus(const SimulatedVm& wanted);
     /// The process dies unasked; listeners hear of it.
     void lose(const VmId& id, std::string reason, std::string message);
 };

@@ -31,6 +31,7 @@ public:
         capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = capabilities_.disconnect = true;
         capabilities_.snapshot = host_->options.snapshots;
         capabilities_.concurrent_boots = host_->options.concurrent_boots;
+        capabilities_.gpus = host_->options.gpus;
         auto heard = [this](const VmId& id) { observe(id); };
         listener_ = host_->listeners.insert(host_->listeners.end(), heard);
     }
@@ -61,6 +62,7 @@ public:
             auto& vm = need(id);
             vm.execution_id = execution_id;
             if (vm.alive()) return;
+            host_->take_gpus(vm);
             ++vm.processes;
             vm.state = VmState::running;
             vm.reason.clear();
@@ -115,6 +117,7 @@ public:
             auto& vm = need(id);
             vm.execution_id = execution_id;
             if (vm.alive() || vm.state != VmState::suspended) return;
+            host_->take_gpus(vm);
             vm.count_use(environment_.clock->monotonic_now());
             ++vm.processes;
             vm.state = VmState::running;
