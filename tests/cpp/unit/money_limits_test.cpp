@@ -72,6 +72,41 @@ std::string month_in_use(SimulatedWorld& world) {
 
 void set_time(SimulatedWorld& world, const char* text) { world.runtime().set_wall_time(parse_rfc3339(text)); }
 
+TEST(RequestDocument, TenantAndGpusAreReadAndWrongOnesNamed) {
+    auto good = session_request_from_json(
+        json::parse(R"({"user_id": "a", "tenant": "physics", "resources": {"gpu_count": 2, "gpu_type": "a100"}})"));
+    EXPECT_EQ(good.tenant, "physics");
+    EXPECT_EQ(good.resources.gpu_count, 2);
+    EXPECT_EQ(good.resources.gpu_type, "a100");
+    auto none = session_request_from_json(
+        json::parse(R"({"user_id": "a", "tenant": null, "resources": {"gpu_count": null, "gpu_type": ""}})"));
+    EXPECT_EQ(none.tenant, "");
+    EXPECT_FALSE(none.resources.gpu_count);
+    for (const auto& [pointer, value, field] :
+         {std::tuple{"/tenant", R"(7)", "tenant"}, std::tuple{"/tenant", R"("a\nb")", "tenant"},
+          std::tuple{"/resources/gpu_count", R"("1")", "resources.gpu_count"},
+          std::tuple{"/resources/gpu_count", R"(1.5)", "resources.gpu_count"},
+          std::tuple{"/resources/gpu_count", R"(-1)", "resources.gpu_count"},
+          std::tuple{"/resources/gpu_count", R"(65)", "resources.gpu_count"},
+          std::tuple{"/resources/gpu_count", R"(18446744073709551615)", "resources.gpu_count"},
+          std::tuple{"/resources/gpu_type", R"([])", "resources.gpu_type"},
+          std::tuple{"/resources/gpu_type", R"("\u0007")", "resources.gpu_type"},
+          std::tuple{"/resources/gpus", R"(1)", "resources.gpus"}}) {
+        auto document = json{{"user_id", "a"}, {"resources", json::object()}};
+        document[json::json_pointer(pointer)] = json::parse(value);
+        try {
+            session_request_from_json(document);
+            ADD_FAILURE() << "accepted: " << document.dump();
+        } catch (const Error& error) {
+            EXPECT_EQ(error.errc(), Errc::validation) << document.dump();
+            EXPECT_EQ(error.context().at("field"), field) << document.dump();
+        }
+    }
+    auto document = json{{"user_id", "a"}, {"tenant", std::string(129, 'x')}};
+    EXPECT_THROW(session_request_from_json(document), Error);
+    EXPECT_THROW(session_filter_from_json(json{{"tenant", 7}}), Error);
+}
+
 TEST(TenantLimits, CountAllUsersOfATenantAndNobodyElse) {
     SimulatedWorld world(1, {}, {{S::tenant, "physics", R::sessions, 2}});
     create(world, paid(world, "alice"));

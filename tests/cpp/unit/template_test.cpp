@@ -57,6 +57,16 @@ TEST(Template, TheSchemasDefaultsAreTheDefaultsOfAnEmptyTemplate) {
     EXPECT_EQ(spelled_out.isolation, left_out.isolation);
 }
 
+TEST(Template, PricesAreExactAndBounded) {
+    auto value =
+        parse_template(smallest + "price_per_hour: \"0.50\"\ngpu_price_per_hour: \"99999.999999\"\n", "t.yaml");
+    EXPECT_EQ(value.price_per_hour_micros, 500'000);
+    EXPECT_EQ(value.gpu_price_per_hour_micros, 99'999'999'999);
+    EXPECT_EQ(parse_template(smallest, "t.yaml").price_per_hour_micros, 0);
+    for (const char* text : {"0.5", "\"-1\"", "\"0.0000001\"", "\"100000\"", "\"1e3\"", "\"$1\"", "free"})
+        EXPECT_TRUE(says(message_of(smallest + "price_per_hour: " + text + "\n"), "t.yaml:4: price_per_hour")) << text;
+}
+
 TEST(Template, EveryFieldIsRead) {
     auto value = parse_template(
         "name: big\ndescription: A desktop\nos: windows\nimage: win-11\nmachine: pc-q35-8.0\ncpu: 2.5\nmemory: 4Gi\n"
