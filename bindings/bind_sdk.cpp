@@ -43,17 +43,6 @@ std::vector<Layer> parse_layers(const std::vector<std::string>& names) {
     return layers;
 }
 
-py::object exec_result(const ExecResult& result) {
-    py::dict dict;
-    dict["exit_code"] = result.exit_code;
-    dict["stdout"] = py::bytes(result.stdout_data);
-    dict["stderr"] = py::bytes(result.stderr_data);
-    dict["stdout_truncated"] = result.stdout_truncated;
-    dict["stderr_truncated"] = result.stderr_truncated;
-    dict["elapsed"] = std::chrono::duration<double>(result.elapsed).count();
-    return dict;
-}
-
 }  // namespace
 
 void bind_sdk(py::module_& module) {
@@ -95,6 +84,7 @@ void bind_sdk(py::module_& module) {
 
     py::class_<SdkHandle> handle(module, "Sdk", "An opened SDK; every method starts an operation and returns its id.");
     bind_snapshots(handle);
+    bind_access(handle);
     handle.def("capabilities", [](S self) { return as_dict(self.sdk->capabilities()); })
         .def("templates",
              [](S self) {
@@ -248,20 +238,6 @@ void bind_sdk(py::module_& module) {
                      [query](InfrastructureSDK& sdk, Call call) { return sdk.sessions().next_events(query, call); },
                      [](const std::vector<Event>& events) { return as_list(events); });
              })
-        .def(
-            "exec",
-            [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id,
-                const std::vector<std::string>& arguments, const py::bytes& input,
-                const std::map<std::string, std::string>& environment) {
-                ExecRequest request;
-                request.arguments = arguments;
-                request.stdin_data = std::string(input);
-                request.environment = environment;
-                return call_sdk<ExecResult>(
-                    self, queue, future, timeout_s, correlation_id,
-                    [id, request](InfrastructureSDK& sdk, Call call) { return sdk.sessions().exec(id, request, call); },
-                    exec_result);
-            })
         .def("read_file",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, std::string path,
                  std::size_t limit) {

@@ -376,58 +376,6 @@ Task<std::vector<Event>> SessionEngine::next_events(EventQuery query, Call call)
 
 Task<std::vector<Event>> SessionEngine::events(EventQuery query) { return impl_->store->events(std::move(query)); }
 
-namespace {
-
-void need_active(const Session& session, const char* verb) {
-    if (session.state != SessionState::active)
-        throw Error(
-            Errc::invalid_transition,
-            std::string("cannot ") + verb + " in session " + session.id + " while it is " + name_of(session.state),
-            {{"session", session.id}, {"state", name_of(session.state)}, {"verb", verb}});
-}
-
-}  // namespace
-
-Task<ExecResult> SessionEngine::exec(std::string id, ExecRequest request, Call call) {
-    auto impl = impl_;
-    auto target = co_await impl->need(std::move(id));
-    need_active(target->session, "exec");
-    ExecInFlight in_flight(target);
-    co_return co_await impl->provider->agent(target->session.vm_id)->exec(std::move(request), call);
-}
-
-Task<std::string> SessionEngine::read_file(std::string id, std::string path, std::size_t limit_bytes, Call call) {
-    auto impl = impl_;
-    auto target = co_await impl->need(std::move(id));
-    need_active(target->session, "read a file");
-    ExecInFlight in_flight(target);
-    co_return co_await impl->provider->agent(target->session.vm_id)->read_file(std::move(path), limit_bytes, call);
-}
-
-Task<void> SessionEngine::write_file(std::string id, std::string path, std::string bytes, Call call) {
-    auto impl = impl_;
-    auto target = co_await impl->need(std::move(id));
-    need_active(target->session, "write a file");
-    ExecInFlight in_flight(target);
-    co_await impl->provider->agent(target->session.vm_id)->write_file(std::move(path), std::move(bytes), call);
-}
-
-Task<std::string> SessionEngine::screenshot(std::string id, Call call) {
-    auto impl = impl_;
-    auto target = co_await impl->need(std::move(id));
-    need_active(target->session, "take a screenshot");
-    if (!impl->provider->capabilities().screenshot)
-        throw Error(Errc::unsupported, "the provider cannot take screenshots", {{"capability", "screenshot"}});
-    co_return co_await impl->provider->display(target->session.vm_id)->screenshot(call);
-}
-
-Task<void> SessionEngine::ping(std::string id, Call call) {
-    auto impl = impl_;
-    auto target = co_await impl->need(std::move(id));
-    need_active(target->session, "ping");
-    co_await impl->provider->agent(target->session.vm_id)->ping(call);
-}
-
 Task<VmStatus> SessionEngine::inspect_vm(std::string id, Call call) {
     auto impl = impl_;
     auto target = co_await impl->need(std::move(id));

@@ -2,7 +2,8 @@
 // The inside of the session engine, shared by the files that carry it: session_engine.cpp (verbs), session_records.cpp
 // (what is written and shown), session_driver.cpp (work on VMs), session_recovery.cpp (after a crash),
 // session_expiry.cpp (clocks), session_use.cpp (idleness and its explanation), session_snapshots.cpp (snapshots and
-// forks), session_restart.cpp (recovery by hand and by rule), session_pools.cpp and session_claims.cpp (warm pools).
+// forks), session_restart.cpp (recovery by hand and by rule), session_pools.cpp and session_claims.cpp (warm pools),
+// session_access.cpp (what a user does with a session).
 
 #include <map>
 #include <memory>
@@ -16,6 +17,7 @@
 
 #include "core/async_tools.hpp"
 #include "session/boot_queue.hpp"
+#include "session/console_tokens.hpp"
 #include "session/deadline_index.hpp"
 #include "session/pool_book.hpp"
 #include "session/pool_plan.hpp"
@@ -80,6 +82,15 @@ private:
     LivePtr target_;
 };
 
+/// A command that is followed.
+struct RunningExec {
+    RunningExec(LivePtr session, std::shared_ptr<GuestProcess> started)
+        : target(std::move(session)), process(std::move(started)), in_flight(target) {}
+    LivePtr target;
+    std::shared_ptr<GuestProcess> process;
+    ExecInFlight in_flight;
+};
+
 /// One snapshot that is recorded. Touched on the executor only.
 struct LiveSnapshot {
     explicit LiveSnapshot(Snapshot value, Executor executor) : snapshot(std::move(value)), changed(executor) {}
@@ -126,6 +137,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Signal events_written;
     std::uint64_t written = 0;  // commits with events, so that none falls between a look and a wait
     PoolBook pools;
+    std::map<std::string, std::shared_ptr<RunningExec>> execs;  // by the name that `exec_start` gave
+    ConsoleTokens console_tokens;
     bool closing = false;
 
     /// Changes the copy that becomes the session, and what is written with it; false = let it be.
@@ -184,6 +197,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> reap_orphans(Call call);
     Task<void> note_lost(LivePtr target, VmEvent event);
     void observe(VmEvent event);
+    std::shared_ptr<RunningExec> need_exec(const std::string& session, const std::string& process) const;
     // session_restart.cpp
     nlohmann::json aftermath(Session& session, SessionState before, SessionInput input);
     Task<void> clear_for_recovery(Session session, Call call);

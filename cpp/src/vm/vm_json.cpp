@@ -39,7 +39,9 @@ void to_json(nlohmann::json& document, const Capabilities& capabilities) {
                 {"live_migration", capabilities.live_migration},
                 {"console", capabilities.console},
                 {"screenshot", capabilities.screenshot},
+                {"input", capabilities.input},
                 {"guest_exec", capabilities.guest_exec},
+                {"forward", capabilities.forward},
                 {"disconnect", capabilities.disconnect},
                 {"gpus", capabilities.gpus}};
 }

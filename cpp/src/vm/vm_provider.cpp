@@ -21,6 +21,12 @@ Task<std::optional<VmSnapshot>> VmProvider::inspect_snapshot(std::string, Call) 
 
 Task<std::vector<std::string>> VmProvider::list_snapshots(Call) { co_return std::vector<std::string>(); }
 
+Task<GuestStreamPtr> VmProvider::open_port(VmId, std::uint16_t, Call) {
+    throw Error(Errc::unsupported, "provider " + capabilities().provider + " cannot forward ports",
+                {{"capability", "forward"}});
+    co_return nullptr;
+}
+
 Task<void> VmProvider::delete_snapshot(std::string, Call) { co_return; }
 
 }  // namespace infrastructure_sdk

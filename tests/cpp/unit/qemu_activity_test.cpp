@@ -41,8 +41,10 @@ TEST(QemuActivity, AddsUpKeyboardAndMouseOfAllCpus) {
         "           CPU0       CPU1\n"
         "  1:         12          3   IO-APIC   1-edge      i8042\n"
         "  8:        500          0   IO-APIC   8-edge      rtc0\n"
-        " 12:         30          0   IO-APIC  12-edge      i8042\n";
-    EXPECT_EQ(input_interrupts(interrupts), 45u);
+        " 12:         30          0   IO-APIC  12-edge      i8042\n"
+        " 30:          4          1   PCI-MSI 81920-edge      virtio3-events\n"
+        " 31:         99          0   PCI-MSI 81921-edge      virtio3-status\n";
+    EXPECT_EQ(input_interrupts(interrupts), 50u);
     EXPECT_EQ(input_interrupts("NMI: 0 0 Non-maskable interrupts\n"), std::nullopt);
 }
 

@@ -94,7 +94,9 @@ TEST(CommandLine, OfATinyGuestUnderEmulationIsExactlyThis) {
         "-netdev",
         "user,id=net0,restrict=on,ipv6=off",
         "-device",
-        "virtio-net-pci,netdev=net0,mac=02:11:22:33:44:55,romfile="};
+        "virtio-net-pci,netdev=net0,mac=02:11:22:33:44:55,romfile=",
+        "-device",
+        "virtio-tablet-pci"};
     EXPECT_EQ(command_line(tiny(), {}), expected);
 }
 

@@ -13,6 +13,7 @@
 #include <infrastructure_sdk/session/pool.hpp>
 #include <infrastructure_sdk/session/session.hpp>
 #include <infrastructure_sdk/session/snapshot.hpp>
+#include <infrastructure_sdk/secret.hpp>
 #include <infrastructure_sdk/store/store.hpp>
 #include <infrastructure_sdk/vm/template.hpp>
 #include <infrastructure_sdk/vm/vm_provider.hpp>
@@ -49,6 +50,12 @@ struct SessionEngineOptions {
     Duration claim_timeout = std::chrono::seconds(5);
     /// Asked when a template demands isolation, before the session becomes active. False refuses it.
     std::function<Task<bool>(Session, Call)> isolation_gate;
+};
+
+/// What opens a session's console once.
+struct ConsoleTicket {
+    Secret token;
+    WallTime expires_at;
 };
 
 /// Every method must be awaited on the Environment's executor (any number at once). A call that is cancelled or runs
@@ -146,6 +153,40 @@ public:
     Task<std::string> read_file(std::string id, std::string path, std::size_t limit_bytes, Call call);
     Task<void> write_file(std::string id, std::string path, std::string bytes, Call call);
     Task<std::string> screenshot(std::string id, Call call);
+    /// Of the screen as it is now; guests change it.
+    Task<DisplaySize> display_size(std::string id, Call call);
+    /// Types a text on the guest's keyboard; see `typing`. Completes when the guest took every key.
+    /// @throws Error(validation), Error(not_ready, channel=display), Error(unsupported, capability=input)
+    Task<void> type_text(std::string id, std::string text, std::string layout, Call call);
+    /// Presses keys together, one chord after another; see `chord`. @throws as `type_text`
+    Task<void> press_keys(std::string id, std::vector<std::string> chords, Call call);
+    /// Moves and clicks the pointer; see `pointing`. A guest without a driver for the tablet does not notice.
+    /// @throws as `type_text`
+    Task<void> point(std::string id, MouseAction action, Call call);
+    /// Starts a command that is followed while it runs: `exec_follow` gives what it printed, `exec_close` ends it and
+    /// must be called. @returns a name for it, known until then. @throws as `exec`
+    Task<std::string> exec_start(std::string id, ExecRequest request, Call call);
+    /// @throws Error(not_found) for a command that was closed or is another session's.
+    Task<ExecProgress> exec_follow(std::string id, std::string process, Call call);
+    Task<void> exec_signal(std::string id, std::string process, std::string signal, Call call);
+    Task<void> exec_close(std::string id, std::string process, Call call);
+    /// See GuestAgent.
+    Task<std::string> read_file_part(std::string id, std::string path, std::uint64_t offset, std::size_t limit_bytes,
+                                     Call call);
+    Task<void> write_file_part(std::string id, std::string path, std::uint64_t offset, std::string bytes, Call call);
+    Task<std::vector<GuestFileEntry>> list_files(std::string id, std::string path, Call call);
+
+    /// A token that opens this session's console once. Only its SHA-256 is kept, in memory; it is void when it was
+    /// used, when its time is over, when the session ran anew, and with this engine. @param valid_for up to an hour
+    /// @throws Error(validation), Error(invalid_transition), Error(unsupported, capability=console)
+    Task<ConsoleTicket> console_ticket(std::string id, Duration valid_for, bool share, Call call);
+    /// Redeems a token. @throws Error(authentication), the same for a wrong, used, expired or other session's token;
+    /// Error(conflict) when somebody is connected and the ticket was not for sharing; the token is used all the same.
+    Task<GuestStreamPtr> open_console(std::string id, Secret token, Call call);
+    /// Cuts off every client of the session's screen; new ones may come. @throws Error(unsupported)
+    Task<void> disconnect_clients(std::string id, Call call);
+    /// A stream to a TCP port of the guest; see VmProvider. @throws Error(invalid_transition), Error(unsupported)
+    Task<GuestStreamPtr> open_port(std::string id, std::uint16_t port, Call call);
     Task<VmStatus> inspect_vm(std::string id, Call call);
     /// Every VM of this installation, with the session that has it now.
     Task<std::vector<VmStatus>> list_vms(Call call);

@@ -113,7 +113,9 @@ struct Capabilities {
     bool live_migration = false;
     bool console = false;
     bool screenshot = false;
+    bool input = false;  ///< keys and pointer
     bool guest_exec = false;
+    bool forward = false;                      ///< ports of the guest can be reached
     bool disconnect = false;                   ///< clients can be cut off while the VM runs on
     std::map<std::string, std::int64_t> gpus;  ///< how many of each type there are to give to VMs; empty = none
 };

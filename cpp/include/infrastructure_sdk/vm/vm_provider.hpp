@@ -56,6 +56,9 @@ public:
     virtual Task<VmActivity> activity(VmId id, Call call) = 0;
     /// Cuts off the clients of its display and ports. @throws Error(unsupported) without capability `disconnect`.
     virtual Task<void> disconnect_clients(VmId id, Call call) = 0;
+    /// A stream to a TCP port that the guest listens on. Without a listener there it ends at once.
+    /// @throws Error(unsupported, capability=forward) when the VM has no such way in.
+    virtual Task<GuestStreamPtr> open_port(VmId id, std::uint16_t port, Call call);
     /// Everything of this installation, for adoption.
     virtual Task<std::vector<VmStatus>> list_owned(Call call) = 0;
 

@@ -68,7 +68,9 @@ std::optional<std::uint64_t> input_interrupts(const std::string& interrupts) {
     std::istringstream lines(interrupts);
     std::optional<std::uint64_t> sum;
     for (std::string line; std::getline(lines, line);) {
-        if (line.find("i8042") == std::string::npos) continue;
+        // A virtio input device's queue is called "events".
+        const bool of_virtio = line.find("virtio") != std::string::npos && line.find("-events") != std::string::npos;
+        if (line.find("i8042") == std::string::npos && !of_virtio) continue;
         std::istringstream words(line.substr(line.find(':') + 1));
         for (std::uint64_t count = 0; words >> count;) sum = sum.value_or(0) + count;
     }
@@ -159,12 +161,6 @@ Task<VmActivity> QemuProvider::activity(VmId id, Call call) {
         if (!why.empty()) seen.reasons[name] = why;
     }
     co_return seen;
-}
-
-Task<void> QemuProvider::disconnect_clients(VmId, Call) {
-    throw Error(Errc::unsupported, "the qemu provider cannot cut off clients while the VM runs",
-                {{"capability", "disconnect"}});
-    co_return;
 }
 
 }  // namespace infrastructure_sdk::qemu

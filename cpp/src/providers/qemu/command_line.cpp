@@ -58,6 +58,9 @@ std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptio
         add("-netdev", "user,id=net0,restrict=on,ipv6=off");
         add("-device", "virtio-net-pci,netdev=net0,mac=" + spec.mac_address + ",romfile=");
     }
+    // A pointer that knows places, as a viewer's does; the machine's own PS/2 mouse knows only ways. The keyboard is
+    // PS/2.
+    if (spec.display) add("-device", "virtio-tablet-pci");
     return line;
 }
 

@@ -9,6 +9,8 @@
 #include "core/async_tools.hpp"
 #include "core/base64.hpp"
 #include "core/unix_socket.hpp"
+#include "providers/qemu/guest_files.hpp"
+#include "providers/qemu/guest_process.hpp"
 #include "providers/qemu/line_connection.hpp"
 
 namespace infrastructure_sdk::qemu {
@@ -17,7 +19,6 @@ namespace {
 using nlohmann::json;
 // guest-exec-status may carry two streams of 16 MiB in base64.
 constexpr std::size_t line_limit = 64u << 20;
-constexpr std::size_t file_chunk = 48u << 10;
 
 Error silent(const std::string& why) {
     return Error(Errc::not_ready, "the guest agent did not answer: " + why, {{"channel", "agent"}});
@@ -35,7 +36,7 @@ std::string output_of(const json& status, const char* key, std::size_t limit, bo
     return std::move(*bytes);
 }
 
-class Agent final : public QemuGuestAgent, public std::enable_shared_from_this<Agent> {
+class Agent final : public QemuGuestAgent, public AgentChannel, public std::enable_shared_from_this<Agent> {
 public:
     Agent(Environment environment, std::string socket_path)
         : environment_(std::move(environment)),
@@ -52,31 +53,11 @@ public:
 
     Task<ExecResult> exec(ExecRequest wanted, Call call) override {
         auto self = shared_from_this();
-        if (wanted.arguments.empty() || wanted.arguments.front().empty())
-            throw Error(Errc::validation, "exec: a command is needed",
-                        {{"field", "arguments"}, {"allowed", "at least one word"}});
         auto started = environment_.clock->monotonic_now();
-        json arguments{{"path", wanted.arguments.front()},
-                       {"arg", std::vector<std::string>(wanted.arguments.begin() + 1, wanted.arguments.end())},
-                       {"capture-output", true}};
-        if (!wanted.stdin_data.empty()) arguments["input-data"] = base64_encode(wanted.stdin_data);
-        if (!wanted.environment.empty()) {
-            auto list = json::array();
-            for (const auto& entry : wanted.environment) list.push_back(entry.first + "=" + entry.second);
-            arguments["env"] = std::move(list);
-        }
-        json answer;
-        try {
-            answer = co_await request("guest-exec", arguments, call);
-        } catch (const Error& error) {
-            if (error.errc() == Errc::provider && error.remote_message().find("No such file") != std::string::npos)
-                throw Error(Errc::not_found, "the guest has no command '" + wanted.arguments.front() + "'",
-                            {{"field", "arguments"}, {"value", wanted.arguments.front()}});
-            throw;
-        }
-        if (!answer.is_object() || !answer.contains("pid") || !answer["pid"].is_number_integer())
-            throw Error(Errc::provider, "the guest agent gave no process id");
-        auto pid = answer["pid"].get<std::int64_t>();
+        const auto nonce = random_name(environment_);
+        auto words = run_words(wanted, nonce);
+        auto arguments = exec_arguments(wanted, std::move(words), true);
+        auto pid = co_await spawn_in_guest(*this, arguments, call);
         json status;
         std::exception_ptr failure;
         try {
@@ -92,21 +73,51 @@ public:
                         {{"field", "timeout"}, {"command", wanted.arguments.front()}});
         }
         ExecResult result;
-        if (auto code = status.find("exitcode"); code != status.end() && code->is_number_integer())
-            result.exit_code = *code;
-        if (auto signal = status.find("signal"); signal != status.end() && signal->is_number_integer())
-            result.exit_code = 128 + signal->get<int>();
+        result.exit_code = exit_code_of(status).value();
         result.stdout_truncated = status.value("out-truncated", false);
         result.stderr_truncated = status.value("err-truncated", false);
         result.stdout_data = output_of(status, "out-data", wanted.output_limit_bytes, result.stdout_truncated);
         result.stderr_data = output_of(status, "err-data", wanted.output_limit_bytes, result.stderr_truncated);
+        if (result.exit_code == 125) raise_refusal(result.stderr_data, nonce, wanted);
         result.elapsed = environment_.clock->monotonic_now() - started;
         co_return result;
     }
 
+    Task<std::shared_ptr<GuestProcess>> start(ExecRequest wanted, Call call) override {
+        return start_in_guest(shared_from_this(), std::move(wanted), call);
+    }
+
+    Task<std::string> read_file_part(std::string path, std::uint64_t offset, std::size_t limit, Call call) override {
+        auto self = shared_from_this();
+        co_return co_await read_guest_part(*this, std::move(path), offset, limit, call);
+    }
+
+    Task<void> write_file_part(std::string path, std::uint64_t offset, std::string bytes, Call call) override {
+        auto self = shared_from_this();
+        co_await write_guest_part(*this, std::move(path), offset, std::move(bytes), call);
+    }
+
+    Task<std::vector<GuestFileEntry>> list_files(std::string path, Call call) override {
+        auto self = shared_from_this();
+        check_guest_path(path);
+        for (int attempt = 0; attempt < 5; ++attempt) {
+            ExecRequest request;
+            request.arguments = {"sh", "-c", list_script, "isdk", path};
+            auto result = co_await exec(request, call);
+            if (result.exit_code == 3)
+                throw Error(Errc::not_found, "the guest has no folder " + path, {{"field", "path"}, {"value", path}});
+            if (result.exit_code == 4)
+                throw Error(Errc::validation, "path: '" + path + "' is not a folder that can be read",
+                            {{"field", "path"}, {"value", path}, {"allowed", "a folder"}});
+            if (result.stdout_truncated) throw Error(Errc::provider, path + " has too many entries to be listed");
+            if (auto entries = parse_listing(result.stdout_data)) co_return std::move(*entries);
+        }
+        throw Error(Errc::conflict, path + " changes faster than it can be listed", {{"field", "path"}});
+    }
+
     Task<std::string> read_file(std::string path, std::size_t limit_bytes, Call call) override {
         auto self = shared_from_this();
-        auto handle = co_await open_file(path, "r", call);
+        auto handle = co_await open_guest_file(*this, path, "r", call);
         std::string bytes;
         std::exception_ptr failure;
         try {
@@ -124,14 +135,14 @@ public:
         } catch (...) {
             failure = std::current_exception();
         }
-        co_await close_file(handle);
+        co_await close_guest_file(*this, handle);
         if (failure) std::rethrow_exception(failure);
         co_return bytes;
     }
 
     Task<void> write_file(std::string path, std::string bytes, Call call) override {
         auto self = shared_from_this();
-        auto handle = co_await open_file(path, "w", call);
+        auto handle = co_await open_guest_file(*this, path, "w", call);
         std::exception_ptr failure;
         try {
             for (std::size_t at = 0; at < bytes.size();) {
@@ -148,16 +159,16 @@ public:
         } catch (...) {
             failure = std::current_exception();
         }
-        co_await close_file(handle);
+        co_await close_guest_file(*this, handle);
         if (failure) std::rethrow_exception(failure);
     }
 
     /// Two round trips: all are opened, then each is written and closed.
     Task<void> write_files(std::vector<GuestFile> files, Call call) override {
         auto self = shared_from_this();
-        std::vector<Request> requests;
+        std::vector<AgentRequest> requests;
         for (const auto& file : files) {
-            check_path(file.path);
+            check_guest_path(file.path);
             if (file.bytes.size() > file_chunk)
                 throw Error(Errc::validation, file.path + " is larger than " + std::to_string(file_chunk) + " bytes",
                             {{"field", "bytes"}, {"value", file.path}});
@@ -259,6 +270,18 @@ public:
         changed_.notify_all();
     }
 
+    Task<json> request(std::string command, json arguments, Call call) override {
+        auto guard = co_await take_turn(call);
+        co_return co_await exchange(std::move(command), std::move(arguments), call);
+    }
+
+    Task<std::vector<AgentAnswer>> request_all(std::vector<AgentRequest> requests, Call call) override {
+        auto guard = co_await take_turn(call);
+        co_return co_await exchange_all(std::move(requests), call);
+    }
+
+    const Environment& environment() const override { return environment_; }
+
 private:
     Task<json> wait_exit(std::int64_t pid, Call call) {
         Duration pause = std::chrono::milliseconds(2);
@@ -273,52 +296,11 @@ private:
         }
     }
 
-    Call grace() const { return {Deadline::after(*environment_.clock, std::chrono::seconds(5)), {}, {}}; }
-
     Task<void> kill(std::int64_t pid) {
         try {
-            json arguments{{"path", "kill"}, {"arg", {"-9", std::to_string(pid)}}};
-            co_await request("guest-exec", arguments, grace());
+            co_await signal_in_guest(*this, pid, "KILL", grace());
         } catch (const Error&) {
             // The guest does not answer: there is nobody to kill for us.
-        }
-    }
-
-    struct Request {
-        std::string command;
-        json arguments;
-    };
-    struct Answer {
-        json value;
-        std::optional<Error> error;
-    };
-
-    static void check_path(const std::string& path) {
-        if (path.empty() || path.front() != '/' || path.find('\0') != std::string::npos)
-            throw Error(Errc::validation, "path: '" + path + "' is not an absolute path in the guest",
-                        {{"field", "path"}, {"value", path}, {"allowed", "an absolute path"}});
-    }
-
-    Task<std::int64_t> open_file(std::string path, std::string mode, Call call) {
-        check_path(path);
-        json arguments{{"path", path}, {"mode", mode}};
-        try {
-            auto answer = co_await request("guest-file-open", arguments, call);
-            if (!answer.is_number_integer()) throw Error(Errc::provider, "the guest agent gave no file handle");
-            co_return answer.get<std::int64_t>();
-        } catch (const Error& error) {
-            if (error.errc() == Errc::provider && error.remote_message().find("No such file") != std::string::npos)
-                throw Error(Errc::not_found, "the guest has no file " + path, {{"field", "path"}, {"value", path}});
-            throw;
-        }
-    }
-
-    Task<void> close_file(std::int64_t handle) {
-        try {
-            json arguments{{"handle", handle}};
-            co_await request("guest-file-close", arguments, grace());
-        } catch (const Error&) {
-            // The handle dies with the agent.
         }
     }
 
@@ -339,19 +321,9 @@ private:
         co_return refused && !value;
     }
 
-    Task<json> request(std::string command, json arguments, Call call) {
-        auto guard = co_await take_turn(call);
-        co_return co_await exchange(std::move(command), std::move(arguments), call);
-    }
-
-    Task<std::vector<Answer>> request_all(std::vector<Request> requests, Call call) {
-        auto guard = co_await take_turn(call);
-        co_return co_await exchange_all(std::move(requests), call);
-    }
-
     /// Within a turn.
     Task<json> exchange(std::string command, json arguments, Call call) {
-        std::vector<Request> one{{std::move(command), std::move(arguments)}};
+        std::vector<AgentRequest> one{{std::move(command), std::move(arguments)}};
         auto answers = co_await exchange_all(std::move(one), call);
         if (answers.front().error) throw *answers.front().error;
         co_return std::move(answers.front().value);
@@ -359,8 +331,8 @@ private:
 
     /// Within a turn; sent at once, the agent answers in order. A refusal of one does not keep the others from being
     /// done.
-    Task<std::vector<Answer>> exchange_all(std::vector<Request> requests, Call call) {
-        std::vector<Answer> answers;
+    Task<std::vector<AgentAnswer>> exchange_all(std::vector<AgentRequest> requests, Call call) {
+        std::vector<AgentAnswer> answers;
         if (requests.empty()) co_return answers;
         co_await synchronise(call);
         std::string text;
@@ -385,8 +357,8 @@ private:
         co_return answers;
     }
 
-    static Answer answer_of(const std::string& command, const json& answer) {
-        Answer result;
+    static AgentAnswer answer_of(const std::string& command, const json& answer) {
+        AgentAnswer result;
         if (auto error = answer.find("error"); error != answer.end()) {
             result.error.emplace(Errc::provider, "the guest agent refused " + command,
                                  ErrorContext{{"command", command}});

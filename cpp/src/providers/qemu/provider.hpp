@@ -26,12 +26,16 @@ struct Vm {
           mutex(executor),
           writing(executor),
           connecting(executor),
+          typing(executor),
+          viewing(executor),
           changed(executor) {}
     VmRecord record;
     std::string directory;
     AsyncMutex mutex;       ///< one verb at a time
     AsyncMutex writing;     ///< one write to the directory at a time: the watcher writes beside the verbs
     AsyncMutex connecting;  ///< QEMU serves one connection at a time
+    AsyncMutex typing;      ///< texts of two callers do not mix
+    AsyncMutex viewing;     ///< who comes and who is cut off, one after the other
     bool removed = false;   ///< the directory is gone and stays so
     Signal changed;         ///< the process died
     std::shared_ptr<QmpClient> qmp;
@@ -83,6 +87,8 @@ public:
     /// nullptr when it does not exist.
     Task<VmPtr> find(VmId id);
     Task<std::string> screenshot(VmId id, Call call);
+    Task<void> input(VmId id, std::vector<InputEvent> events, Call call);
+    Task<GuestStreamPtr> console(VmId id, bool alone, Call call);
     Task<Fact> collect(VmId id, std::string name, Call call);
 
 private:
@@ -97,6 +103,8 @@ private:
     Task<std::string> query_status(VmPtr vm, Call call);
     Task<void> end(VmPtr vm, Call call);
     Task<void> wait_dead(VmPtr vm, Call call, const char* doing);
+    Task<std::uint32_t> viewers(VmPtr vm, Call call);
+    Task<void> send_input(std::shared_ptr<QmpClient> client, InputEvent event, Call call);
     // provider_snapshots.cpp
     Task<DiskSource> collect_disk(VmPtr vm, VmSnapshot* snapshot, Call call);
     Task<void> copy_live_disk(VmPtr vm, VmSnapshot* snapshot, Call call);

@@ -1,11 +1,6 @@
-// What lets others see into a VM: its agent, display and evidence.
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
+// What lets others see into a VM: its agent and evidence.
 #include <filesystem>
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "providers/qemu/command_line.hpp"
@@ -35,16 +30,6 @@ public:
     Task<std::uint32_t> logged_in_users(Call) override { return refuse<std::uint32_t>(); }
 };
 
-class QemuDisplay final : public Display {
-public:
-    QemuDisplay(std::shared_ptr<QemuProvider> provider, VmId id) : provider_(std::move(provider)), id_(std::move(id)) {}
-    Task<std::string> screenshot(Call call) override { return provider_->screenshot(id_, call); }
-
-private:
-    std::shared_ptr<QemuProvider> provider_;
-    VmId id_;
-};
-
 class QemuEvidence final : public EvidenceSource {
 public:
     QemuEvidence(std::shared_ptr<QemuProvider> provider, VmId id)
@@ -64,45 +49,8 @@ std::shared_ptr<GuestAgent> QemuProvider::agent(VmId id) {
     return it->second->agent;
 }
 
-std::shared_ptr<Display> QemuProvider::display(VmId id) {
-    return std::make_shared<QemuDisplay>(shared_from_this(), id);
-}
 std::shared_ptr<EvidenceSource> QemuProvider::evidence(VmId id) {
     return std::make_shared<QemuEvidence>(shared_from_this(), id);
-}
-
-Task<std::string> QemuProvider::screenshot(VmId id, Call call) {
-    auto self = shared_from_this();
-    auto vm = co_await need(id, call);
-    auto client = co_await qmp(vm, call);
-    // Relative: QEMU's working directory is the VM's.
-    json arguments{{"filename", file_name::screen}, {"format", "png"}};
-    try {
-        co_await client->execute("screendump", arguments, call);
-    } catch (const Error& error) {
-        if (error.errc() != Errc::provider) throw;
-        throw Error(Errc::not_ready, "the display gave no picture", {{"channel", "display"}})
-            .with_remote_message(error.remote_message());
-    }
-    auto path = vm->path(file_name::screen);
-    auto work = [path] {
-        constexpr std::size_t most = 64u << 20;
-        int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        if (fd < 0) throw Error(Errc::not_ready, "the display gave no picture", {{"channel", "display"}});
-        struct stat status{};
-        auto there = ::fstat(fd, &status) == 0 ? static_cast<std::size_t>(status.st_size) : 0;
-        std::string bytes(std::min(there, most), '\0');
-        std::size_t size = 0;
-        for (ssize_t got = 1; got > 0 && size < bytes.size();
-             size += static_cast<std::size_t>(std::max<ssize_t>(got, 0)))
-            got = ::read(fd, bytes.data() + size, bytes.size() - size);
-        ::close(fd);
-        ::unlink(path.c_str());
-        bytes.resize(size);
-        if (!bytes.starts_with("\x89PNG\r\n\x1a\n")) throw Error(Errc::provider, "the screenshot is not a PNG");
-        return bytes;
-    };
-    co_return co_await run_blocking(environment_.blocking, work);
 }
 
 Task<Fact> QemuProvider::collect(VmId id, std::string name, Call call) {

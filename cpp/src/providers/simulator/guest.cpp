@@ -137,6 +137,14 @@ public:
             "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
             .value();
     }
+    Task<void> input(std::vector<InputEvent>, Call) override {
+        awake(host_, id_, "display");
+        co_return;
+    }
+    Task<GuestStreamPtr> console(bool, Call) override {
+        throw Error(Errc::unsupported, "a simulated VM has no console", {{"capability", "console"}});
+        co_return nullptr;
+    }
 
 private:
     HostPtr host_;
