@@ -126,8 +126,61 @@ class Sdk:
         arg5: Sequence[str],
         arg6: bytes,
         arg7: Mapping[str, str],
+        arg8: str,
+        arg9: str,
         /,
     ) -> int: ...
+    def exec_start(
+        self,
+        arg0: CompletionQueue,
+        arg1: object,
+        arg2: float,
+        arg3: str,
+        arg4: str,
+        arg5: Sequence[str],
+        arg6: bytes,
+        arg7: Mapping[str, str],
+        arg8: str,
+        arg9: str,
+        /,
+    ) -> int: ...
+    def exec_follow(
+        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: str, /
+    ) -> int: ...
+    def exec_signal(
+        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: str, arg6: str, /
+    ) -> int: ...
+    def exec_close(
+        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: str, /
+    ) -> int: ...
+    def read_file_part(
+        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: str, arg6: int, arg7: int, /
+    ) -> int: ...
+    def write_file_part(
+        self,
+        arg0: CompletionQueue,
+        arg1: object,
+        arg2: float,
+        arg3: str,
+        arg4: str,
+        arg5: str,
+        arg6: int,
+        arg7: bytes,
+        /,
+    ) -> int: ...
+    def list_files(
+        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: str, /
+    ) -> int: ...
+    def console_ticket(
+        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: str, arg6: bool, /
+    ) -> int: ...
+    def open_console(
+        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: str, /
+    ) -> int: ...
+    def open_port(
+        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: int, /
+    ) -> int: ...
+    def disconnect_clients(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, /) -> int: ...
     def read_file(
         self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: str, arg6: int, /
     ) -> int: ...
@@ -135,6 +188,27 @@ class Sdk:
         self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: str, arg6: bytes, /
     ) -> int: ...
     def screenshot(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, /) -> int: ...
+    def display_size(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, /) -> int: ...
+    def type_text(
+        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: str, arg6: str, /
+    ) -> int: ...
+    def press_keys(
+        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: Sequence[str], /
+    ) -> int: ...
+    def point(
+        self,
+        arg0: CompletionQueue,
+        arg1: object,
+        arg2: float,
+        arg3: str,
+        arg4: str,
+        arg5: tuple[int, int] | None,
+        arg6: str,
+        arg7: str,
+        arg8: int,
+        arg9: int,
+        /,
+    ) -> int: ...
     def pools(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, /) -> int: ...
     def pool(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, /) -> int: ...
     def drain_pool(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, /) -> int: ...

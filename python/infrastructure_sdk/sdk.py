@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infrastructure_sdk import _bridge, _core
 from infrastructure_sdk.config import InfraSDKConfig
@@ -17,6 +17,9 @@ from infrastructure_sdk.session import UserSessionManager
 from infrastructure_sdk.snapshot import SnapshotCatalogue
 from infrastructure_sdk.vm import LimitCatalogue, TemplateCatalogue, VMLifecycleController
 from infrastructure_sdk.webhooks import Webhooks
+
+if TYPE_CHECKING:
+    from infrastructure_sdk.server.console import ConsoleBridge
 
 __all__ = ["InfrastructureSDK"]
 
@@ -60,6 +63,7 @@ class InfrastructureSDK:
         self.config: InfraSDKConfig = config
         self._runtime: _core.Runtime | None = None
         self._native: _core.Sdk | None = None
+        self._console: ConsoleBridge | None = None
         self.sessions = UserSessionManager(self)
         self.vms = VMLifecycleController(self)
         self.isolation = IsolationEngine(self)
@@ -96,6 +100,9 @@ class InfrastructureSDK:
 
     async def close(self) -> None:
         """Let go of everything; no virtual machine is touched. Closing twice is fine."""
+        console, self._console = self._console, None
+        if console is not None:
+            await console.close()
         native, runtime = self._native, self._runtime
         self._native = self._runtime = None
         if native is None or runtime is None:

@@ -6,16 +6,18 @@ import asyncio
 import builtins
 import html
 import json
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from infrastructure_sdk import _bridge
 from infrastructure_sdk import snapshot as _snapshot
-from infrastructure_sdk.exceptions import ValidationError
+from infrastructure_sdk.exceptions import OperationTimeoutError, UnsupportedError, ValidationError
 from infrastructure_sdk.explanation import Explanation
 from infrastructure_sdk.notebook.timeline import Timeline
 from infrastructure_sdk.snapshot import ForkResult, Snapshot
@@ -28,6 +30,9 @@ __all__ = [
     "DesktopClient",
     "ExecResult",
     "FileClient",
+    "FileEntry",
+    "GuestProcess",
+    "OutputChunk",
     "ResourceSpec",
     "Screenshot",
     "Session",
@@ -202,6 +207,25 @@ def _check_texts(field_name: str, values: Iterable[object], *, forbidden: str = 
             )
 
 
+def _exec_arguments(
+    command: str | Iterable[str],
+    stdin: bytes | str,
+    env: Mapping[str, str] | None,
+    cwd: str | None,
+    user: str | None,
+) -> tuple[builtins.list[str], bytes, dict[str, str], str, str]:
+    words = ["sh", "-c", command] if isinstance(command, str) else list(command)
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    variables = dict(env or {})
+    _check_texts("command", words)
+    _check_texts("env", variables, forbidden="\0=")
+    _check_texts("env", variables.values(), secret=True)
+    for name, value in (("cwd", cwd), ("user", user)):
+        if value == "":
+            raise ValidationError(f"{name}: an empty text is not allowed", context={"field": name, "value": ""})
+    return words, data, variables, cwd or "", user or ""
+
+
 class DesktopClient:
     """The screen of a session."""
 
@@ -212,6 +236,126 @@ class DesktopClient:
         """What the screen shows now."""
         return Screenshot(await self._session._call("screenshot", timeout=timeout))
 
+    async def size(self, *, timeout: Timeout = "30s") -> tuple[int, int]:
+        """Width and height of the screen in pixels, as it is now; guests change it."""
+        width, height = await self._session._call("display_size", timeout=timeout)
+        return width, height
+
+    async def keyboard(
+        self, text: str = "", *, keys: str | Iterable[str] = (), layout: str = "us", timeout: Timeout = "60s"
+    ) -> None:
+        """Type a text, then press keys; returns when the guest's keyboard took them all.
+
+        Parameters
+        ----------
+        text
+            At most 4096 characters; a line feed is the enter key.
+        keys
+            Keys to hold together, e.g. "ctrl+alt+delete", or several such in a row.
+        layout
+            The layout that the guest is set to: "us" or "de".
+
+        Raises
+        ------
+        ValidationError
+            If the layout has no key for a character, or there is no such key. Nothing was typed.
+        NotReadyError
+            If the guest does not take keys.
+        """
+        chords = [keys] if isinstance(keys, str) else list(keys)
+        _check_texts("keys", chords)
+        if text:
+            await self._session._call("type_text", text, layout, timeout=timeout)
+        if chords:
+            await self._session._call("press_keys", chords, timeout=timeout)
+
+    async def mouse(
+        self,
+        x: int | None = None,
+        y: int | None = None,
+        *,
+        click: str | None = None,
+        press: str | None = None,
+        release: str | None = None,
+        count: int = 1,
+        scroll: int = 0,
+        timeout: Timeout = "30s",
+    ) -> None:
+        """Move the pointer, then use one button, then turn the wheel.
+
+        Parameters
+        ----------
+        x, y
+            Where to, in pixels from the upper left; None = it stays where it is.
+        click, press, release
+            "left", "middle" or "right"; at most one of the three. Press here and release there to drag.
+        count
+            How many clicks, 1 to 3.
+        scroll
+            Steps of the wheel, down above zero; at most 100.
+
+        Raises
+        ------
+        ValidationError
+            If the place is outside the screen or a button has another name.
+
+        Notes
+        -----
+        The pointer is a virtio tablet. A guest without a driver for it, such as ``linux-tiny``, does not notice.
+        """
+        actions = {"click": click, "press": press, "release": release}
+        chosen = [(name, button) for name, button in actions.items() if button is not None]
+        if len(chosen) > 1 or (x is None) != (y is None):
+            raise ValidationError(
+                "mouse: at most one of click, press and release is allowed, and x only with y",
+                context={"field": "mouse", "value": ", ".join(name for name, _ in chosen) or f"{x},{y}"},
+            )
+        name, button = chosen[0] if chosen else ("", "left")
+        at = None if x is None or y is None else (x, y)
+        await self._session._call("point", at, button, name, count, scroll, timeout=timeout)
+
+    async def clipboard(self) -> str:
+        """The guest's clipboard: not supported, because no guest agent that is used here can reach it.
+
+        Raises
+        ------
+        UnsupportedError
+            Always, with the capability ``clipboard``.
+        """
+        raise UnsupportedError(
+            "the clipboard of a guest cannot be reached: its agent has no access to the desktop's selection; "
+            "type with desktop.keyboard, or copy files",
+            context={"capability": "clipboard"},
+        )
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One entry of a folder in a guest.
+
+    Attributes
+    ----------
+    name
+        Without the folder; bytes that are not UTF-8 are surrogate escapes, as in `os.listdir`.
+    type
+        "file", "directory", "link" or "other".
+    size
+        Bytes.
+    mode
+        Permission bits, 0 to 0o7777.
+    modified_at
+        Seconds since 1970, by the guest's clock.
+    """
+
+    name: str
+    type: str
+    size: int
+    mode: int
+    modified_at: int
+
+
+_PART = 1 << 20
+
 
 class FileClient:
     """The files of a session's guest."""
@@ -219,10 +363,39 @@ class FileClient:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def put(self, source: bytes | Path, path: str, *, timeout: Timeout = "5m") -> None:
-        """Write bytes or a local file to an absolute path in the guest."""
-        data = source if isinstance(source, bytes) else await asyncio.to_thread(Path(source).read_bytes)
-        await self._session._call("write_file", path, data, timeout=timeout)
+    async def put(self, source: bytes | Path, path: str, *, offset: int = 0, timeout: Timeout = "5m") -> None:
+        """Write bytes or a local file to an absolute path in the guest, in parts of 1 MiB.
+
+        Parameters
+        ----------
+        offset
+            Go on from here: the bytes before are skipped in the source and must be in the guest already. After a
+            transfer that broke off, that is the size of the guest's file.
+        timeout
+            Of each part.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such folder, or with `offset` no such file.
+        ConflictError
+            If the guest's file ends before `offset`.
+        """
+        if not isinstance(source, bytes | Path):
+            raise ValidationError("put: bytes or a Path are needed", context={"field": "source"})
+        _check_offset(offset)
+        if isinstance(source, bytes):
+            for at in range(offset, len(source), _PART) or [offset]:
+                await self._write(path, at, source[at : at + _PART], timeout)
+            return
+        with await asyncio.to_thread(source.open, "rb") as file:
+            await asyncio.to_thread(file.seek, offset)
+            at = offset
+            while (data := await asyncio.to_thread(file.read, _PART)) or at == 0:
+                await self._write(path, at, data, timeout)
+                at += len(data)
+                if not data:
+                    return
 
     async def get(self, path: str, *, limit: int = 64 << 20, timeout: Timeout = "5m") -> bytes:
         """Read an absolute path in the guest, at most `limit` bytes.
@@ -236,6 +409,152 @@ class FileClient:
         """
         content: bytes = await self._session._call("read_file", path, limit, timeout=timeout)
         return content
+
+    async def stream(self, path: str, *, offset: int = 0, timeout: Timeout = "5m") -> AsyncIterator[bytes]:
+        """The bytes of a file in the guest from `offset` on, in parts of 1 MiB at most; `timeout` is of each part.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such file.
+        """
+        _check_offset(offset)
+        while True:
+            data: bytes = await self._session._call("read_file_part", path, offset, _PART, timeout=timeout)
+            if data:
+                yield data
+            if len(data) < _PART:
+                return
+            offset += len(data)
+
+    async def download(self, path: str, target: str | Path, *, resume: bool = False, timeout: Timeout = "5m") -> Path:
+        """Copy a file of the guest to a local one, in parts; `timeout` is of each part.
+
+        Parameters
+        ----------
+        resume
+            Go on at the end of the local file, if there is one.
+        """
+        place = Path(target)
+        offset = place.stat().st_size if resume and place.exists() else 0
+        parts = self.stream(path, offset=offset, timeout=timeout)
+        first = await anext(parts, b"")  # before the local file is touched
+        with place.open("ab" if offset else "wb") as file:
+            await asyncio.to_thread(file.write, first)
+            async for data in parts:
+                await asyncio.to_thread(file.write, data)
+        return place
+
+    async def list(self, path: str, *, timeout: Timeout = "60s") -> builtins.list[FileEntry]:
+        """What is in a folder of a Linux guest, by name, without "." and "..".
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such folder.
+        ValidationError
+            If it is not a folder.
+        """
+        found = await self._session._call("list_files", path, timeout=timeout)
+        return [FileEntry(os.fsdecode(name), *rest) for name, *rest in found]
+
+    async def _write(self, path: str, offset: int, data: bytes, timeout: Timeout) -> None:
+        await self._session._call("write_file_part", path, offset, data, timeout=timeout)
+
+
+def _check_offset(offset: int) -> None:
+    if not isinstance(offset, int) or not 0 <= offset < 1 << 63:
+        raise ValidationError(
+            f"offset: {offset!r} is not allowed; bytes, 0 or more", context={"field": "offset", "value": repr(offset)}
+        )
+
+
+@dataclass(frozen=True)
+class OutputChunk:
+    """What a command printed: `stream` is "stdout" or "stderr"."""
+
+    stream: str
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        """The bytes as text; what is not UTF-8 is replaced."""
+        return self.data.decode(errors="replace")
+
+
+class GuestProcess:
+    """A command that was started in a guest and is followed while it runs.
+
+    As a context manager it is killed at the end if it still runs; without one `close` must be awaited.
+    """
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
+        self._name = name
+        self._closed = False
+        self.exit_code: int | None = None
+        """None while it runs, as far as is known; 128 + signal when a signal ended it."""
+
+    async def output(self, *, timeout: Timeout = None) -> AsyncIterator[OutputChunk]:
+        """What it prints, as it comes, until it ends; `timeout` is for each chunk.
+
+        Raises
+        ------
+        OperationTimeoutError
+            If it printed nothing for so long; it goes on.
+        NotFoundError
+            If the guest has no such command, user or folder.
+        """
+        while self.exit_code is None:
+            out, err, code = await self._session._call("exec_follow", self._name, timeout=timeout)
+            self.exit_code = code
+            for stream, data in (("stdout", out), ("stderr", err)):
+                if data:
+                    yield OutputChunk(stream, data)
+
+    async def wait(self, *, timeout: Timeout = None) -> int:
+        """Let it end and return its exit code; what it still prints is dropped."""
+
+        async def drain() -> None:
+            async for _ in self.output():
+                pass
+
+        limit = _bridge.seconds(timeout)
+        try:
+            await asyncio.wait_for(drain(), None if limit < 0 else limit)
+        except (TimeoutError, asyncio.TimeoutError):
+            raise OperationTimeoutError(
+                "the command did not end in time; it goes on", context={"field": "timeout", "value": str(timeout)}
+            ) from None
+        assert self.exit_code is not None
+        return self.exit_code
+
+    async def kill(self, signal: str = "KILL", *, timeout: Timeout = "10s") -> None:
+        """Send a signal to it and to what it started in its process group. One that ended is fine.
+
+        Parameters
+        ----------
+        signal
+            "TERM", "KILL", "INT", "HUP", "QUIT", "USR1", "USR2", "STOP" or "CONT".
+        """
+        await self._session._call("exec_signal", self._name, signal, timeout=timeout)
+
+    async def close(self) -> None:
+        """Kill what still runs and forget it. Again is fine."""
+        if not self._closed:
+            self._closed = True
+            await self._session._call("exec_close", self._name, timeout="30s")
+
+    async def __aenter__(self) -> GuestProcess:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<GuestProcess in {self._session.id} {'runs' if self.exit_code is None else self.exit_code}>"
 
 
 class Session:
@@ -363,6 +682,8 @@ class Session:
         *,
         stdin: bytes | str = b"",
         env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
         timeout: Timeout = "60s",
     ) -> ExecResult:
         """Run a command in the guest.
@@ -375,6 +696,10 @@ class Session:
             Its standard input.
         env
             Its environment; the agent's own if None.
+        cwd
+            An absolute path, where it runs; the agent's own if None.
+        user
+            The name of the guest's user that it runs as; the agent's own (root) if None. Both need a Linux guest.
         timeout
             When it is over the command is killed.
 
@@ -383,17 +708,12 @@ class Session:
         OperationTimeoutError
             If it took too long; it was killed.
         NotFoundError
-            If the guest has no such command.
+            If the guest has no such command, user or folder.
         ValidationError
             If a word is not a text, or has a character that it may not have.
         """
-        words = ["sh", "-c", command] if isinstance(command, str) else list(command)
-        data = stdin.encode() if isinstance(stdin, str) else stdin
-        variables = dict(env or {})
-        _check_texts("command", words)
-        _check_texts("env", variables, forbidden="\0=")
-        _check_texts("env", variables.values(), secret=True)
-        found = await self._call("exec", words, data, variables, timeout=timeout)
+        arguments = _exec_arguments(command, stdin, env, cwd, user)
+        found = await self._call("exec", *arguments, timeout=timeout)
         return ExecResult(
             found["exit_code"],
             found["stdout"],
@@ -402,6 +722,61 @@ class Session:
             found["stderr_truncated"],
             found["elapsed"],
         )
+
+    async def spawn(
+        self,
+        command: str | Iterable[str],
+        *,
+        stdin: bytes | str = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        timeout: Timeout = "60s",
+    ) -> GuestProcess:
+        """Start a command in a Linux guest and follow it while it runs; parameters as for `exec`.
+
+        Its output may be of any length; the guest keeps it in a file without a name until the command is closed.
+        `timeout` is for the start.
+
+        Examples
+        --------
+        ::
+
+            async with await session.spawn("for i in 1 2 3; do date; sleep 1; done") as process:
+                async for chunk in process.output():
+                    print(chunk.text, end="")
+            print(process.exit_code)
+        """
+        arguments = _exec_arguments(command, stdin, env, cwd, user)
+        return GuestProcess(self, await self._call("exec_start", *arguments, timeout=timeout))
+
+    async def console_url(self, *, valid_for: str = "60s", share: bool = False) -> str:
+        """An address that shows the session's screen in a browser of this machine.
+
+        It opens once, for this session, as long as `valid_for` says and the session is not resumed anew; who has it
+        has the session's keyboard. It is served on the loopback by this process until the SDK is closed.
+
+        Parameters
+        ----------
+        valid_for
+            Until when it must be opened, at most "1h". An open console stays open.
+        share
+            Whether it opens beside other viewers. Without it, it is refused while somebody is connected.
+
+        Raises
+        ------
+        InvalidTransitionError
+            If the session is not active.
+        UnsupportedError
+            If the provider has no console.
+        """
+        from infrastructure_sdk.server.console import console_url
+
+        return await console_url(self._sdk, self.id, valid_for, share)
+
+    async def disconnect_clients(self, *, timeout: Timeout = "30s") -> None:
+        """Cut off every viewer of the screen, wherever it came from; the session goes on and new ones may come."""
+        await self._call("disconnect_clients", timeout=timeout)
 
     async def suspend(self, *, wait: bool = True, timeout: Timeout = "5m") -> Session:
         """Save the VM's memory to a file and end its process."""

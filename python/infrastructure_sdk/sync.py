@@ -41,6 +41,7 @@ __all__ = [
     "ExecResult",
     "FileClient",
     "ForkResult",
+    "GuestProcess",
     "InfrastructureSDK",
     "IsolationEngine",
     "LimitCatalogue",
@@ -177,6 +178,18 @@ class FileClient(_Twin, mirrors=_session.FileClient):
     """The files of a session's guest."""
 
 
+class GuestProcess(_Twin, mirrors=_session.GuestProcess):
+    """A command that was started in a guest and is followed while it runs."""
+
+    def __enter__(self) -> GuestProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class Session(_Twin, mirrors=_session.Session):
     """A handle on one session."""
 
@@ -259,6 +272,7 @@ class InfrastructureSDK(_Twin, mirrors=_async.InfrastructureSDK):
 _TWINS: dict[type, type[_Twin]] = {
     _session.DesktopClient: DesktopClient,
     _session.FileClient: FileClient,
+    _session.GuestProcess: GuestProcess,
     _session.Session: Session,
     _session.UserSessionManager: UserSessionManager,
     _events.EventLog: EventLog,

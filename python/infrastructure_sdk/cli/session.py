@@ -227,6 +227,58 @@ def screenshot(
     print(file)
 
 
+@app.command(epilog="Example:  infra-sdk session console s-0123456789abcdef --open")
+def console(
+    session: SessionId,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open each address in a browser.")] = False,
+    share: Annotated[bool, typer.Option("--share", help="Let it open beside other viewers.")] = False,
+    valid_for: Annotated[
+        str,
+        typer.Option(
+            help="How long an address can be opened, at most 1h.", callback=context.checked_duration, metavar="DURATION"
+        ),
+    ] = "10m",
+) -> None:
+    """Serve the session's screen to a browser on this machine until Ctrl-C.
+
+    Prints an address that opens once, and another one when a viewer left or nobody came in time. While it serves, this
+    process owns the state directory: other commands wait.
+    """
+
+    async def action(sdk: Any) -> None:
+        import asyncio
+        import signal
+        import webbrowser
+
+        from infrastructure_sdk.server.console import console_of
+
+        handle = await sdk.sessions.get(session)
+        stopped = asyncio.ensure_future(asyncio.Event().wait())
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.cancel)
+        ended = asyncio.ensure_future(_until_not_active(handle))
+        while not stopped.done() and not ended.done():
+            url = await handle.console_url(valid_for=valid_for, share=share)
+            print(url, flush=True)
+            if open_browser:
+                webbrowser.open(url)
+            again = asyncio.ensure_future(console_of(sdk).wait_until_free(valid_for))
+            await asyncio.wait({again, stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+            again.cancel()
+        for task in (stopped, ended):
+            task.cancel()
+
+    context.run(action)
+
+
+async def _until_not_active(session: Any) -> None:
+    """Return when the session was suspended, ended or failed."""
+    after = (await session.events())[-1]["sequence"]
+    async for _event in session.watch(after=after):
+        if (await session.refresh()).state != "active":
+            return
+
+
 @app.command(epilog="Example:  infra-sdk session suspend s-0123456789abcdef --timeout 2m")
 def suspend(session: SessionId, timeout: Timeout = "5m", output: Output = Format.table) -> None:
     """Save the VM's memory to a file and free its CPU and RAM."""
