@@ -20,6 +20,7 @@ from infrastructure_sdk.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from infrastructure_sdk.server.console import ConsoleBridge
+    from infrastructure_sdk.server.forward import PortForward
 
 __all__ = ["InfrastructureSDK"]
 
@@ -64,6 +65,7 @@ class InfrastructureSDK:
         self._runtime: _core.Runtime | None = None
         self._native: _core.Sdk | None = None
         self._console: ConsoleBridge | None = None
+        self._forwards: set[PortForward] = set()
         self.sessions = UserSessionManager(self)
         self.vms = VMLifecycleController(self)
         self.isolation = IsolationEngine(self)
@@ -103,6 +105,8 @@ class InfrastructureSDK:
         console, self._console = self._console, None
         if console is not None:
             await console.close()
+        for forward in list(self._forwards):
+            await forward.close()
         native, runtime = self._native, self._runtime
         self._native = self._runtime = None
         if native is None or runtime is None:

@@ -24,6 +24,7 @@ from infrastructure_sdk.snapshot import ForkResult, Snapshot
 
 if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
+    from infrastructure_sdk.server.forward import PortForward
 
 __all__ = [
     "SESSION_STATES",
@@ -774,8 +775,45 @@ class Session:
 
         return await console_url(self._sdk, self.id, valid_for, share)
 
+    async def forward(self, port: int, *, local_port: int = 0) -> PortForward:
+        """A TCP port on this machine's loopback that leads to a port of the guest, e.g. 22 or 3389.
+
+        It needs no network between host and guest: the guest stays cut off from the host. Whoever may connect to this
+        machine's loopback may use it.
+
+        Parameters
+        ----------
+        port
+            The guest's.
+        local_port
+            0 = one that the kernel chooses; `PortForward.local_port` tells which.
+
+        Raises
+        ------
+        UnsupportedError
+            If the session's VM has no such way in; said at once.
+        ProviderError
+            If `local_port` is taken.
+
+        Examples
+        --------
+        ::
+
+            async with await session.forward(22) as ssh:
+                print("ssh -p", ssh.local_port, "root@127.0.0.1")
+        """
+        from infrastructure_sdk.server.forward import PortForward, check_port
+
+        check_port("port", port, 1)
+        check_port("local_port", local_port, 0)
+        if not self._sdk.vms.capabilities()["forward"]:
+            raise UnsupportedError("the provider cannot forward ports", context={"capability": "forward"})
+        forward = PortForward(self._sdk, self.id, port)
+        await forward.start(local_port)
+        return forward
+
     async def disconnect_clients(self, *, timeout: Timeout = "30s") -> None:
-        """Cut off every viewer of the screen, wherever it came from; the session goes on and new ones may come."""
+        """Cut off every viewer of the screen and every forwarded connection; the session goes on, new ones may come."""
         await self._call("disconnect_clients", timeout=timeout)
 
     async def suspend(self, *, wait: bool = True, timeout: Timeout = "5m") -> Session:

@@ -33,6 +33,7 @@ from infrastructure_sdk import session as _session
 from infrastructure_sdk import snapshot as _snapshot
 from infrastructure_sdk import vm as _vm
 from infrastructure_sdk import webhooks as _webhooks
+from infrastructure_sdk.server import forward as _forward
 from infrastructure_sdk.session import ExecResult, ResourceSpec, Screenshot, SessionRequest
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "IsolationEngine",
     "LimitCatalogue",
     "PoolManager",
+    "PortForward",
     "ResourceSpec",
     "Screenshot",
     "Session",
@@ -190,6 +192,18 @@ class GuestProcess(_Twin, mirrors=_session.GuestProcess):
         self.close()
 
 
+class PortForward(_Twin, mirrors=_forward.PortForward):
+    """A port of this machine's loopback that leads to a port of a session's guest, until it is closed."""
+
+    def __enter__(self) -> PortForward:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 class Session(_Twin, mirrors=_session.Session):
     """A handle on one session."""
 
@@ -273,6 +287,7 @@ _TWINS: dict[type, type[_Twin]] = {
     _session.DesktopClient: DesktopClient,
     _session.FileClient: FileClient,
     _session.GuestProcess: GuestProcess,
+    _forward.PortForward: PortForward,
     _session.Session: Session,
     _session.UserSessionManager: UserSessionManager,
     _events.EventLog: EventLog,

@@ -217,6 +217,9 @@ def test_every_kind_of_error_has_its_exit_code(
         ["touch", NOBODY],
         ["events", NOBODY],
         ["screenshot", NOBODY, "never.png"],
+        ["ls", NOBODY],
+        ["console", NOBODY],
+        ["forward", NOBODY, "22"],
         ["cp", f"{NOBODY}:/etc/passwd", "never"],
     ],
     ids=" ".join,
@@ -231,9 +234,10 @@ def test_an_unknown_session_is_exit_3(words: list[str], infra: Command) -> None:
 
 def test_an_unknown_session_is_exit_3_for_a_check_and_125_for_exec(infra: Command) -> None:
     assert infra("isolation", "check", NOBODY).code == 3
-    said = infra("session", "exec", NOBODY, "--", "true")
-    assert (said.code, said.out) == (125, "")
-    assert NOBODY in said.err
+    for options in ([], ["--follow"]):
+        said = infra("session", "exec", *options, NOBODY, "--", "true")
+        assert (said.code, said.out) == (125, "")
+        assert NOBODY in said.err
 
 
 @pytest.mark.parametrize(
@@ -256,6 +260,7 @@ def test_an_unknown_session_is_exit_3_for_a_check_and_125_for_exec(infra: Comman
         (["list", "--state", "sleepy"], "state"),
         (["list", "--limit", "1001"], "limit"),
         (["extend", NOBODY, "soon"], "by"),
+        (["console", NOBODY, "--valid-for", "soon"], "valid_for"),
         (["cp", "here", "there"], "SESSION:/absolute/path"),
         (["cp", "here", f"{NOBODY}:relative"], "SESSION:/absolute/path"),
     ],
@@ -278,6 +283,8 @@ def test_a_bad_value_is_exit_2_and_named(words: list[str], field: str, infra: Co
         ["session", "list", "-o", "xml"],
         ["session", "list", "--limit", "0"],
         ["session", "exec", NOBODY],
+        ["session", "forward", NOBODY, "65536"],
+        ["session", "forward", NOBODY, "0"],
         ["image", "build"],
     ],
     ids=" ".join,

@@ -168,16 +168,29 @@ def execute(
     command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
     timeout: Annotated[str, typer.Option(help="When the command is killed, e.g. 90s.", metavar="DURATION")] = "60s",
     stdin: Annotated[bool, typer.Option("--stdin", "-i", help="Send this command's standard input along.")] = False,
+    cwd: Annotated[str | None, typer.Option(help="The guest's folder to run in.")] = None,
+    user: Annotated[str | None, typer.Option(help="The guest's user to run as.")] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE; may be repeated. Replaces the agent's own.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print the output as it comes, of any length.")
+    ] = False,
 ) -> None:
     """Run a command in the guest. Its exit code is passed through; 125 is our own failure.
 
-    Options come before SESSION: what follows it is the command's.
+    Options come before SESSION: what follows it is the command's. With --follow the time is not limited; Ctrl-C kills
+    the command.
     """
     data = sys.stdin.buffer.read() if stdin else b""
     words = command[1:] if command[0] == "--" else command
+    variables = pairs("--env", env, "NAME=VALUE") or None
+    if follow:
+        raise typer.Exit(_follow(session, words, {"stdin": data, "cwd": cwd, "user": user, "env": variables}))
 
     async def action(sdk: Any) -> Any:
-        return await (await sdk.sessions.get(session)).exec(words, stdin=data, timeout=timeout)
+        handle = await sdk.sessions.get(session)
+        return await handle.exec(words, stdin=data, cwd=cwd, user=user, env=variables, timeout=timeout)
 
     try:
         result = context.run(action)
@@ -188,6 +201,40 @@ def execute(
     sys.stderr.buffer.write(result.stderr_bytes)
     sys.stderr.buffer.flush()
     raise typer.Exit(result.exit_code)
+
+
+def _follow(session: str, words: list[str], options: dict[str, Any]) -> int:
+    async def action(sdk: Any) -> int:
+        async with await (await sdk.sessions.get(session)).spawn(words, **options) as process:
+            async for chunk in process.output():
+                stream = sys.stdout if chunk.stream == "stdout" else sys.stderr
+                stream.buffer.write(chunk.data)
+                stream.buffer.flush()
+            return int(process.exit_code)
+
+    try:
+        return context.run(action)
+    except typer.Exit as error:
+        return error.exit_code if error.exit_code > 128 else 125
+
+
+@app.command("ls", epilog="Example:  infra-sdk session ls s-0123456789abcdef /etc")
+def list_files(
+    session: SessionId,
+    path: Annotated[str, typer.Argument(help="An absolute path in the guest.", metavar="PATH")] = "/",
+    output: Output = Format.table,
+) -> None:
+    """List a folder of a Linux guest."""
+
+    async def action(sdk: Any) -> list[dict[str, Any]]:
+        entries = await (await sdk.sessions.get(session)).files.list(path)
+        return [{**vars(entry), "name": shown(entry.name), "mode": f"{entry.mode:04o}"} for entry in entries]
+
+    def shown(name: str) -> str:
+        return harmless(name.encode(errors="backslashreplace").decode())
+
+    columns = {"mode": "mode", "type": "type", "size": "size", "modified": "modified_at", "name": "name"}
+    show(context.run(action), columns, output, key="name")
 
 
 @app.command(epilog="Example:  infra-sdk session cp notes.txt s-0123456789abcdef:/root/notes.txt")
@@ -208,7 +255,7 @@ def cp(
         if inward:
             await files.put(Path(source), path)
         else:
-            Path(target).write_bytes(await files.get(path))
+            await files.download(path, target)
 
     context.run(action)
 
@@ -247,28 +294,63 @@ def console(
 
     async def action(sdk: Any) -> None:
         import asyncio
-        import signal
         import webbrowser
 
         from infrastructure_sdk.server.console import console_of
 
         handle = await sdk.sessions.get(session)
-        stopped = asyncio.ensure_future(asyncio.Event().wait())
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stopped.cancel)
-        ended = asyncio.ensure_future(_until_not_active(handle))
-        while not stopped.done() and not ended.done():
+        over = asyncio.ensure_future(_until_over(handle))
+        while not over.done():
             url = await handle.console_url(valid_for=valid_for, share=share)
             print(url, flush=True)
             if open_browser:
                 webbrowser.open(url)
             again = asyncio.ensure_future(console_of(sdk).wait_until_free(valid_for))
-            await asyncio.wait({again, stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({again, over}, return_when=asyncio.FIRST_COMPLETED)
             again.cancel()
-        for task in (stopped, ended):
-            task.cancel()
+        over.result()
 
     context.run(action)
+
+
+@app.command(epilog="Example:  infra-sdk session forward s-0123456789abcdef 22 --local-port 2222")
+def forward(
+    session: SessionId,
+    port: Annotated[int, typer.Argument(help="The guest's TCP port.", min=1, max=65535)],
+    local_port: Annotated[
+        int, typer.Option(help="This machine's port; 0 lets the kernel choose.", min=0, max=65535)
+    ] = 0,
+) -> None:
+    """Lead a port of this machine's loopback to a port of the guest until Ctrl-C.
+
+    Prints the address, e.g. for ssh (22) or a remote desktop client (3389). While it serves, this process owns the
+    state directory: other commands wait.
+    """
+
+    async def action(sdk: Any) -> None:
+        handle = await sdk.sessions.get(session)
+        async with await handle.forward(port, local_port=local_port) as served:
+            print(served.address, flush=True)
+            await _until_over(handle)
+
+    context.run(action)
+
+
+async def _until_over(session: Any) -> None:
+    """Return at Ctrl-C, or when the session is not active any more."""
+    import asyncio
+    import signal
+
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    waiting = {asyncio.ensure_future(stopped.wait()), asyncio.ensure_future(_until_not_active(session))}
+    done, rest = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 async def _until_not_active(session: Any) -> None:

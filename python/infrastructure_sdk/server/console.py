@@ -11,7 +11,6 @@ import contextlib
 import http
 import logging
 import re
-import socket
 from typing import TYPE_CHECKING
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -23,6 +22,7 @@ from websockets.typing import Subprotocol
 from infrastructure_sdk import _bridge
 from infrastructure_sdk.exceptions import AuthenticationError, ConflictError, InfrastructureSDKError
 from infrastructure_sdk.server.assets import assets
+from infrastructure_sdk.server.stream import GuestStream
 
 if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
@@ -37,19 +37,6 @@ BUSY, GONE = 4409, 4410
 # The library's own log has headers in it, and with them tokens.
 _silent = logging.Logger("infrastructure_sdk.console", level=logging.CRITICAL + 1)
 _silent.addHandler(logging.NullHandler())
-
-
-class ViewerStream:
-    """One opened screen: its socket, and what counts it as a client until it is closed."""
-
-    def __init__(self, descriptor: int, counted: object) -> None:
-        self.socket = socket.socket(fileno=descriptor)
-        self._counted: object | None = counted
-
-    def close(self) -> None:
-        """Let go of it."""
-        self.socket.close()
-        self._counted = None
 
 
 class HandshakeFilter:
@@ -85,7 +72,7 @@ class ConsoleBridge:
         self._sdk = sdk
         self._server: Server | None = None
         self._names: tuple[str, ...] = ()
-        self._waiting: dict[ServerConnection, ViewerStream | ConflictError] = {}
+        self._waiting: dict[ServerConnection, GuestStream | ConflictError] = {}
         self._endings: set[asyncio.Task[None]] = set()
         self.viewers = 0
         self._left = asyncio.Event()
@@ -171,7 +158,7 @@ class ConsoleBridge:
             return refusal
         except InfrastructureSDKError:
             return self._refusal(http.HTTPStatus.SERVICE_UNAVAILABLE, "the screen does not answer")
-        self._waiting[connection] = ViewerStream(*opened)
+        self._waiting[connection] = GuestStream(*opened)
         ending = asyncio.ensure_future(self._forget(connection))
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
@@ -181,7 +168,7 @@ class ConsoleBridge:
         """A viewer may go before its handshake is over."""
         await connection.wait_closed()
         opened = self._waiting.pop(connection, None)
-        if isinstance(opened, ViewerStream):
+        if isinstance(opened, GuestStream):
             opened.close()
 
     def _file(self, path: str) -> Response:
@@ -228,7 +215,7 @@ class ConsoleBridge:
             self.viewers -= 1
             self._left.set()
 
-    async def _carry(self, connection: ServerConnection, opened: ViewerStream) -> None:
+    async def _carry(self, connection: ServerConnection, opened: GuestStream) -> None:
         reader, writer = await asyncio.open_connection(sock=opened.socket)
         ways = {
             asyncio.ensure_future(self._to_guest(connection, writer)),

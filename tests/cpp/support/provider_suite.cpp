@@ -224,6 +224,21 @@ TEST_P(ProviderSuite, LeavesNoSnapshotWhenItIsStopped) {
     run(provider_->agent(spec.id)->write_file("/data/note", "not frozen", call()));
 }
 
+TEST_P(ProviderSuite, TakesInputAndClientsAsItsCapabilitiesSay) {
+    auto spec = boot();
+    const auto can = provider_->capabilities();
+    const auto lacking = [](bool capable) { return capable ? Errc{} : Errc::unsupported; };
+    auto drop = [](Task<GuestStreamPtr> opening) -> Task<void> { co_await std::move(opening); };
+    auto keys = typing("a\n", "us");
+    EXPECT_EQ(errc_of(provider_->display(spec.id)->input(keys, call())), lacking(can.input));
+    EXPECT_EQ(errc_of(drop(provider_->display(spec.id)->console(true, call()))), lacking(can.console));
+    EXPECT_EQ(errc_of(provider_->disconnect_clients(spec.id, call())), lacking(can.disconnect));
+    EXPECT_EQ(errc_of(drop(provider_->open_port(spec.id, 9, call()))), lacking(can.forward));
+    EXPECT_EQ(get(provider_->activity(spec.id, call())).vnc_clients, 0u) << "the stream was dropped";
+    run(provider_->destroy(spec.id, call()));
+    EXPECT_NE(errc_of(provider_->display(spec.id)->input(keys, call())), Errc{});
+}
+
 TEST_P(ProviderSuite, TellsOfADeathThatNobodyAskedFor) {
     auto spec = boot();
     std::vector<VmEvent> events;

@@ -5,6 +5,7 @@
 #include "providers/qemu/guest_files.hpp"
 #include "providers/qemu/guest_process.hpp"
 #include "providers/qemu/input_messages.hpp"
+#include "providers/qemu/usernet.hpp"
 
 namespace infrastructure_sdk::qemu {
 namespace {
@@ -31,6 +32,23 @@ TEST(KeyboardStatus, IsTheLowestBitOfAnAnswerOfThatForm) {
     for (const char* other : {"", "unknown command: 'i'", "portb[0x0065] = 0x1d", "portb[0x0064]"})
         EXPECT_FALSE(is_keyboard_busy(other)) << other;
     EXPECT_FALSE(is_keyboard_busy(json(1)));
+}
+
+TEST(Usernet, IsReadLineByLine) {
+    auto lines = parse_usernet(
+        "Hub -1 (net0):\r\n"
+        "  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n"
+        "  TCP[SYN_SENT]      12       127.0.0.1 42235       10.0.2.15  7000     0     0\r\n"
+        "  UDP[236 sec]       13       10.0.2.15 53           10.0.2.3    53     0     0\r\n"
+        "  TCP[HOST_FORWARD]  11       127.0.0.1 99999       10.0.2.15  7000     0     0\r\n"
+        "  TCP[HOST_FORWARD]  11       127.0.0.1 42235       10.0.2.15  7000     0     0\r\n");
+    ASSERT_EQ(lines.size(), 2u) << "no port is 99999";
+    EXPECT_EQ(lines[0].state, "SYN_SENT");
+    EXPECT_EQ(lines[1].state, "HOST_FORWARD");
+    EXPECT_EQ(lines[1].source_port, 42235);
+    EXPECT_EQ(lines[1].target, "10.0.2.15");
+    EXPECT_EQ(lines[1].target_port, 7000);
+    EXPECT_TRUE(parse_usernet("TCP]x[").empty());
 }
 
 std::string listing(const std::string& names, const std::string& lines) { return names + std::string(1, '\0') + lines; }

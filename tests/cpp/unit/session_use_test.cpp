@@ -102,8 +102,7 @@ TEST_F(SessionUse, WorkKeepsItAlive) {
 
 TEST_F(SessionUse, AnExecInFlightIsNeverIdle) {
     auto session = create(idle_after(15min));
-    ExecRequest silent;
-    silent.arguments = {"sleep", "3600"};
+    ExecRequest silent{{"sleep", "3600"}, "", {}, 1024};
     Call unlimited;
     Task<ExecResult> command = world.engine().exec(session.id, silent, unlimited);
     std::optional<ExecResult> result;

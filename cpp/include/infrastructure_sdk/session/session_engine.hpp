@@ -183,7 +183,7 @@ public:
     /// Redeems a token. @throws Error(authentication), the same for a wrong, used, expired or other session's token;
     /// Error(conflict) when somebody is connected and the ticket was not for sharing; the token is used all the same.
     Task<GuestStreamPtr> open_console(std::string id, Secret token, Call call);
-    /// Cuts off every client of the session's screen; new ones may come. @throws Error(unsupported)
+    /// Cuts off every client of the session's screen and ports; new ones may come. @throws Error(unsupported)
     Task<void> disconnect_clients(std::string id, Call call);
     /// A stream to a TCP port of the guest; see VmProvider. @throws Error(invalid_transition), Error(unsupported)
     Task<GuestStreamPtr> open_port(std::string id, std::uint16_t port, Call call);

@@ -16,10 +16,10 @@ struct ExecRequest {
     std::vector<std::string> arguments;  ///< argv; arguments[0] is looked up in the guest's PATH
     std::string stdin_data;
     std::map<std::string, std::string> environment;  ///< empty = the agent's own
-    std::string working_directory;                   ///< absolute, in the guest; empty = the agent's own
-    std::string user;                                ///< of the guest, by name; empty = the agent's own
     /// Per stream; more is cut and flagged. The agent itself stops at 16 MiB.
     std::size_t output_limit_bytes = 16u << 20;
+    std::string working_directory = {};  ///< absolute, in the guest; empty = the agent's own
+    std::string user = {};               ///< of the guest, by name; empty = the agent's own
 };
 
 struct ExecResult {

@@ -2,7 +2,6 @@
 // A connected byte stream into a VM: its screen's VNC server or a port of the guest.
 
 #include <memory>
-#include <utility>
 
 namespace infrastructure_sdk {
 
@@ -10,9 +9,8 @@ namespace infrastructure_sdk {
 /// destroy from any thread.
 class GuestStream {
 public:
-    /// Takes the descriptor. @param counted kept as long as the stream lives
-    explicit GuestStream(int descriptor, std::shared_ptr<void> counted = {})
-        : descriptor_(descriptor), counted_(std::move(counted)) {}
+    /// Takes the descriptor.
+    explicit GuestStream(int descriptor) : descriptor_(descriptor) {}
     GuestStream(const GuestStream&) = delete;
     GuestStream& operator=(const GuestStream&) = delete;
     ~GuestStream();
@@ -22,7 +20,6 @@ public:
 
 private:
     int descriptor_;
-    std::shared_ptr<void> counted_;
 };
 using GuestStreamPtr = std::shared_ptr<GuestStream>;
 

@@ -113,8 +113,7 @@ Task<VmActivity> QemuProvider::activity(VmId id, Call call) {
     auto vnc = co_await client->execute("query-vnc", no_arguments, call);
     seen.vnc_clients = vnc_clients(vnc);
     if (!seen.vnc_clients) seen.reasons["connection"] = "QEMU did not tell its VNC clients";
-    // Nothing is forwarded by this provider.
-    seen.forwarded_connections = 0;
+    seen.forwarded_connections = vm->connections.count();
 
     const auto& channels = vm->record.spec.channels;
     if (std::find(channels.begin(), channels.end(), "agent") == channels.end()) {

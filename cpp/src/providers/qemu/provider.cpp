@@ -103,7 +103,7 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
     const std::size_t cores = static_cast<std::size_t>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
     capabilities_.concurrent_boots = accelerator_.name == "kvm" ? 2 * cores : cores;
     capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = capabilities_.snapshot = true;
-    capabilities_.input = capabilities_.console = capabilities_.disconnect = true;
+    capabilities_.input = capabilities_.console = capabilities_.disconnect = capabilities_.forward = true;
     std::error_code error;
     fs::create_directories(vms_, error);
     if (error)

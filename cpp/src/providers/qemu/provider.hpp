@@ -7,6 +7,7 @@
 
 #include "core/async_tools.hpp"
 #include "providers/qemu/accelerator.hpp"
+#include "providers/qemu/connections.hpp"
 #include "providers/qemu/effects.hpp"
 #include "providers/qemu/guest_agent.hpp"
 #include "providers/qemu/qmp_client.hpp"
@@ -28,16 +29,19 @@ struct Vm {
           connecting(executor),
           typing(executor),
           viewing(executor),
+          forwarding(executor),
           changed(executor) {}
     VmRecord record;
     std::string directory;
-    AsyncMutex mutex;       ///< one verb at a time
-    AsyncMutex writing;     ///< one write to the directory at a time: the watcher writes beside the verbs
-    AsyncMutex connecting;  ///< QEMU serves one connection at a time
-    AsyncMutex typing;      ///< texts of two callers do not mix
-    AsyncMutex viewing;     ///< who comes and who is cut off, one after the other
-    bool removed = false;   ///< the directory is gone and stays so
-    Signal changed;         ///< the process died
+    AsyncMutex mutex;         ///< one verb at a time
+    AsyncMutex writing;       ///< one write to the directory at a time: the watcher writes beside the verbs
+    AsyncMutex connecting;    ///< QEMU serves one connection at a time
+    AsyncMutex typing;        ///< texts of two callers do not mix
+    AsyncMutex viewing;       ///< who comes and who is cut off, one after the other
+    AsyncMutex forwarding;    ///< one rule of its network at a time
+    Connections connections;  ///< to ports of the guest
+    bool removed = false;     ///< the directory is gone and stays so
+    Signal changed;           ///< the process died
     std::shared_ptr<QmpClient> qmp;
     std::shared_ptr<QemuGuestAgent> agent;
     bool alive = false;          ///< a watcher is on the process
@@ -70,6 +74,7 @@ public:
     Task<std::vector<VmStatus>> list_owned(Call call) override;
     Task<VmActivity> activity(VmId id, Call call) override;
     Task<void> disconnect_clients(VmId id, Call call) override;
+    Task<GuestStreamPtr> open_port(VmId id, std::uint16_t port, Call call) override;
     Task<void> snapshot(VmId id, std::string snapshot_id, Call call) override;
     Task<std::optional<VmSnapshot>> inspect_snapshot(std::string snapshot_id, Call call) override;
     Task<std::vector<std::string>> list_snapshots(Call call) override;

@@ -108,6 +108,7 @@ Task<GuestStreamPtr> QemuProvider::console(VmId id, bool alone, Call call) {
 Task<void> QemuProvider::disconnect_clients(VmId id, Call call) {
     auto self = shared_from_this();
     auto vm = co_await need(id, call);
+    vm->connections.cut_off();
     if (!vm->record.spec.display) co_return;
     auto guard = co_await vm->viewing.lock(*environment_.clock, call, "cutting off clients");
     auto count = co_await viewers(vm, call);
