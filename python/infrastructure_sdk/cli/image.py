@@ -66,7 +66,7 @@ def _progress() -> tuple[Callable[[str, int, int | None], None], Callable[[], No
 
 @app.command(epilog="Example:  infra-sdk image build linux-tiny")
 def build(
-    name: Annotated[str, typer.Argument(help="linux-tiny", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help="linux-tiny, linux-server or linux-desktop.", metavar="NAME")],
     image_dir: ImageDir = None,
     output: Output = Format.table,
 ) -> None:
@@ -74,11 +74,12 @@ def build(
     from infrastructure_sdk import images
 
     def action() -> Any:
-        if name != "linux-tiny":
-            raise exceptions.NotFoundError(f"there is no recipe '{name}'; known: linux-tiny")
+        recipe = images.RECIPES.get(name)
+        if recipe is None:
+            raise exceptions.NotFoundError(f"there is no recipe '{name}'; known: {', '.join(images.RECIPES)}")
         report, stop = _progress()
         try:
-            return images.build_linux_tiny(_directory(image_dir), progress=report)
+            return recipe(_directory(image_dir), report)
         finally:
             stop()
 

@@ -1,6 +1,8 @@
 """Images: build, import, list, show, verify and remove. Pure Python; the native core only reads the manifests."""
 
 from infrastructure_sdk.images.importer import import_image
+from infrastructure_sdk.images.linux_desktop import build_linux_desktop
+from infrastructure_sdk.images.linux_server import build_linux_server
 from infrastructure_sdk.images.linux_tiny import build_linux_tiny
 from infrastructure_sdk.images.store import (
     Image,
@@ -11,9 +13,19 @@ from infrastructure_sdk.images.store import (
     verify_image,
 )
 
+RECIPES = {
+    "linux-tiny": build_linux_tiny,
+    "linux-server": build_linux_server,
+    "linux-desktop": build_linux_desktop,
+}
+"""By name, what `infra-sdk image build` builds."""
+
 __all__ = [
+    "RECIPES",
     "Image",
     "Progress",
+    "build_linux_desktop",
+    "build_linux_server",
     "build_linux_tiny",
     "import_image",
     "list_images",

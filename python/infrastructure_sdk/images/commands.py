@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import os
 import resource
 import shutil
+import signal
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from infrastructure_sdk.exceptions import ProviderError
@@ -18,6 +23,9 @@ PACKAGE_OF = {
     "apt-get": "apt",
     "apt-cache": "apt",
     "dpkg": "dpkg",
+    "fakeroot": "fakeroot",
+    "mmdebstrap": "mmdebstrap",
+    "tar": "tar",
     "ldd": "libc-bin",
 }
 
@@ -80,3 +88,49 @@ def run(command: Sequence[str], *, cwd: Path | None = None, confined: bool = Fal
             context={"command": command[0], "exit_code": done.returncode},
         )
     return done.stdout
+
+
+def run_watched(command: Sequence[str], told: Callable[[str], None], *, timeout: float) -> None:
+    """Run a tool that works long; each line that it prints goes to `told` at once.
+
+    Raises
+    ------
+    ProviderError
+        If it is missing, fails or takes too long.
+    """
+    last: collections.deque[str] = collections.deque(maxlen=20)
+    process = subprocess.Popen(
+        [find_tool(command[0]), *command[1:]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    late = threading.Timer(timeout, _end_group, [process])
+    late.start()
+    try:
+        for line in process.stdout:
+            last.append(line.rstrip())
+            told(line.rstrip())
+        code = process.wait()
+    finally:
+        over_time = not late.is_alive()
+        late.cancel()
+        if process.poll() is None:
+            _end_group(process)
+        process.wait()
+        process.stdout.close()
+    if over_time:
+        raise ProviderError(f"{command[0]} did not end within {timeout:.0f} s")
+    if code != 0:
+        said = "\n".join(last)[-1500:]
+        raise ProviderError(f"{command[0]} failed ({code}): {said}", context={"command": command[0], "exit_code": code})
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End a tool and all that it started; it leads a group of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)

@@ -5,15 +5,14 @@ Built from Debian packages that are downloaded and unpacked, never installed; no
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
-from infrastructure_sdk.exceptions import ProviderError
 from infrastructure_sdk.images.commands import find_tool, run
+from infrastructure_sdk.images.initrd import pack
+from infrastructure_sdk.images.packages import copy_modules, kernel_package, the_one, unpack
 from infrastructure_sdk.images.store import (
     Image,
     Progress,
@@ -116,16 +115,16 @@ def build_linux_tiny(image_dir: Path, progress: Progress = no_progress) -> Image
     with tempfile.TemporaryDirectory(prefix="linux-tiny-") as scratch_name, new_image(image_dir, NAME) as place:
         scratch = Path(scratch_name)
         progress("downloading packages", 0, steps)
-        kernel_package = _kernel_package()
-        tree = _unpack([kernel_package, "qemu-guest-agent"], scratch)
+        package = kernel_package(KERNEL_META_PACKAGE)
+        tree = unpack([package, "qemu-guest-agent"], scratch)
         progress("copying the kernel", 1, steps)
-        kernel = _one(tree, "boot/vmlinuz-*")
+        kernel = the_one(tree, "boot/vmlinuz-*")
         release = kernel.name.removeprefix("vmlinuz-")
         shutil.copyfile(kernel, place / "kernel")
         progress("making the initial RAM disk", 2, steps)
         root = scratch / "root"
         _fill_root(root, tree, release)
-        _pack(root, place / "initrd")
+        pack(root, place / "initrd")
         progress("making the disk", 3, steps)
         virtual_size = _make_disk(scratch, place / "disk.qcow2")
         progress("writing the manifest", 4, steps)
@@ -140,38 +139,10 @@ def build_linux_tiny(image_dir: Path, progress: Progress = no_progress) -> Image
             files,
             kernel_arguments=KERNEL_ARGUMENTS,
             channels=["agent", "display"],
-            source={"kernel_package": kernel_package, "kernel_release": release},
+            source={"kernel_package": package, "kernel_release": release},
         )
         progress("done", steps, steps)
     return show_image(image_dir, NAME)
-
-
-def _kernel_package() -> str:
-    """The newest versioned package behind the meta package."""
-    listing = run(["apt-cache", "depends", "--no-recommends", "--no-suggests", KERNEL_META_PACKAGE])
-    match = re.search(r"Depends:\s*(linux-image-\S+)", listing)
-    if not match:
-        raise ProviderError(f"apt knows no package {KERNEL_META_PACKAGE}; run: apt-get update")
-    return match.group(1)
-
-
-def _unpack(packages: list[str], scratch: Path) -> Path:
-    downloads, tree = scratch / "debs", scratch / "tree"
-    downloads.mkdir()
-    # apt drops to a user of its own, who must be able to write here.
-    scratch.chmod(0o755)
-    downloads.chmod(0o777)
-    run(["apt-get", "download", *packages], cwd=downloads, timeout=900)
-    for package in sorted(downloads.glob("*.deb")):
-        run(["dpkg", "-x", str(package), str(tree)])
-    return tree
-
-
-def _one(tree: Path, pattern: str) -> Path:
-    found = sorted(tree.glob(pattern))
-    if len(found) != 1:
-        raise ProviderError(f"the packages have {len(found)} files {pattern}, one was expected")
-    return found[0]
 
 
 def _fill_root(root: Path, tree: Path, release: str) -> None:
@@ -189,12 +160,8 @@ def _fill_root(root: Path, tree: Path, release: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(library, target)
         target.chmod(0o755)
-    for module in MODULES:
-        found = sorted((tree / "lib/modules" / release).rglob(f"{module}.ko"))
-        if found:
-            shutil.copyfile(found[0], root / "modules" / f"{module}.ko")
-            if strip := shutil.which("strip"):
-                subprocess.run([strip, "--strip-debug", str(root / "modules" / f"{module}.ko")], check=True)
+    by_name = {path.stem: path for path in (tree / "lib/modules" / release).rglob("*.ko")}
+    copy_modules([by_name[module] for module in MODULES if module in by_name], root / "modules")
     for path, text in (("init", INIT), ("sbin/shutdown", SHUTDOWN), ("sbin/hwclock", HWCLOCK)):
         (root / path).write_text(text)
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
@@ -202,20 +169,6 @@ def _fill_root(root: Path, tree: Path, release: str) -> None:
     (root / "etc/profile").write_text('export PATH=/bin:/sbin PS1="\\\\h:\\\\w# "\n')
     for path in ("bin/busybox", "sbin/qemu-ga", "init", "sbin/shutdown", "sbin/hwclock"):
         (root / path).chmod(0o755)
-
-
-def _pack(root: Path, target: Path) -> None:
-    """An uncompressed newc archive: unpacking is what emulation pays for. The same input gives the same bytes."""
-    names = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
-    for name in names:
-        os.utime(root / name, (0, 0), follow_symlinks=False)
-    command = [find_tool("cpio"), "--create", "--format=newc", "--reproducible", "--null", "--quiet", "--owner=0:0"]
-    with target.open("wb") as out:
-        done = subprocess.run(
-            command, cwd=root, input="\0".join(names).encode() + b"\0", stdout=out, stderr=subprocess.PIPE
-        )
-    if done.returncode != 0:
-        raise ProviderError(f"cpio failed: {done.stderr.decode(errors='replace')[-500:]}")
 
 
 def _make_disk(scratch: Path, target: Path) -> int:
