@@ -68,22 +68,21 @@ IdleSettings idleness_of(const Config& config) {
 }
 
 std::map<std::string, Template> load_templates(const Config& config) {
-    auto templates = builtin_templates();
+    std::vector<TemplateDocument> documents;
     auto directory = config.text("vm.template_directory");
     if (!directory.empty()) {
         std::error_code error;
         for (const auto& entry : fs::directory_iterator(directory, error)) {
             if (entry.path().extension() != ".yaml" && entry.path().extension() != ".yml") continue;
             std::ifstream file(entry.path(), std::ios::binary);
-            std::string yaml((std::istreambuf_iterator<char>(file)), {});
-            auto parsed = parse_template(yaml, entry.path().string());
-            templates[parsed.name] = std::move(parsed);
+            documents.push_back({entry.path().string(), {std::istreambuf_iterator<char>(file), {}}});
         }
         if (error)
             throw Error(Errc::configuration,
                         "vm.template_directory: '" + directory + "' cannot be read: " + error.message(),
                         {{"field", "vm.template_directory"}, {"value", directory}});
     }
+    auto templates = parse_templates(documents);
     for (auto& entry : templates) {
         if (config.is_set("vm.boot_timeout")) entry.second.boot_timeout = config.duration("vm.boot_timeout");
         if (auto gate = config.text("isolation.gate"); gate != "template")

@@ -409,8 +409,8 @@ def test_a_build_that_is_interrupted_leaves_nothing(
     tree = tmp_path / "tree"
     (tree / "boot").mkdir(parents=True)
     (tree / "boot/vmlinuz-6.1").write_bytes(b"a kernel")
-    monkeypatch.setattr(linux_tiny, "_kernel_package", lambda: "linux-image-6.1")
-    monkeypatch.setattr(linux_tiny, "_unpack", lambda packages, scratch: tree)
+    monkeypatch.setattr(linux_tiny, "kernel_package", lambda meta: "linux-image-6.1")
+    monkeypatch.setattr(linux_tiny, "unpack", lambda packages, scratch: tree)
 
     def interrupt(at: str, done: int, total: int | None) -> None:
         if at == step:

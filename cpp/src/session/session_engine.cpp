@@ -102,6 +102,7 @@ Session SessionEngine::Impl::plan(SessionRequest request, std::string* fingerpri
     session.provider = provider->capabilities().provider;
     session.accelerator = provider->capabilities().accelerator;
     auto spec = plan_vm(session, source->second, image_of(session, source->second));
+    provider->check_spec(spec);
     if (!pools.units.empty()) *fingerprint = fingerprint_of(spec);
     return session;
 }

@@ -99,6 +99,10 @@ VmSpec plan_vm(const Session& session, const Template& source, ImageFiles image)
     spec.name = session.id;
     spec.owner_session = session.id;
     spec.machine = source.machine;
+    spec.firmware = source.firmware;
+    spec.tpm = source.tpm;
+    spec.enlightenments = source.enlightenments;
+    spec.clock = source.clock;
     spec.cpu_count = static_cast<int>(session.cpu.value());
     spec.memory_bytes = static_cast<std::uint64_t>(session.memory.value());
     spec.disk_size_bytes = static_cast<std::uint64_t>(session.disk_size.value());

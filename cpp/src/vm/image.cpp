@@ -67,6 +67,7 @@ public:
                 problem("files.disk.format", "it must be qcow2 or raw");
             image.disk_size_bytes = size(*disk, "virtual_size_bytes", "files.disk.");
         }
+        if (auto* disc = entry(*files, "disc")) image.disc = file(*disc, "files.disc");
         if (!entry(*files, "kernel") && !entry(*files, "disk")) problem("files", "a kernel or a disk is needed");
         if (entry(*files, "initrd") && !entry(*files, "kernel")) problem("files.initrd", "it needs a kernel");
         if (!problems_.empty()) refuse();

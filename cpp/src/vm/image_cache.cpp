@@ -7,7 +7,7 @@ namespace infrastructure_sdk {
 /// Empty when one of them is missing.
 std::string ImageCache::identity_of(const std::string& manifest, const ImageFiles& image) {
     std::string identity;
-    for (const auto* path : {&manifest, &image.kernel, &image.initrd, &image.disk}) {
+    for (const auto* path : {&manifest, &image.kernel, &image.initrd, &image.disk, &image.disc}) {
         if (path->empty()) continue;
         struct stat status{};
         if (::lstat(path->c_str(), &status) != 0) return {};

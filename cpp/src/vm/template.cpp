@@ -1,6 +1,7 @@
 #include <infrastructure_sdk/vm/template.hpp>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -26,6 +27,15 @@ constexpr ConfigField fields[] = {
     {"os", choice, "linux", "", "", "linux|windows|other", "", "The guest's operating system."},
     {"image", text, "", "", "", "", "", "The name of the image.", name_grammar},
     {"machine", text, "pc-q35-7.2", "", "", "", "", "QEMU's machine type.", name_grammar},
+    {"extends", text, "", "", "", "", "", "The template that gives what is not said here.", name_grammar},
+    {"firmware", choice, "bios", "", "", "bios|uefi|secure_boot", "",
+     "secure_boot: UEFI that starts only what is signed. UEFI needs the package ovmf."},
+    {"tpm", boolean, "false", "", "", "", "", "A TPM 2.0, kept with the VM. Needs the package swtpm."},
+    {"enlightenments", list, "[]", "", "",
+     "relaxed|vapic|spinlocks|vpindex|runtime|time|synic|stimer|stimer-direct|tlbflush|ipi|frequencies|"
+     "reenlightenment|reset",
+     "", "What of Hyper-V a Windows guest is offered under KVM."},
+    {"clock", choice, "utc", "", "", "utc|localtime", "", "What the guest takes its hardware clock for."},
     {"cpu", quantity, "1", "1m", "256", "", "", "How many CPUs."},
     {"memory", quantity, "", "16Mi", "4Ti", "", "bytes", "How much memory."},
     {"disk_size", quantity, "", "1Mi", "64Ti", "", "bytes", "The disk's size. Unset: the image's."},
@@ -63,6 +73,10 @@ void put(Template& result, const std::string& name, const std::string& text) {
     if (name == "os") result.os = text;
     if (name == "image") result.image = text;
     if (name == "machine") result.machine = text;
+    if (name == "firmware") result.firmware = parse_firmware(text);
+    if (name == "tpm") result.tpm = text == "true";
+    if (name == "enlightenments") result.enlightenments = nlohmann::json::parse(text).get<std::vector<std::string>>();
+    if (name == "clock") result.clock = parse_clock_base(text);
     if (name == "cpu") result.cpu = Quantity::parse(text, name);
     if (name == "memory") result.memory = Quantity::parse(text, name);
     if (name == "disk_size") result.disk_size = Quantity::parse(text, name);
@@ -126,13 +140,72 @@ bool has_channel(const Template& value, const char* name) {
     return std::find(value.channels.begin(), value.channels.end(), name) != value.channels.end();
 }
 
-}  // namespace
+/// Documents that `extends` may name.
+using Family = std::map<std::string, TemplateDocument>;
 
-Template parse_template(const std::string& yaml, const std::string& source) {
-    auto document = parse_yaml(yaml);
-    ProblemList problems(source);
-    problems.add(document);
-    auto& root = document.root;
+Family builtin_family() {
+    Family family;
+    for (const auto& [name, yaml] : builtin) family[name] = {"the built-in template " + std::string(name), yaml};
+    return family;
+}
+
+const Node* child_of(const Node& map, const std::string& key) {
+    for (const auto& node : map.children)
+        if (node.key == key) return &node;
+    return nullptr;
+}
+
+/// Adds to `child` what only `parent` has. Inherited lines are another document's: they are forgotten.
+void inherit(Node& child, const Node& parent) {
+    for (const auto& node : parent.children) {
+        auto same = std::find_if(child.children.begin(), child.children.end(),
+                                 [&](const Node& own) { return own.key == node.key; });
+        if (same == child.children.end()) {
+            child.children.push_back(node);
+            child.children.back().line = 0;
+        } else if (same->kind == Node::Kind::map && node.kind == Node::Kind::map) {
+            inherit(*same, node);
+        }
+    }
+}
+
+/// Puts the ancestors of a document under it.
+void extend(Node& root, const Family& family, std::set<std::string> seen, ProblemList& problems) {
+    auto* named = child_of(root, "extends");
+    if (!named || named->kind != Node::Kind::text) return;
+    auto line = named->line;
+    auto refuse = [&](const std::string& why) {
+        problems.add({"extends", named->text, {}, problems.origin(line), {}, why});
+    };
+    auto found = family.find(named->text);
+    if (found == family.end()) return refuse("there is no such template");
+    if (!seen.insert(found->second.source).second) return refuse("it extends itself");
+    auto parent = parse_yaml(found->second.yaml);
+    if (!parent.problems.empty() || parent.root.kind != Node::Kind::map) return refuse("that template cannot be read");
+    extend(parent.root, family, seen, problems);
+    std::erase_if(parent.root.children, [](const Node& node) { return node.key == "name" || node.key == "extends"; });
+    inherit(root, parent.root);
+}
+
+void check_rules(const Template& value, const std::string& source, ProblemList& problems) {
+    if (has_channel(value, "display") && !value.display)
+        problems.add({"channels", "display", "agent", source, {}, "a VM without display has no display channel"});
+    if (value.firmware == Firmware::secure_boot && value.machine.find("q35") == std::string::npos)
+        problems.add(
+            {"firmware", "secure_boot", "a q35 machine", source, {}, "machine " + value.machine + " has none"});
+    auto has = [&](const std::string& name) {
+        return std::find(value.enlightenments.begin(), value.enlightenments.end(), name) != value.enlightenments.end();
+    };
+    for (const auto& name : value.enlightenments)
+        for (const auto& needed : needs_of_enlightenment(name))
+            if (!has(needed)) problems.add({"enlightenments", name, {}, source, {}, "it needs " + needed});
+}
+
+Template read_template(const TemplateDocument& document, const Family& family) {
+    auto parsed = parse_yaml(document.yaml);
+    ProblemList problems(document.source);
+    problems.add(parsed);
+    auto& root = parsed.root;
     Template result;
     if (root.kind != Node::Kind::map) {
         if (problems.empty())
@@ -142,31 +215,51 @@ Template parse_template(const std::string& yaml, const std::string& source) {
                           problems.origin(root.line),
                           {},
                           "the document is " + std::string(describe(root.kind))});
-        refuse_document("template " + source, problems.take());
+        refuse_document("template " + document.source, problems.take());
     }
+    extend(root, family, {document.source}, problems);
     result.restart = take_restart(root, problems);
     for (const auto& value : read_values(root, "", fields, problems))
         // An unset value leaves the default.
         if (!value.text.empty()) put(result, leaf_name(*value.field), value.text);
     for (const char* name : required) {
         if (is_given(root, name)) continue;
-        problems.add({name, {}, allowed_values(field_named(name)), source, {}, "it is missing"});
+        problems.add({name, {}, allowed_values(field_named(name)), document.source, {}, "it is missing"});
     }
-    if (has_channel(result, "display") && !result.display)
-        problems.add({"channels", "display", "agent", source, {}, "a VM without display has no display channel"});
-    if (auto all = problems.take(); !all.empty()) refuse_document("template " + source, all);
+    check_rules(result, document.source, problems);
+    if (auto all = problems.take(); !all.empty()) refuse_document("template " + document.source, all);
     return result;
 }
 
+}  // namespace
+
+Template parse_template(const std::string& yaml, const std::string& source) {
+    return read_template({source, yaml}, builtin_family());
+}
+
+std::map<std::string, Template> parse_templates(const std::vector<TemplateDocument>& documents) {
+    const auto shipped = builtin_family();
+    auto family = shipped;
+    auto name_in = [](const TemplateDocument& document) {
+        auto* node = child_of(parse_yaml(document.yaml).root, "name");
+        return node ? node->text : std::string();
+    };
+    for (const auto& document : documents) family[name_in(document)] = document;
+    std::map<std::string, Template> templates;
+    for (const auto& [name, document] : shipped) templates[name] = read_template(document, shipped);
+    for (const auto& document : documents) {
+        // Its own name means the built-in one that it replaces.
+        auto others = family;
+        auto name = name_in(document);
+        if (auto replaced = shipped.find(name); replaced != shipped.end()) others[name] = replaced->second;
+        auto parsed = read_template(document, others);
+        templates[parsed.name] = std::move(parsed);
+    }
+    return templates;
+}
+
 const std::map<std::string, Template>& builtin_templates() {
-    static const auto templates = [] {
-        std::map<std::string, Template> result;
-        for (const auto& [name, yaml] : builtin) {
-            auto parsed = parse_template(yaml, "the built-in template " + std::string(name));
-            result.emplace(parsed.name, std::move(parsed));
-        }
-        return result;
-    }();
+    static const auto templates = parse_templates({});
     return templates;
 }
 
@@ -175,7 +268,9 @@ std::string template_json_schema() {
                                   {"$id", "urn:infrastructure-sdk:template"},
                                   {"title", "Infrastructure SDK template"},
                                   {"type", "object"},
-                                  {"required", required}};
+                                  {"required", {"name"}},
+                                  {"if", {{"required", {"extends"}}}},
+                                  {"else", {{"required", required}}}};
     for (const auto& field : fields) {
         auto value = nlohmann::ordered_json::parse(value_schema(field));
         auto is_it = [&](const char* name) { return field.path == std::string(name); };

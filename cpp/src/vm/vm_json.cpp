@@ -43,7 +43,9 @@ void to_json(nlohmann::json& document, const Capabilities& capabilities) {
                 {"guest_exec", capabilities.guest_exec},
                 {"forward", capabilities.forward},
                 {"disconnect", capabilities.disconnect},
-                {"gpus", capabilities.gpus}};
+                {"gpus", capabilities.gpus},
+                {"firmware", capabilities.firmware},
+                {"tpm", capabilities.tpm}};
 }
 
 void to_json(nlohmann::json& document, const Template& value) {
@@ -52,6 +54,10 @@ void to_json(nlohmann::json& document, const Template& value) {
                 {"os", value.os},
                 {"image", value.image},
                 {"machine", value.machine},
+                {"firmware", name_of(value.firmware)},
+                {"tpm", value.tpm},
+                {"enlightenments", value.enlightenments},
+                {"clock", name_of(value.clock)},
                 {"cpu", value.cpu.to_string()},
                 {"memory", value.memory.to_string()},
                 {"disk_size", value.disk_size.to_string()},

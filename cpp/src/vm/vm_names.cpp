@@ -23,6 +23,52 @@ constexpr std::array<StateRow, 12> states{{{VmState::creating, "creating"},
                                            {VmState::failed, "failed"},
                                            {VmState::unknown, "unknown"}}};
 
+template <class Value>
+struct NameRow {
+    Value value;
+    const char* name;
+};
+constexpr std::array<NameRow<Firmware>, 3> firmwares{
+    {{Firmware::bios, "bios"}, {Firmware::uefi, "uefi"}, {Firmware::secure_boot, "secure_boot"}}};
+constexpr std::array<NameRow<ClockBase>, 2> clock_bases{{{ClockBase::utc, "utc"}, {ClockBase::localtime, "localtime"}}};
+
+template <class Rows, class Value>
+const char* name_in(const Rows& rows, Value value) noexcept {
+    for (const auto& row : rows)
+        if (row.value == value) return row.name;
+    return "";
+}
+
+template <class Rows>
+auto find_in(const Rows& rows, const std::string& name, const char* field) {
+    std::string allowed;
+    for (const auto& row : rows) {
+        if (row.name == name) return row.value;
+        allowed += (allowed.empty() ? "" : ", ") + std::string(row.name);
+    }
+    throw Error(Errc::validation, std::string(field) + ": '" + name + "' is not allowed; allowed: " + allowed,
+                {{"field", field}, {"value", name}, {"allowed", allowed}});
+}
+
+struct Enlightenment {
+    std::string name;
+    std::vector<std::string> needs;
+};
+const std::vector<Enlightenment> enlightenments{{"relaxed", {}},
+                                                {"vapic", {}},
+                                                {"spinlocks", {}},
+                                                {"vpindex", {}},
+                                                {"runtime", {}},
+                                                {"time", {}},
+                                                {"synic", {"vpindex"}},
+                                                {"stimer", {"synic", "time"}},
+                                                {"stimer-direct", {"stimer"}},
+                                                {"tlbflush", {"vpindex"}},
+                                                {"ipi", {"vpindex"}},
+                                                {"frequencies", {}},
+                                                {"reenlightenment", {"frequencies"}},
+                                                {"reset", {}}};
+
 }  // namespace
 
 const char* name_of(VmState state) noexcept {
@@ -39,6 +85,26 @@ VmState parse_vm_state(const std::string& name) {
     }
     throw Error(Errc::validation, "'" + name + "' is not a VM state; allowed: " + allowed,
                 {{"field", "state"}, {"value", name}, {"allowed", allowed}});
+}
+
+const char* name_of(Firmware firmware) noexcept { return name_in(firmwares, firmware); }
+Firmware parse_firmware(const std::string& name) { return find_in(firmwares, name, "firmware"); }
+const char* name_of(ClockBase base) noexcept { return name_in(clock_bases, base); }
+ClockBase parse_clock_base(const std::string& name) { return find_in(clock_bases, name, "clock"); }
+
+const std::vector<std::string>& hyperv_enlightenments() {
+    static const auto names = [] {
+        std::vector<std::string> all;
+        for (const auto& row : enlightenments) all.push_back(row.name);
+        return all;
+    }();
+    return names;
+}
+
+std::vector<std::string> needs_of_enlightenment(const std::string& name) {
+    for (const auto& row : enlightenments)
+        if (row.name == name) return row.needs;
+    return {};
 }
 
 const char* name_of(NetworkMode mode) noexcept { return mode == NetworkMode::none ? "none" : "isolated"; }

@@ -3,6 +3,8 @@
 #include <infrastructure_sdk/error.hpp>
 
 namespace infrastructure_sdk {
+
+void VmProvider::check_spec(const VmSpec&) const {}
 namespace {
 
 Error no_snapshots(const Capabilities& capabilities) {

@@ -86,24 +86,50 @@ def build(
     show_one(_guard(action).to_dict(), output, key="name")
 
 
-@app.command("import", epilog="Example:  infra-sdk image import debian-12.qcow2 --name debian-12")
+@app.command("import", epilog="Example:  infra-sdk image import debian-12.qcow2 --name debian-12 --user alice")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="A qcow2 or raw disk image.", metavar="FILE")],
+    file: Annotated[str, typer.Argument(help="A qcow2 or raw disk image, or its http(s) URL.", metavar="FILE|URL")],
     name: Annotated[str | None, typer.Option(help="The image's name; the file's stem if absent.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Of a URL: the hash that its publisher states.")] = None,
+    user: Annotated[str | None, typer.Option(help="Write a cloud-init seed that makes this user.")] = None,
+    ssh_key: Annotated[list[Path] | None, typer.Option(help="A file of public keys for the user; repeatable.")] = None,
+    package: Annotated[list[str] | None, typer.Option(help="A package that cloud-init installs; repeatable.")] = None,
     image_dir: ImageDir = None,
     output: Output = Format.table,
 ) -> None:
-    """Take over a disk image, after checking that it reaches no other file."""
+    """Take over a disk image, after checking that it reaches no other file; for images of clouds with a seed."""
     from infrastructure_sdk import images
 
     def action() -> Any:
+        seed = None
+        if user is not None or ssh_key or package:
+            keys = [key for path in ssh_key or [] for key in images.read_ssh_keys(path.read_text(errors="replace"))]
+            seed = images.CloudInit(user or "user", tuple(keys), tuple(package or ()))
         report, stop = _progress()
         try:
-            return images.import_image(_directory(image_dir), file, name, progress=report)
+            if not file.startswith(("http://", "https://")):
+                return images.import_image(_directory(image_dir), Path(file), name, cloud_init=seed, progress=report)
+            if sha256 is None:
+                raise exceptions.ValidationError("--sha256 is needed for a URL: 64 hex digits, as its publisher states")
+            return images.import_url(_directory(image_dir), file, sha256, name, cloud_init=seed, progress=report)
         finally:
             stop()
 
     show_one(_guard(action).to_dict(), output, key="name")
+
+
+@app.command(epilog="Example:  infra-sdk image gc --dry-run")
+def gc(image_dir: ImageDir = None, dry_run: context.DryRun = False) -> None:
+    """Remove downloads that no image was made from."""
+    from infrastructure_sdk import images
+
+    directory = _directory(image_dir)
+    found = _guard(lambda: images.garbage(directory) if dry_run else images.collect(directory))
+    total = sum(item.size_bytes for item in found) >> 20
+    if dry_run:
+        context.dry_run(f"{len(found)} files, {total} MiB, would be removed")
+    else:
+        print(f"{len(found)} files, {total} MiB, removed", file=sys.stderr)
 
 
 @app.command("list", epilog="Example:  infra-sdk image list -o name")

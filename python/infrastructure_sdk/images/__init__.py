@@ -1,6 +1,8 @@
-"""Images: build, import, list, show, verify and remove. Pure Python; the native core only reads the manifests."""
+"""Images: build, import, list, show, verify, remove; a cache of downloads. The native core only reads the manifests."""
 
-from infrastructure_sdk.images.importer import import_image
+from infrastructure_sdk.images.cache import Garbage, collect, fetch, garbage
+from infrastructure_sdk.images.cloud_init import CloudInit, read_ssh_keys
+from infrastructure_sdk.images.importer import import_image, import_url
 from infrastructure_sdk.images.linux_desktop import build_linux_desktop
 from infrastructure_sdk.images.linux_server import build_linux_server
 from infrastructure_sdk.images.linux_tiny import build_linux_tiny
@@ -22,13 +24,20 @@ RECIPES = {
 
 __all__ = [
     "RECIPES",
+    "CloudInit",
+    "Garbage",
     "Image",
     "Progress",
     "build_linux_desktop",
     "build_linux_server",
     "build_linux_tiny",
+    "collect",
+    "fetch",
+    "garbage",
     "import_image",
+    "import_url",
     "list_images",
+    "read_ssh_keys",
     "remove_image",
     "show_image",
     "verify_image",

@@ -26,6 +26,9 @@ PACKAGE_OF = {
     "fakeroot": "fakeroot",
     "mmdebstrap": "mmdebstrap",
     "tar": "tar",
+    "xorrisofs": "xorriso",
+    "swtpm": "swtpm",
+    "qemu-system-x86_64": "qemu-system-x86",
     "ldd": "libc-bin",
 }
 

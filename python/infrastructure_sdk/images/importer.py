@@ -6,10 +6,15 @@ import errno
 import json
 import os
 import stat
+import tempfile
+import urllib.parse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from infrastructure_sdk.exceptions import NotFoundError, ProviderError, ValidationError
+from infrastructure_sdk.images.cache import fetch
+from infrastructure_sdk.images.cloud_init import CloudInit
 from infrastructure_sdk.images.commands import run
 from infrastructure_sdk.images.store import (
     Image,
@@ -63,6 +68,8 @@ def import_image(
     name: str | None = None,
     *,
     maximum_virtual_size: int = MAXIMUM_VIRTUAL_SIZE,
+    cloud_init: CloudInit | None = None,
+    source: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
 ) -> Image:
     """Copy a qcow2 or raw disk image into the image directory.
@@ -77,6 +84,10 @@ def import_image(
         The image's name; the file's stem in lower case if absent.
     maximum_virtual_size
         Bytes; also of the file itself.
+    cloud_init
+        For images of clouds: a seed is put beside the disk, and every VM finds it as a disc.
+    source
+        Where the file is from, for the manifest.
     progress
         Told of the steps.
 
@@ -115,11 +126,62 @@ def import_image(
             disk_format, virtual_size = inspect(copy, shown_as=file, maximum_virtual_size=maximum_virtual_size)
             disk = copy.rename(place / f"disk.{disk_format}")
             entry = file_entry(disk, format=disk_format, virtual_size_bytes=virtual_size)
-            source = {"imported_from": file.name.encode(errors="replace").decode()}
-            write_manifest(place, name, {"disk": entry}, kernel_arguments="", channels=[], source=source)
+            files = {"disk": entry}
+            if cloud_init is not None:
+                progress("writing the cloud-init seed", 0, None)
+                files["disc"] = _add_seed(cloud_init, place)
+            origin = {"imported_from": file.name.encode(errors="replace").decode(), **(source or {})}
+            write_manifest(place, name, files, kernel_arguments="", channels=[], source=origin)
     finally:
         os.close(descriptor)
     return show_image(image_dir, name)
+
+
+def import_url(
+    image_dir: Path,
+    url: str,
+    sha256: str,
+    name: str | None = None,
+    *,
+    cloud_init: CloudInit | None = None,
+    progress: Progress = no_progress,
+) -> Image:
+    """Download a disk image, or take it from the cache, and import it.
+
+    Parameters
+    ----------
+    image_dir
+        The image directory; made if need be.
+    url
+        http or https.
+    sha256
+        What its publisher states, 64 hex digits.
+    name
+        The image's name; the stem of the URL's last part in lower case if absent.
+    cloud_init
+        As for `import_image`.
+    progress
+        Told of the steps.
+
+    Raises
+    ------
+    ValidationError
+        As `import_image`; or if the URL or the hash is none, or what came has another hash.
+    ProviderError
+        If the server cannot be reached or refuses; the next try continues.
+    """
+    stem = Path(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).stem
+    name = check_name(name if name is not None else stem.lower())
+    file = fetch(image_dir, url, sha256, progress=progress)
+    source = {"imported_from": stem, "sha256": file.name}
+    return import_image(image_dir, file, name, cloud_init=cloud_init, source=source, progress=progress)
+
+
+def _add_seed(cloud_init: CloudInit, place: Path) -> dict[str, Any]:
+    seed = place / "seed.iso"
+    with tempfile.TemporaryDirectory(prefix="seed-") as scratch:
+        cloud_init.write(Path(scratch), seed)
+    return file_entry(seed)
 
 
 def inspect(

@@ -46,7 +46,7 @@ Type=notify
 NotifyAccess=all
 TimeoutStartSec=10min
 Restart=on-failure
-ExecStart=/usr/bin/xinit /usr/local/bin/desktop-session -- /usr/lib/xorg/Xorg :0 vt7 -nolisten tcp -noreset
+ExecStart=/usr/local/bin/desktop
 
 [Install]
 WantedBy=multi-user.target
@@ -54,6 +54,13 @@ WantedBy=multi-user.target
 
 # Who is answered by the agent finds the desktop on the screen.
 AGENT_AFTER_DESKTOP = "[Unit]\nAfter=desktop.service\n"
+
+# The X server and the bus would say that they are ready, and systemd would take that for the desktop.
+DESKTOP = """#!/bin/sh
+export READY_SOCKET="$NOTIFY_SOCKET"
+unset NOTIFY_SOCKET
+exec xinit /usr/local/bin/desktop-session -- /usr/lib/xorg/Xorg :0 vt7 -nolisten tcp -noreset
+"""
 
 SESSION = """#!/bin/sh
 if [ "$(id -u)" = 0 ]; then
@@ -80,7 +87,7 @@ ready() {
     case $before in *R*) continue ;; esac
     [ "$before" = "$(work)" ] && break
   done
-  systemd-notify --ready
+  NOTIFY_SOCKET=$READY_SOCKET systemd-notify --ready
 }
 ready >/dev/null 2>&1 &
 exec openbox
@@ -197,7 +204,7 @@ OVERLAY = base_overlay(masked=("getty@tty1.service", "systemd-logind.service")) 
         **{f"usr/share/applications/session-{name}.desktop": text for name, text in LAUNCHERS.items()},
         **{f"etc/skel/Desktop/{name}.desktop": text for name, text in LAUNCHERS.items()},
     },
-    programs={"usr/local/bin/desktop-session": SESSION},
+    programs={"usr/local/bin/desktop": DESKTOP, "usr/local/bin/desktop-session": SESSION},
     links={f"{SYSTEM}/multi-user.target.wants/desktop.service": "../desktop.service"},
 )
 

@@ -9,7 +9,7 @@ from infrastructure_sdk.images.store import Image, Progress, no_progress
 
 SYSTEM = "etc/systemd/system"
 
-OVERLAY = base_overlay(masked=("ssh.service",)) | Overlay(
+OVERLAY = base_overlay() | Overlay(
     files={
         # Who sees the screen owns the machine.
         f"{SYSTEM}/getty@tty1.service.d/autologin.conf": (
@@ -17,10 +17,6 @@ OVERLAY = base_overlay(masked=("ssh.service",)) | Overlay(
         ),
         "etc/ssh/sshd_config.d/keys-only.conf": "PasswordAuthentication no\nKbdInteractiveAuthentication no\n",
         "etc/issue": "Infrastructure SDK - linux-server on \\n \\l\n\n",
-    },
-    links={
-        # A server that waits would need a host key before the host has given one.
-        f"{SYSTEM}/sockets.target.wants/ssh.socket": "/lib/systemd/system/ssh.socket",
     },
 )
 
@@ -43,7 +39,8 @@ RECIPE = Recipe(
         "qemu-guest-agent",
     ),
     overlay=OVERLAY,
-    hooks=(),
+    # A server that waits would need a host key before the host has given one: the first connection starts it.
+    hooks=('chroot "$1" systemctl --quiet disable ssh.service', 'chroot "$1" systemctl --quiet enable ssh.socket'),
     early_modules=("virtio_pci", "virtio_console", "virtio_blk", "ext4"),
     modules=("virtio-rng", "virtio_net", "virtio_balloon", "overlay", "fuse", "qemu_fw_cfg", "isofs", "sr_mod", "ahci"),
     kernel_arguments=(

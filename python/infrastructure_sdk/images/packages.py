@@ -67,12 +67,14 @@ def module_closure(folder: Path, roots: Iterable[str]) -> list[Path]:
     """
     known = {path.stem.replace("-", "_"): path for path in folder.rglob("*.ko")}
     order: dict[str, Path] = {}
+    seen: set[str] = set()
 
     def visit(name: str) -> None:
         name = name.replace("-", "_")
         path = known.get(name)
-        if path is None or name in order:
+        if path is None or name in seen:
             return
+        seen.add(name)
         for needed in module_needs(path.read_bytes()):
             visit(needed)
         order[name] = path

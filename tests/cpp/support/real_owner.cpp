@@ -58,6 +58,7 @@ Template machine(const std::string& name) {
     made.display = false;
     made.network = NetworkMode::none;
     made.channels.clear();
+    made.tpm = true;
     return made;
 }
 
@@ -174,10 +175,14 @@ std::vector<VmProcess> vm_processes(const std::string& state_directory) {
         auto place = fs::read_symlink(entry.path() / "cwd", error);
         if (error || !place.string().starts_with(below)) continue;
         std::istringstream words(read_all(entry.path() / "cmdline"));
-        VmProcess process{std::stoll(name), {}};
+        VmProcess process{std::stoll(name), {}, false};
         std::string before;
-        for (std::string word; std::getline(words, word, '\0'); before = word)
+        for (std::string word; std::getline(words, word, '\0'); before = word) {
             if (before == "-uuid") process.uuid = word;
+            if (word == "--tpmstate") process.tpm = true;
+        }
+        // swtpm does not say whose it is, but where it runs does.
+        if (process.tpm) process.uuid = place.parent_path().filename().string();
         if (!before.empty()) found.push_back(process);
     }
     return found;
@@ -188,13 +193,16 @@ namespace {
 using Sessions = std::map<std::string, Session>;
 
 void check_processes(const Sessions& by_vm, const std::string& state_directory, std::vector<std::string>& wrong) {
-    std::map<std::string, std::size_t> alive;
+    std::map<std::string, std::size_t> alive, tpms;
     for (const auto& process : vm_processes(state_directory)) {
-        ++alive[process.uuid];
+        ++(process.tpm ? tpms : alive)[process.uuid];
         if (!by_vm.contains(process.uuid)) wrong.push_back("orphan process: of VM " + process.uuid);
     }
     for (const auto& [vm, session] : by_vm) {
         if (alive[vm] > 1) wrong.push_back("double VM: " + session.id + " has " + std::to_string(alive[vm]));
+        if (!is_transient(session.state) && alive[vm] != tpms[vm])
+            wrong.push_back("TPM: " + session.id + " has " + std::to_string(tpms[vm]) + " processes of one beside " +
+                            std::to_string(alive[vm]));
         bool should = session.state == SessionState::active;
         if (!is_transient(session.state) && should != (alive[vm] > 0))
             wrong.push_back("state: " + session.id + " is " + name_of(session.state) + " with " +

@@ -59,10 +59,11 @@ private:
     std::unique_ptr<SessionEngine> engine_;
 };
 
-/// A process that runs as a VM somewhere below a state directory.
+/// A process that runs as a VM, or as the TPM of one, somewhere below a state directory.
 struct VmProcess {
     std::int64_t pid = 0;
     std::string uuid;
+    bool tpm = false;
 };
 std::vector<VmProcess> vm_processes(const std::string& state_directory);
 

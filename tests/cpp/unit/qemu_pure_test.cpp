@@ -6,10 +6,13 @@
 
 #include "core/base64.hpp"
 #include "providers/qemu/command_line.hpp"
+#include "providers/qemu/debris.hpp"
+#include "providers/qemu/host_check.hpp"
 #include "providers/qemu/line_splitter.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/vm_record.hpp"
 #include <infrastructure_sdk/error.hpp>
+#include <infrastructure_sdk/vm/template.hpp>
 
 namespace infrastructure_sdk::qemu {
 namespace {
@@ -129,6 +132,206 @@ TEST(CommandLine, FollowsTheSpec) {
     EXPECT_EQ(incoming(line).size(), line.size() + 2);
 }
 
+VmSpec windows_11() {
+    const auto& source = builtin_templates().at("windows-11");
+    auto spec = tiny();
+    spec.image = {};
+    spec.image.disk = "/images/disk.qcow2";
+    spec.image.disk_format = "qcow2";
+    spec.image.disc = "/images/virtio-win.iso";
+    spec.machine = source.machine;
+    spec.firmware = source.firmware;
+    spec.tpm = source.tpm;
+    spec.enlightenments = source.enlightenments;
+    spec.clock = source.clock;
+    spec.cpu_count = static_cast<int>(source.cpu.value());
+    spec.memory_bytes = static_cast<std::uint64_t>(source.memory.value());
+    return spec;
+}
+
+TEST(CommandLine, OfWindows11UnderKvmIsExactlyThis) {
+    std::vector<std::string> expected{
+        "-name",
+        "guest=11111111-2222-4333-8444-555555555555,debug-threads=on",
+        "-uuid",
+        "11111111-2222-4333-8444-555555555555",
+        "-machine",
+        "pc-q35-7.2,mem-merge=off,dump-guest-core=off,hpet=off,smm=on,"
+        "pflash0=firmware-code,pflash1=firmware-variables",
+        "-accel",
+        "kvm",
+        "-cpu",
+        "host,hv-relaxed=on,hv-vapic=on,hv-spinlocks=0x1fff,hv-vpindex=on,hv-runtime=on,hv-time=on,hv-synic=on,"
+        "hv-stimer=on,hv-stimer-direct=on,hv-tlbflush=on,hv-ipi=on,hv-frequencies=on,hv-reenlightenment=on,"
+        "hv-reset=on",
+        "-global",
+        "kvm-pit.lost_tick_policy=delay",
+        "-m",
+        "4096",
+        "-smp",
+        "2",
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+        "-display",
+        "none",
+        "-vga",
+        "std",
+        "-vnc",
+        "unix:vnc.sock",
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-rtc",
+        "base=localtime,driftfix=slew",
+        "-global",
+        "driver=cfi.pflash01,property=secure,value=on",
+        "-global",
+        "ICH9-LPC.disable_s3=1",
+        "-add-fd",
+        "fd=16,set=2",
+        "-blockdev",
+        R"({"driver":"file","node-name":"firmware-code-file","filename":"/dev/fdset/2","read-only":true})",
+        "-blockdev",
+        R"({"driver":"raw","node-name":"firmware-code","file":"firmware-code-file","read-only":true})",
+        "-blockdev",
+        R"({"driver":"file","node-name":"firmware-variables-file","filename":"firmware.fd"})",
+        "-blockdev",
+        R"({"driver":"raw","node-name":"firmware-variables","file":"firmware-variables-file"})",
+        "-chardev",
+        "socket,id=tpm,fd=17",
+        "-tpmdev",
+        "emulator,id=tpm0,chardev=tpm",
+        "-device",
+        "tpm-crb,tpmdev=tpm0",
+        "-chardev",
+        "socket,id=qmp,fd=10,server=on,wait=off",
+        "-mon",
+        "chardev=qmp,mode=control",
+        "-chardev",
+        "socket,id=agent,fd=11,server=on,wait=off",
+        "-device",
+        "virtio-serial-pci",
+        "-device",
+        "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+        "-chardev",
+        "file,id=serial,path=serial.log,append=on",
+        "-serial",
+        "chardev:serial",
+        "-device",
+        "pvpanic",
+        "-object",
+        "rng-builtin,id=rng0",
+        "-device",
+        "virtio-rng-pci,rng=rng0",
+        "-add-fd",
+        "fd=14,set=1",
+        "-blockdev",
+        R"({"driver":"file","node-name":"base-file","filename":"/dev/fdset/1","read-only":true})",
+        "-blockdev",
+        R"({"driver":"qcow2","node-name":"base","file":"base-file","read-only":true,"backing":null})",
+        "-blockdev",
+        R"({"driver":"file","node-name":"disk-file","filename":"disk.qcow2"})",
+        "-blockdev",
+        R"({"driver":"qcow2","node-name":"disk","file":"disk-file","backing":"base"})",
+        "-device",
+        "virtio-blk-pci,drive=disk",
+        "-add-fd",
+        "fd=18,set=3",
+        "-blockdev",
+        R"({"driver":"file","node-name":"disc-file","filename":"/dev/fdset/3","read-only":true})",
+        "-blockdev",
+        R"({"driver":"raw","node-name":"disc","file":"disc-file","read-only":true})",
+        "-device",
+        "ide-cd,drive=disc,bus=ide.0",
+        "-netdev",
+        "user,id=net0,restrict=on,ipv6=off",
+        "-device",
+        "virtio-net-pci,netdev=net0,mac=02:11:22:33:44:55,romfile="};
+    EXPECT_EQ(command_line(windows_11(), {"kvm", 64}), expected);
+}
+
+TEST(CommandLine, OfWindowsUnderEmulationAsksForNoEnlightenment) {
+    auto line = command_line(windows_11(), {});
+    for (const auto& word : line) {
+        EXPECT_EQ(word.find("hv-"), std::string::npos) << word;
+        EXPECT_EQ(word.find("kvm"), std::string::npos) << word;
+    }
+    auto processor = std::find(line.begin(), line.end(), "-cpu");
+    ASSERT_NE(processor, line.end());
+    EXPECT_EQ(*(processor + 1), "max");
+}
+
+TEST(CommandLine, OfTheTpmHoldsNoPathOfTheHost) {
+    std::vector<std::string> expected{
+        "socket", "--tpm2", "--tpmstate", "dir=tpm,mode=0600", "--ctrl", "type=unixio,clientfd=17", "--terminate"};
+    EXPECT_EQ(tpm_command_line(), expected);
+}
+
+TEST(CommandLine, OfACloudImageHasItsSeedOnVirtio) {
+    auto spec = tiny();
+    spec.image.disc = "/images/seed.iso";
+    auto line = command_line(spec, {});
+    EXPECT_NE(std::find(line.begin(), line.end(), "virtio-blk-pci,drive=disc"), line.end());
+}
+
+TEST(CommandLine, OfUefiWithoutSecureBootLocksNothing) {
+    auto spec = tiny();
+    spec.firmware = Firmware::uefi;
+    auto line = command_line(spec, {});
+    auto has = [&](const std::string& word) { return std::find(line.begin(), line.end(), word) != line.end(); };
+    EXPECT_FALSE(has("driver=cfi.pflash01,property=secure,value=on"));
+    EXPECT_TRUE(has("fd=16,set=2"));
+    EXPECT_FALSE(has("-tpmdev"));
+}
+
+TEST(HostCheck, RefusesWhatIsMissingAndNamesThePackage) {
+    auto refused = [](const VmSpec& spec, const HostFacts& host) -> std::pair<Errc, std::string> {
+        try {
+            check_host(spec, host);
+        } catch (const Error& error) {
+            return {error.errc(), error.message()};
+        }
+        return {Errc{}, ""};
+    };
+    HostFacts bare;
+    HostFacts full{8ull << 30, FirmwareFiles{"c", "v"}, FirmwareFiles{"c", "v"}, "/usr/bin/swtpm"};
+    EXPECT_EQ(refused(tiny(), bare).second, "");
+    EXPECT_EQ(refused(windows_11(), full).second, "");
+    auto no_firmware = full;
+    no_firmware.secure_boot.reset();
+    EXPECT_EQ(refused(windows_11(), no_firmware).first, Errc::unsupported);
+    EXPECT_NE(refused(windows_11(), no_firmware).second.find("apt-get install ovmf"), std::string::npos);
+    auto no_tpm = full;
+    no_tpm.tpm_program.clear();
+    EXPECT_EQ(refused(windows_11(), no_tpm).first, Errc::unsupported);
+    EXPECT_NE(refused(windows_11(), no_tpm).second.find("apt-get install swtpm"), std::string::npos);
+    auto small = full;
+    small.memory_bytes = 2ull << 30;
+    EXPECT_EQ(refused(windows_11(), small).first, Errc::capacity);
+    EXPECT_NE(refused(windows_11(), small).second.find("4096Mi are more than this host has (2048Mi)"),
+              std::string::npos);
+}
+
+TEST(HostCheck, AHostWithoutThePackagesHasNeither) {
+    auto host = look_at_host("/nonexistent", "no-such-program");
+    EXPECT_FALSE(host.uefi || host.secure_boot);
+    EXPECT_TRUE(host.tpm_program.empty());
+    EXPECT_GT(host.memory_bytes, 0u);
+}
+
+TEST(Debris, OfATpmIsOursAndNothingBesideIt) {
+    FolderEntry entry;
+    entry.name = ".gone-11111111-2222-4333-8444-555555555555";
+    entry.directory = true;
+    entry.files = {"vm.json", "guest/firmware.fd", "guest/tpm.log", "guest/tpm/tpm2-00.permall", "guest/tpm/.lock"};
+    EXPECT_EQ(judge(entry), Debris::remove);
+    for (const char* strange : {"guest/tpm/folder/", "guest/tpm2/", "guest/other.fd", "tpm/file"}) {
+        auto with = entry;
+        with.files.push_back(strange);
+        EXPECT_EQ(judge(with), Debris::leave) << strange;
+    }
+}
+
 TEST(CommandLine, NamesItsVmOnlyByAnExactUuidOfAQemu) {
     auto line = command_line(tiny(), {});
     line.insert(line.begin(), "/usr/bin/qemu-system-x86_64");
@@ -147,6 +350,13 @@ TEST(VmRecords, RoundTripAndRefuseGarbage) {
     record.uid = 610007;
     record.process = ProcessIdentity{"boot", 42, 4711, record.spec.id.value};
     record.memory_sha256 = "abc";
+    record.spec.firmware = Firmware::secure_boot;
+    record.spec.clock = ClockBase::localtime;
+    record.spec.tpm = true;
+    record.spec.enlightenments = {"relaxed"};
+    record.spec.image.disc = "/images/drivers.iso";
+    record.tpm_process = ProcessIdentity{"boot", 43, 4712, record.spec.id.value};
+    record.firmware_code = "/usr/share/OVMF/OVMF_CODE_4M.ms.fd";
     auto text = to_text(record);
     EXPECT_EQ(to_text(record_from_text(text)), text);
     for (std::size_t cut = 0; cut + 2 < text.size(); cut += 7)

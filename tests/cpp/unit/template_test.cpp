@@ -145,9 +145,105 @@ TEST(Template, TheBuiltInOnesParse) {
 
 TEST(Template, TheSchemaHasEveryFieldAndWhatIsRequired) {
     auto schema = nlohmann::json::parse(template_json_schema());
-    EXPECT_EQ(schema["required"], (nlohmann::json{"name", "image", "memory"}));
+    EXPECT_EQ(schema["required"], nlohmann::json::array({"name"}));
+    EXPECT_EQ(schema["if"]["required"], nlohmann::json::array({"extends"}));
+    EXPECT_EQ(schema["else"]["required"], (nlohmann::json{"name", "image", "memory"}));
     EXPECT_EQ(schema["additionalProperties"], false);
-    EXPECT_EQ(schema["properties"].size(), 14u);
+    EXPECT_EQ(schema["properties"].size(), 19u);
+}
+
+TEST(Template, ExtendsTakesWhatTheDocumentDoesNotSay) {
+    auto value = parse_template("extends: windows-11\nname: mine\nmemory: 8Gi\ntpm: false\n", "t.yaml");
+    const auto& parent = builtin_templates().at("windows-11");
+    EXPECT_EQ(value.name, "mine");
+    EXPECT_EQ(value.memory.to_string(), "8Gi");
+    EXPECT_FALSE(value.tpm);
+    EXPECT_EQ(value.image, parent.image);
+    EXPECT_EQ(value.firmware, Firmware::secure_boot);
+    EXPECT_EQ(value.enlightenments, parent.enlightenments);
+    EXPECT_EQ(value.disk_size, parent.disk_size);
+}
+
+TEST(Template, AFamilyIsReadInAnyOrderAndSectionsAreTakenKeyByKey) {
+    std::vector<TemplateDocument> documents{
+        {"c.yaml", "extends: b\nname: c\nrestart: {max_attempts: 9}\nchannels: []\n"},
+        {"b.yaml", "extends: a\nname: b\nrestart: {policy: on_failure, backoff: 7s}\n"},
+        {"a.yaml", smallest + "restart: {max_attempts: 5}\n"}};
+    documents[2].yaml.replace(0, 7, "name: a");
+    auto templates = parse_templates(documents);
+    const auto& value = templates.at("c");
+    EXPECT_EQ(value.image, "i");
+    EXPECT_EQ(value.restart.policy, RestartPolicy::on_failure);
+    EXPECT_EQ(value.restart.backoff, std::chrono::seconds(7));
+    EXPECT_EQ(value.restart.max_attempts, 9u);
+    EXPECT_TRUE(value.channels.empty());
+    EXPECT_TRUE(templates.contains("windows-server-2025"));
+}
+
+TEST(Template, ADocumentMayReplaceABuiltInOneAndBuildOnIt) {
+    auto templates = parse_templates({{"t.yaml", "extends: linux-tiny\nname: linux-tiny\nmemory: 256Mi\n"}});
+    EXPECT_EQ(templates.at("linux-tiny").memory.to_string(), "256Mi");
+    EXPECT_EQ(templates.at("linux-tiny").channels, (std::vector<std::string>{"agent", "display"}));
+}
+
+TEST(Template, AWrongFamilyIsRefused) {
+    EXPECT_TRUE(
+        says(message_of("extends: windows-12\nname: t\n"), "t.yaml:1: extends = 'windows-12': there is no such"));
+    EXPECT_TRUE(says(message_of("extends: [a]\nname: t\n"), "extends"));
+    EXPECT_TRUE(says(message_of("extends: windows-11\n"), "name: it is missing"));
+    for (const std::vector<TemplateDocument>& circle :
+         {std::vector<TemplateDocument>{{"a", "extends: b\nname: a\n"}, {"b", "extends: a\nname: b\n"}},
+          std::vector<TemplateDocument>{{"a", "extends: a\nname: a\n"}}}) {
+        try {
+            parse_templates(circle);
+            ADD_FAILURE() << "a circle was accepted";
+        } catch (const Error& error) {
+            EXPECT_TRUE(says(error.message(), "it extends itself")) << error.message();
+        }
+    }
+    try {
+        parse_templates({{"a", "name: a\nimage: [\n"}, {"b", "extends: a\nname: b\n"}});
+        ADD_FAILURE() << "a broken ancestor was accepted";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.errc(), Errc::validation);
+    }
+}
+
+TEST(Template, EnlightenmentsAndFirmwareGoTogetherOrAreRefused) {
+    EXPECT_TRUE(says(message_of(smallest + "enlightenments: [stimer]\n"), "it needs synic"));
+    EXPECT_TRUE(says(message_of(smallest + "enlightenments: [synic]\n"), "it needs vpindex"));
+    EXPECT_TRUE(says(message_of(smallest + "enlightenments: [evil]\n"), "enlightenments"));
+    EXPECT_TRUE(says(message_of(smallest + "enlightenments: ['relaxed,kvm=off']\n"), "enlightenments"));
+    EXPECT_TRUE(says(message_of(smallest + "firmware: secure_boot\nmachine: pc-i440fx-7.2\n"), "a q35 machine"));
+    EXPECT_TRUE(says(message_of(smallest + "firmware: secureboot\n"), "did you mean 'secure_boot'?"));
+    EXPECT_TRUE(says(message_of(smallest + "clock: local\n"), "clock"));
+}
+
+TEST(Template, TheWindowsOnesDifferAsTheirRequirementsDo) {
+    const auto& all = builtin_templates();
+    for (const char* name : {"windows-11", "windows-10", "windows-server-2022", "windows-server-2025"}) {
+        ASSERT_TRUE(all.contains(name)) << name;
+        const auto& value = all.at(name);
+        EXPECT_EQ(value.name, name);
+        EXPECT_EQ(value.image, name);
+        EXPECT_EQ(value.os, "windows");
+        EXPECT_EQ(value.firmware, Firmware::secure_boot);
+        EXPECT_EQ(value.clock, ClockBase::localtime);
+        EXPECT_EQ(value.enlightenments, hyperv_enlightenments());
+        EXPECT_EQ(value.tpm, std::string(name) != "windows-10");
+    }
+    EXPECT_EQ(all.at("windows-11").memory.to_string(), "4Gi");
+    EXPECT_EQ(all.at("windows-10").memory.to_string(), "2Gi");
+    EXPECT_EQ(all.at("linux-desktop").image, "linux-desktop");
+    EXPECT_EQ(all.at("linux-server").firmware, Firmware::bios);
+}
+
+TEST(VmNames, OfFirmwareAndClocksRoundTrip) {
+    for (auto firmware : {Firmware::bios, Firmware::uefi, Firmware::secure_boot})
+        EXPECT_EQ(parse_firmware(name_of(firmware)), firmware);
+    for (auto base : {ClockBase::utc, ClockBase::localtime}) EXPECT_EQ(parse_clock_base(name_of(base)), base);
+    EXPECT_THROW(parse_firmware("efi"), Error);
+    EXPECT_THROW(parse_clock_base(""), Error);
 }
 
 TEST(VmNames, RoundTripAndUnknownOnesAreRefused) {

@@ -17,6 +17,8 @@ struct QemuOptions {
     std::string state_directory;  ///< VMs live in <state_directory>/vms/<uuid>; the directory itself is 0711
     std::string qemu_binary = "qemu-system-x86_64";  ///< looked up in PATH
     std::string qemu_img_binary = "qemu-img";
+    std::string tpm_binary = "swtpm";                    ///< for VMs with a TPM
+    std::string firmware_directory = "/usr/share/OVMF";  ///< for VMs with UEFI
     AcceleratorChoice accelerator = AcceleratorChoice::automatic;
     /// A tiny image that is booted once under KVM to see that it works; empty = KVM is not tried.
     std::string probe_image_directory;

@@ -28,6 +28,10 @@ struct Template {
     std::string os = "linux";
     std::string image;
     std::string machine = "pc-q35-7.2";
+    Firmware firmware = Firmware::bios;
+    bool tpm = false;
+    std::vector<std::string> enlightenments;  ///< of `hyperv_enlightenments()`
+    ClockBase clock = ClockBase::utc;
     Quantity cpu = Quantity::from_milli(1000);
     Quantity memory;
     Quantity disk_size;  ///< 0 = the image's
@@ -41,9 +45,20 @@ struct Template {
     std::int64_t gpu_price_per_hour_micros = 0;  ///< of each GPU, on top of it
 };
 
-/// Reads one YAML document. Unknown keys, duplicate keys and wrong values are errors, all reported at once.
+struct TemplateDocument {
+    std::string source;  ///< named in errors, e.g. the path
+    std::string yaml;
+};
+
+/// Reads one YAML document. Unknown keys, duplicate keys and wrong values are errors, all reported at once. A document
+/// with `extends: NAME` takes from the built-in template NAME what it does not say itself; mappings are taken key by
+/// key, lists as a whole.
 /// @param source named in errors. @throws Error(validation)
 Template parse_template(const std::string& yaml, const std::string& source);
+/// The built-in templates and these, by name; one of the same name replaces the built-in one. `extends` may name any of
+/// them, also one that is replaced: a document that extends its own name extends the built-in one. @throws
+/// Error(validation)
+std::map<std::string, Template> parse_templates(const std::vector<TemplateDocument>& documents);
 /// The templates that ship with the library, by name.
 const std::map<std::string, Template>& builtin_templates();
 /// JSON Schema 2020-12 of a template document.

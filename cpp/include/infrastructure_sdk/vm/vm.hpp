@@ -38,6 +38,28 @@ struct VmId {
 enum class NetworkMode { none, isolated };
 const char* name_of(NetworkMode mode) noexcept;
 
+/// What starts a guest before its own boot loader or kernel.
+enum class Firmware {
+    bios,
+    uefi,
+    secure_boot,  ///< UEFI that starts only what is signed by the keys of the host's OVMF package (Microsoft's)
+};
+const char* name_of(Firmware firmware) noexcept;
+/// @throws Error(validation)
+Firmware parse_firmware(const std::string& name);
+
+/// What the guest takes its hardware clock for.
+enum class ClockBase { utc, localtime };
+const char* name_of(ClockBase base) noexcept;
+/// @throws Error(validation)
+ClockBase parse_clock_base(const std::string& name);
+
+/// The Hyper-V enlightenments that a VM may be given, in QEMU's words, without "hv-".
+/// Source: QEMU's docs/system/i386/hyperv.rst
+const std::vector<std::string>& hyperv_enlightenments();
+/// Those that `name` cannot do without. Pure.
+std::vector<std::string> needs_of_enlightenment(const std::string& name);
+
 /// The boot files and disk of an image, as absolute host paths. Empty = absent.
 struct ImageFiles {
     std::string name;
@@ -48,6 +70,7 @@ struct ImageFiles {
     std::string disk;                   ///< read-only base of the VM's own overlay
     std::string disk_format;            ///< "qcow2" or "raw"; always explicit, never probed
     std::uint64_t disk_size_bytes = 0;  ///< virtual
+    std::string disc;                   ///< an ISO file that the guest may read: drivers, or a cloud-init seed
 };
 
 struct VmSpec {
@@ -56,6 +79,12 @@ struct VmSpec {
     std::string owner_session;
     ImageFiles image;
     std::string machine = "pc-q35-7.2";
+    Firmware firmware = Firmware::bios;
+    bool tpm = false;  ///< a TPM 2.0 of its own, whose state is kept with the VM
+    /// Of `hyperv_enlightenments()`, for Windows. With any, the timers are set up for Windows too. Only KVM has them:
+    /// under emulation such a guest gets the largest emulated processor instead.
+    std::vector<std::string> enlightenments;
+    ClockBase clock = ClockBase::utc;
     int cpu_count = 1;
     std::uint64_t memory_bytes = 128ull << 20;
     std::uint64_t disk_size_bytes = 0;  ///< 0 = the image's
@@ -115,9 +144,11 @@ struct Capabilities {
     bool screenshot = false;
     bool input = false;  ///< keys and pointer
     bool guest_exec = false;
-    bool forward = false;                      ///< ports of the guest can be reached
-    bool disconnect = false;                   ///< clients can be cut off while the VM runs on
-    std::map<std::string, std::int64_t> gpus;  ///< how many of each type there are to give to VMs; empty = none
+    bool forward = false;                       ///< ports of the guest can be reached
+    bool disconnect = false;                    ///< clients can be cut off while the VM runs on
+    std::map<std::string, std::int64_t> gpus;   ///< how many of each type there are to give to VMs; empty = none
+    std::vector<std::string> firmware{"bios"};  ///< names of `Firmware`
+    bool tpm = false;
 };
 
 }  // namespace infrastructure_sdk

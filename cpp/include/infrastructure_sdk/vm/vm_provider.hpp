@@ -31,6 +31,9 @@ public:
     virtual ~VmProvider() = default;
     virtual const Capabilities& capabilities() const = 0;
 
+    /// Refuses what cannot run here, before anything is made. `create` asks it too. Accepts all unless overridden.
+    /// @throws Error(unsupported) with the capability, and the package where one is missing; Error(capacity)
+    virtual void check_spec(const VmSpec& spec) const;
     /// Makes disk, directory and records; starts nothing.
     virtual Task<void> create(VmSpec spec, Call call) = 0;
     /// Starts the process; completes when it answers its control channel. The guest is not booted yet.

@@ -1,23 +1,98 @@
 #include "providers/qemu/command_line.hpp"
 
 namespace infrastructure_sdk::qemu {
+namespace {
+
+using Line = std::vector<std::string>;
+
+void add(Line& line, std::string option, std::string value) {
+    line.push_back(std::move(option));
+    line.push_back(std::move(value));
+}
+
+/// A file that is only read, by the descriptor that it is inherited under.
+void add_inherited_file(Line& line, int descriptor, int set, const std::string& node) {
+    add(line, "-add-fd", "fd=" + std::to_string(descriptor) + ",set=" + std::to_string(set));
+    add(line, "-blockdev",
+        R"({"driver":"file","node-name":")" + node + R"(-file","filename":"/dev/fdset/)" + std::to_string(set) +
+            R"(","read-only":true})");
+}
+
+void add_raw(Line& line, const std::string& node, bool read_only) {
+    add(line, "-blockdev",
+        R"({"driver":"raw","node-name":")" + node + R"(","file":")" + node + R"(-file")" +
+            (read_only ? R"(,"read-only":true})" : "}"));
+}
+
+bool is_for_windows(const VmSpec& spec) { return !spec.enlightenments.empty(); }
+
+std::string machine_of(const VmSpec& spec) {
+    auto machine = spec.machine + ",mem-merge=off,dump-guest-core=off";
+    // Windows has the clock of Hyper-V; the HPET would only cost exits.
+    if (is_for_windows(spec)) machine += ",hpet=off";
+    // The variables may be written from system management mode alone: so the guest cannot enrol keys.
+    if (spec.firmware == Firmware::secure_boot) machine += ",smm=on";
+    if (spec.firmware != Firmware::bios) machine += ",pflash0=firmware-code,pflash1=firmware-variables";
+    return machine;
+}
+
+/// Empty = QEMU's default. Windows needs SSE4.2, which the default processor of emulation has not.
+std::string processor_of(const VmSpec& spec, bool kvm) {
+    if (!kvm) return is_for_windows(spec) ? "max" : "";
+    std::string processor = "host";
+    for (const auto& name : spec.enlightenments) processor += ",hv-" + name + (name == "spinlocks" ? "=0x1fff" : "=on");
+    return processor;
+}
+
+std::string clock_of(const VmSpec& spec) {
+    // Windows counts on every tick of the clock: those that a busy host missed are made up for.
+    return std::string("base=") + name_of(spec.clock) + (is_for_windows(spec) ? ",driftfix=slew" : "");
+}
+
+void add_firmware(Line& line, const VmSpec& spec) {
+    if (spec.firmware == Firmware::bios) return;
+    if (spec.firmware == Firmware::secure_boot) add(line, "-global", "driver=cfi.pflash01,property=secure,value=on");
+    // OVMF cannot resume from S3 with system management mode under every accelerator.
+    add(line, "-global", "ICH9-LPC.disable_s3=1");
+    add_inherited_file(line, inherited::firmware, 2, "firmware-code");
+    add_raw(line, "firmware-code", true);
+    add(line, "-blockdev",
+        std::string(R"({"driver":"file","node-name":"firmware-variables-file","filename":")") + file_name::firmware +
+            R"("})");
+    add_raw(line, "firmware-variables", false);
+}
+
+void add_tpm(Line& line) {
+    add(line, "-chardev", "socket,id=tpm,fd=" + std::to_string(inherited::tpm));
+    add(line, "-tpmdev", "emulator,id=tpm0,chardev=tpm");
+    add(line, "-device", "tpm-crb,tpmdev=tpm0");
+}
+
+/// Windows has the driver of a CD drive before it has those of the disc; kernels of clouds may have that of virtio
+/// alone.
+void add_disc(Line& line, const VmSpec& spec) {
+    add_inherited_file(line, inherited::disc, 3, "disc");
+    add_raw(line, "disc", true);
+    add(line, "-device", is_for_windows(spec) ? "ide-cd,drive=disc,bus=ide.0" : "virtio-blk-pci,drive=disc");
+}
+
+}  // namespace
 
 std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptions& options) {
     std::vector<std::string> line;
-    auto add = [&line](std::string option, std::string value) {
-        line.push_back(std::move(option));
-        line.push_back(std::move(value));
-    };
+    auto add = [&line](std::string option, std::string value) { qemu::add(line, std::move(option), std::move(value)); };
     auto descriptor = [](int fd) { return "/proc/self/fd/" + std::to_string(fd); };
 
     add("-name", "guest=" + spec.id.value + ",debug-threads=on");
     add("-uuid", spec.id.value);
-    add("-machine", spec.machine + ",mem-merge=off,dump-guest-core=off");
+    add("-machine", machine_of(spec));
     // The default translation cache is a gigabyte and the biggest cost of an emulated VM.
-    add("-accel", options.accelerator == "kvm" ? "kvm"
-                                               : "tcg,thread=" + std::string(spec.cpu_count > 1 ? "multi" : "single") +
-                                                     ",tb-size=" + std::to_string(options.translation_cache_mib));
-    if (options.accelerator == "kvm") add("-cpu", "host");
+    const bool kvm = options.accelerator == "kvm";
+    add("-accel", kvm ? "kvm"
+                      : "tcg,thread=" + std::string(spec.cpu_count > 1 ? "multi" : "single") +
+                            ",tb-size=" + std::to_string(options.translation_cache_mib));
+    if (auto processor = processor_of(spec, kvm); !processor.empty()) add("-cpu", processor);
+    if (kvm && is_for_windows(spec)) add("-global", "kvm-pit.lost_tick_policy=delay");
     add("-m", std::to_string(spec.memory_bytes >> 20));
     add("-smp", std::to_string(spec.cpu_count));
     line.insert(line.end(), {"-nodefaults", "-no-user-config", "-no-reboot"});
@@ -26,7 +101,9 @@ std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptio
     // Who may open the VM's directory may see its screen; nobody else.
     if (spec.display) add("-vnc", std::string("unix:") + file_name::vnc);
     add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-    add("-rtc", "base=utc");
+    add("-rtc", clock_of(spec));
+    add_firmware(line, spec);
+    if (spec.tpm) add_tpm(line);
     add("-chardev", "socket,id=qmp,fd=" + std::to_string(inherited::qmp) + ",server=on,wait=off");
     add("-mon", "chardev=qmp,mode=control");
     add("-chardev", "socket,id=agent,fd=" + std::to_string(inherited::agent) + ",server=on,wait=off");
@@ -43,8 +120,7 @@ std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptio
         add("-append", spec.image.kernel_arguments + " isdk.hostname=" + spec.name);
     }
     if (!spec.image.disk.empty()) {
-        add("-add-fd", "fd=" + std::to_string(inherited::base_disk) + ",set=1");
-        add("-blockdev", R"({"driver":"file","node-name":"base-file","filename":"/dev/fdset/1","read-only":true})");
+        add_inherited_file(line, inherited::base_disk, 1, "base");
         add("-blockdev", R"({"driver":")" + spec.image.disk_format +
                              R"(","node-name":"base","file":"base-file","read-only":true)" +
                              (spec.image.disk_format == "qcow2" ? R"(,"backing":null})" : "}"));
@@ -53,6 +129,7 @@ std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptio
         add("-blockdev", R"({"driver":"qcow2","node-name":"disk","file":"disk-file","backing":"base"})");
         add("-device", "virtio-blk-pci,drive=disk");
     }
+    if (!spec.image.disc.empty()) add_disc(line, spec);
     if (spec.network == NetworkMode::isolated) {
         // restrict=on: without it the guest reads what listens on the host's loopback.
         add("-netdev", "user,id=net0,restrict=on,ipv6=off");
@@ -62,6 +139,13 @@ std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptio
     // PS/2.
     if (spec.display) add("-device", "virtio-tablet-pci");
     return line;
+}
+
+std::vector<std::string> tpm_command_line() {
+    return {"socket",     "--tpm2",
+            "--tpmstate", std::string("dir=") + file_name::tpm + ",mode=0600",
+            "--ctrl",     "type=unixio,clientfd=" + std::to_string(inherited::tpm),
+            "--terminate"};
 }
 
 std::vector<std::string> incoming(std::vector<std::string> arguments) {

@@ -18,6 +18,9 @@ constexpr int kernel = 12;
 constexpr int initrd = 13;
 constexpr int base_disk = 14;
 constexpr int memory = 15;
+constexpr int firmware = 16;
+constexpr int tpm = 17;
+constexpr int disc = 18;
 }  // namespace inherited
 
 /// Files of a VM. Only the record is ours alone; the others lie in the guest folder, which is QEMU's working directory
@@ -34,6 +37,9 @@ constexpr const char* qmp = "qmp.sock";
 constexpr const char* agent = "agent.sock";
 constexpr const char* screen = "screen.png";
 constexpr const char* vnc = "vnc.sock";
+constexpr const char* firmware = "firmware.fd";  ///< the variables of UEFI
+constexpr const char* tpm = "tpm";               ///< a folder, swtpm's
+constexpr const char* tpm_log = "tpm.log";
 }  // namespace file_name
 
 struct CommandLineOptions {
@@ -44,7 +50,10 @@ struct CommandLineOptions {
 /// The arguments after the program's name.
 std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptions& options);
 
-/// The same, for a process that waits for a memory stream.
+/// The arguments of swtpm after its name. It serves the one connection that it is born with and ends with it.
+std::vector<std::string> tpm_command_line();
+
+/// The first, for a process that waits for a memory stream.
 std::vector<std::string> incoming(std::vector<std::string> arguments);
 
 /// True when a command line is that of this VM.

@@ -6,9 +6,6 @@
 #include <cstring>
 #include <filesystem>
 
-#include <poll.h>
-#include <unistd.h>
-
 #include "providers/qemu/command_line.hpp"
 #include "providers/qemu/process.hpp"
 #include <infrastructure_sdk/error.hpp>
@@ -18,12 +15,15 @@ namespace fs = std::filesystem;
 namespace {
 
 const std::string in_guest = std::string(file_name::guest) + "/";
+const std::string in_tpm = in_guest + file_name::tpm + "/";
 
 bool is_own_file(const std::string& name) {
     static const std::array<std::string, 2> outside{file_name::record, std::string(file_name::record) + ".new"};
-    static const std::array<std::string, 9> inside{file_name::disk, file_name::memory, file_name::serial,
-                                                   file_name::log,  file_name::qmp,    file_name::agent,
-                                                   file_name::vnc,  file_name::screen, file_name::base};
+    static const std::array<std::string, 11> inside{
+        file_name::disk, file_name::memory, file_name::serial, file_name::log,      file_name::qmp,    file_name::agent,
+        file_name::vnc,  file_name::screen, file_name::base,   file_name::firmware, file_name::tpm_log};
+    // What swtpm writes in its folder.
+    if (name.starts_with(in_tpm)) return name.back() != '/';
     if (name.starts_with(in_guest))
         return std::find(inside.begin(), inside.end(), name.substr(in_guest.size())) != inside.end();
     return std::find(outside.begin(), outside.end(), name) != outside.end();
@@ -37,14 +37,14 @@ bool begins_with_own_prefix(const std::string& name) {
 
 std::string uuid_in(const std::string& name) { return name.size() < 36 ? name : name.substr(name.size() - 36); }
 
-/// The names in a folder, with that prefix; the guest folder is looked into.
+/// The names in a folder, with that prefix; the guest folder and the TPM's in it are looked into.
 void list_files(const fs::path& folder, const std::string& prefix, std::vector<std::string>& names) {
     std::error_code error;
     for (const auto& file : fs::directory_iterator(folder, error)) {
         auto type = file.symlink_status(error).type();
         auto name = prefix + file.path().filename().string();
-        if (type == fs::file_type::directory && name == file_name::guest) {
-            list_files(file.path(), in_guest, names);
+        if (type == fs::file_type::directory && (name == file_name::guest || name + "/" == in_tpm)) {
+            list_files(file.path(), name + "/", names);
             continue;
         }
         bool plain = type == fs::file_type::regular || type == fs::file_type::socket || type == fs::file_type::fifo;
@@ -70,10 +70,24 @@ FolderEntry look_at(const fs::path& path) {
     throw Error(Errc::store, "the folder of a VM cannot be removed: " + why, {{"path", path}});
 }
 
-/// True when the process ended.
-bool ends_within(int pidfd, int milliseconds) {
-    pollfd wanted{pidfd, POLLIN, 0};
-    return ::poll(&wanted, 1, milliseconds) == 1;
+/// @throws Error(provider)
+void need_end(const ProcessIdentity& process, int patience_ms) {
+    if (!end_process(process, patience_ms))
+        throw Error(Errc::provider, "the process of VM " + process.vm_uuid + " did not end", {{"vm", process.vm_uuid}});
+}
+
+/// swtpm ends with its VM; this waits for it. It does not name its VM, but it runs in its folder.
+void await_tpm(const fs::path& guest, const std::string& uuid) {
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator("/proc", error)) {
+        auto name = entry.path().filename().string();
+        if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+        std::error_code unreadable;
+        if (fs::read_symlink(entry.path() / "cwd", unreadable) != guest || unreadable) continue;
+        auto pid = std::stoll(name);
+        constexpr int own_end_patience_ms = 2'000;
+        if (auto started = start_time_ticks(pid)) end_process({boot_id(), pid, *started, uuid}, own_end_patience_ms);
+    }
 }
 
 }  // namespace
@@ -136,16 +150,9 @@ void remove_without_record(const std::string& directory, const std::string& uuid
                         "process " + std::to_string(process->pid) + " calls itself VM " + uuid +
                             " but does not run in its folder; it is left alone",
                         {{"vm", uuid}, {"reason", "IdentityMismatch"}});
-        int pidfd = open_pidfd(process->pid);
-        bool dead = pidfd < 0;
-        if (pidfd >= 0) {
-            if (is_alive(*process)) kill_through(pidfd);
-            constexpr int patience_ms = 10'000;
-            dead = ends_within(pidfd, patience_ms);
-            ::close(pidfd);
-        }
-        if (!dead) throw Error(Errc::provider, "the process of VM " + uuid + " did not end", {{"vm", uuid}});
+        need_end(*process, 0);
     }
+    await_tpm(fs::weakly_canonical(fs::path(directory) / file_name::guest), uuid);
     std::error_code error;
     if (fs::exists(directory, error)) remove_set_aside(set_folder_aside(directory));
 }

@@ -17,6 +17,12 @@ public:
         return fd;
     }
 
+    /// The caller closes it.
+    int release(int fd) {
+        std::erase(fds_, fd);
+        return fd;
+    }
+
 private:
     std::vector<int> fds_;
 };

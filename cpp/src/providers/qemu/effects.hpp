@@ -13,6 +13,7 @@ enum class Effect {
     folder_placed,
     start_intended,
     sockets_bound,
+    tpm_started,       ///< only with a TPM
     process_forked,    ///< it waits; nothing of it is on disk
     process_recorded,  ///< it still waits
     process_started,
@@ -38,13 +39,13 @@ enum class Effect {
     folder_removed,
 };
 
-inline constexpr std::array<const char*, 29> effect_names{
-    "folder made",    "disk made",        "record written",    "folder placed",    "start intended",
-    "sockets bound",  "process forked",   "process recorded",  "process started",  "handshake done",
-    "start recorded", "suspend intended", "memory file made",  "guest stopped",    "migration begun",
-    "migration done", "memory recorded",  "process suspended", "suspend recorded", "resume intended",
-    "memory loaded",  "resume recorded",  "guest continued",   "memory forgotten", "memory removed",
-    "process ended",  "end recorded",     "folder set aside",  "folder removed"};
+inline constexpr std::array<const char*, 30> effect_names{
+    "folder made",     "disk made",      "record written",   "folder placed",     "start intended",
+    "sockets bound",   "tpm started",    "process forked",   "process recorded",  "process started",
+    "handshake done",  "start recorded", "suspend intended", "memory file made",  "guest stopped",
+    "migration begun", "migration done", "memory recorded",  "process suspended", "suspend recorded",
+    "resume intended", "memory loaded",  "resume recorded",  "guest continued",   "memory forgotten",
+    "memory removed",  "process ended",  "end recorded",     "folder set aside",  "folder removed"};
 
 constexpr const char* name_of(Effect effect) noexcept { return effect_names[static_cast<std::size_t>(effect)]; }
 

@@ -44,6 +44,17 @@ DoctorLine program_line(const std::string& name, const std::string& wanted, cons
     }
 }
 
+DoctorLine windows_line(const QemuOptions& options) {
+    auto host = qemu::look_at_host(options.firmware_directory, options.tpm_binary);
+    std::string missing = host.secure_boot ? "" : " ovmf";
+    if (host.tpm_program.empty()) missing += " swtpm";
+    if (missing.empty())
+        return {"secure-boot", "ok", host.secure_boot->code + ", " + host.tpm_program,
+                "VMs can have UEFI with secure boot and a TPM", ""};
+    return {"secure-boot", "warning", "not there:" + missing,
+            "templates with secure boot or a TPM (Windows) are refused", "apt-get install" + missing};
+}
+
 DoctorLine state_line(const std::string& directory) {
     fs::path existing = directory;
     while (!existing.empty() && !fs::exists(existing)) existing = existing.parent_path();
@@ -95,6 +106,7 @@ Task<std::vector<DoctorLine>> qemu_doctor(Environment environment, QemuOptions o
                                "security boundary",
                          kvm ? "" : "use a host with hardware virtualization"});
     }
+    lines.push_back(windows_line(options));
     lines.push_back(state_line(options.state_directory));
     try {
         auto image = load_image(options.probe_image_directory, "linux-tiny");

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
+#include <poll.h>
 #include <sched.h>
 #include <spawn.h>
 #include <sys/prctl.h>
@@ -274,5 +275,24 @@ std::optional<ProcessIdentity> find_vm_process(const std::string& uuid) {
 
 int open_pidfd(std::int64_t pid) { return static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0)); }
 void kill_through(int pidfd) { (void)::syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0); }
+
+bool end_process(const ProcessIdentity& identity, int patience_ms) {
+    constexpr int killed_patience_ms = 10'000;
+    bool gone = true;
+    int pidfd = open_pidfd(identity.pid);
+    // The pid may have been given to another process between the look and the open.
+    if (pidfd >= 0 && is_alive(identity)) {
+        pollfd wanted{pidfd, POLLIN, 0};
+        gone = ::poll(&wanted, 1, patience_ms) == 1;
+        if (!gone) {
+            kill_through(pidfd);
+            gone = ::poll(&wanted, 1, killed_patience_ms) == 1;
+        }
+    }
+    if (pidfd >= 0) ::close(pidfd);
+    // Ours if we started it; otherwise init reaps it.
+    ::waitpid(static_cast<pid_t>(identity.pid), nullptr, WNOHANG);
+    return gone;
+}
 
 }  // namespace infrastructure_sdk::qemu

@@ -47,5 +47,8 @@ std::optional<ProcessIdentity> find_vm_process(const std::string& uuid);
 /// -1 with errno when it is gone. Close it.
 int open_pidfd(std::int64_t pid);
 void kill_through(int pidfd);
+/// Waits so long for it to end by itself, then ends it. Reaps it if it is a child of ours. Blocking.
+/// @returns false when it still lives 10 seconds after it was killed.
+bool end_process(const ProcessIdentity& identity, int patience_ms);
 
 }  // namespace infrastructure_sdk::qemu

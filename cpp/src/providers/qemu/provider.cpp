@@ -39,7 +39,9 @@ int open_for_vm(const std::string& path) {
 /// Which files the image consists of: device, inode, size and time of change of each. Blocking.
 std::string identity_of(const ImageFiles& image) {
     std::string identity;
-    for (const auto& path : {image.kernel, image.initrd, image.disk}) {
+    std::vector<std::string> paths{image.kernel, image.initrd, image.disk};
+    if (!image.disc.empty()) paths.push_back(image.disc);
+    for (const auto& path : paths) {
         struct stat status{};
         if (!path.empty() && ::stat(path.c_str(), &status) == 0)
             identity += std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino) + ":" +
@@ -91,6 +93,7 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
       vms_(options_.state_directory + "/vms"),
       snapshots_(options_.state_directory + "/snapshots"),
       accelerator_(std::move(accelerator)),
+      host_(look_at_host(options_.firmware_directory, options_.tpm_binary)),
       creating_(environment.executor),
       adopting_(environment.executor),
       tasks_(environment.executor) {
@@ -104,6 +107,9 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
     capabilities_.concurrent_boots = accelerator_.name == "kvm" ? 2 * cores : cores;
     capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = capabilities_.snapshot = true;
     capabilities_.input = capabilities_.console = capabilities_.disconnect = capabilities_.forward = true;
+    if (host_.uefi) capabilities_.firmware.push_back(name_of(Firmware::uefi));
+    if (host_.secure_boot) capabilities_.firmware.push_back(name_of(Firmware::secure_boot));
+    capabilities_.tpm = !host_.tpm_program.empty();
     std::error_code error;
     fs::create_directories(vms_, error);
     if (error)
@@ -175,7 +181,10 @@ Task<void> QemuProvider::adopt(VmPtr vm) {
         return true;
     };
     co_await run_blocking(environment_.blocking, leavings);
-    if (!maybe) co_return;
+    if (!maybe) {
+        co_await end_tpm(vm);
+        co_return;
+    }
     if (!record.process || record.process->boot_id != boot_id() || !is_alive(*record.process)) {
         // The record may be older than the process, as after a restored backup: it is found by what it calls itself.
         auto uuid = record.spec.id.value;
@@ -183,7 +192,10 @@ Task<void> QemuProvider::adopt(VmPtr vm) {
         record.process = co_await run_blocking(environment_.blocking, work);
     }
     if (record.process) begin_watch(vm);
-    if (!vm->alive) remove_sockets(vm);
+    if (!vm->alive) {
+        remove_sockets(vm);
+        co_await end_tpm(vm);
+    }
     if (vm->alive && !record.snapshotting.empty())
         tasks_.spawn(environment_.logger, "clear a snapshot of VM " + record.spec.id.value, clear_after_crash(vm));
 }
@@ -216,6 +228,7 @@ Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
     // Ours if we started it; otherwise init reaps it.
     ::waitpid(static_cast<pid_t>(vm->record.process->pid), nullptr, WNOHANG);
     remove_sockets(vm);
+    co_await end_tpm(vm);
     vm->alive = false;
     vm->life.request_stop();
     if (vm->qmp) vm->qmp->close();
@@ -415,6 +428,7 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
     auto guard = co_await creating_.lock(*environment_.clock, call, "creating a VM");
     auto existing = co_await find(spec.id);
     if (existing) co_return;
+    check_spec(spec);
     VmRecord record;
     record.spec = spec;
     record.accelerator = accelerator_.name;
@@ -447,6 +461,7 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
                                 "the disk cannot be given to its uid: " + std::string(std::strerror(errno)));
                 self->passed(Effect::disk_made);
             }
+            make_machine_files(record, self->host_, guest);
             save_record(scratch, record);
             self->passed(Effect::record_written);
             if (record.uid && ::chown(guest.c_str(), *record.uid, *record.uid) != 0)
@@ -494,9 +509,16 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
     if (!image.kernel.empty()) give(descriptors.add(open_for_vm(image.kernel)), inherited::kernel);
     if (!image.initrd.empty()) give(descriptors.add(open_for_vm(image.initrd)), inherited::initrd);
     if (!image.disk.empty()) give(descriptors.add(open_for_vm(image.disk)), inherited::base_disk);
+    if (!image.disc.empty()) give(descriptors.add(open_for_vm(image.disc)), inherited::disc);
+    if (!vm->record.firmware_code.empty())
+        give(descriptors.add(open_for_vm(vm->record.firmware_code)), inherited::firmware);
     if (memory_fd >= 0) give(memory_fd, inherited::memory);
 
     passed(Effect::sockets_bound);
+    if (vm->record.spec.tpm) {
+        give(descriptors.add(co_await start_tpm(vm)), inherited::tpm);
+        passed(Effect::tpm_started);
+    }
     {
         Call no_limit;
         auto guard = co_await vm->writing.lock(*environment_.clock, no_limit, "saving a VM's record");
@@ -701,6 +723,7 @@ Task<void> QemuProvider::destroy(VmId id, Call call) {
     vm->interrupt.request_stop();
     auto guard = co_await turn(vm, call, "destroying a VM");
     co_await end(vm, call);
+    co_await end_tpm(vm);
     vm->agent->disconnect();
     Call no_limit;
     auto last = co_await vm->writing.lock(*environment_.clock, no_limit, "removing a VM's folder");

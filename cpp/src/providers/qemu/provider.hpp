@@ -10,6 +10,7 @@
 #include "providers/qemu/connections.hpp"
 #include "providers/qemu/effects.hpp"
 #include "providers/qemu/guest_agent.hpp"
+#include "providers/qemu/host_check.hpp"
 #include "providers/qemu/qmp_client.hpp"
 #include "providers/qemu/snapshot_files.hpp"
 #include "providers/qemu/vm_record.hpp"
@@ -54,12 +55,17 @@ struct Vm {
 };
 using VmPtr = std::shared_ptr<Vm>;
 
+/// The VM's own firmware variables and TPM folder, in its new guest folder. Blocking. @throws Error,
+/// fs::filesystem_error
+void make_machine_files(VmRecord& record, const HostFacts& host, const std::string& guest);
+
 class QemuProvider final : public VmProvider, public std::enable_shared_from_this<QemuProvider> {
 public:
     QemuProvider(Environment environment, QemuOptions options, std::string program, std::string image_tool,
                  Accelerator accelerator);
 
     const Capabilities& capabilities() const override { return capabilities_; }
+    void check_spec(const VmSpec& spec) const override;
     Task<void> create(VmSpec spec, Call call) override;
     Task<void> start(VmId id, std::string execution_id, Call call) override;
     Task<void> wait_ready(VmId id, Call call) override;
@@ -110,6 +116,9 @@ private:
     Task<void> wait_dead(VmPtr vm, Call call, const char* doing);
     Task<std::uint32_t> viewers(VmPtr vm, Call call);
     Task<void> send_input(std::shared_ptr<QmpClient> client, InputEvent event, Call call);
+    // provider_tpm.cpp
+    Task<int> start_tpm(VmPtr vm);
+    Task<void> end_tpm(VmPtr vm);
     // provider_snapshots.cpp
     Task<DiskSource> collect_disk(VmPtr vm, VmSnapshot* snapshot, Call call);
     Task<void> copy_live_disk(VmPtr vm, VmSnapshot* snapshot, Call call);
@@ -140,6 +149,7 @@ private:
     std::string vms_;
     SnapshotFolder snapshots_;
     Accelerator accelerator_;
+    HostFacts host_;
     Capabilities capabilities_;
     std::map<VmId, VmPtr> known_;
     AsyncMutex creating_;

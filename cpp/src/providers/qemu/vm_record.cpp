@@ -34,8 +34,13 @@ std::string to_text(const VmRecord& record) {
                       {"kernel_arguments", spec.image.kernel_arguments},
                       {"disk", spec.image.disk},
                       {"disk_format", spec.image.disk_format},
-                      {"disk_size_bytes", spec.image.disk_size_bytes}}},
+                      {"disk_size_bytes", spec.image.disk_size_bytes},
+                      {"disc", spec.image.disc}}},
                     {"machine", spec.machine},
+                    {"firmware", name_of(spec.firmware)},
+                    {"tpm", spec.tpm},
+                    {"enlightenments", spec.enlightenments},
+                    {"clock", name_of(spec.clock)},
                     {"cpu_count", spec.cpu_count},
                     {"memory_bytes", spec.memory_bytes},
                     {"disk_size_bytes", spec.disk_size_bytes},
@@ -55,11 +60,24 @@ std::string to_text(const VmRecord& record) {
                   {"arguments", record.arguments},
                   {"uid", record.uid ? json(*record.uid) : json(nullptr)},
                   {"process", record.process ? json(*record.process) : json(nullptr)},
+                  {"tpm_process", record.tpm_process ? json(*record.tpm_process) : json(nullptr)},
+                  {"firmware_code", record.firmware_code},
                   {"snapshotting", record.snapshotting},
                   {"image_identity", record.image_identity},
                   {"memory_sha256", record.memory_sha256}};
     return document.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
+
+namespace {
+
+std::optional<ProcessIdentity> process_from(const json& process) {
+    if (process.is_null()) return std::nullopt;
+    return ProcessIdentity{process.at("boot_id").get<std::string>(), process.at("pid").get<std::int64_t>(),
+                           process.at("start_time_ticks").get<std::uint64_t>(),
+                           process.at("vm_uuid").get<std::string>()};
+}
+
+}  // namespace
 
 VmRecord record_from_text(const std::string& text) try {
     auto document = json::parse(text);
@@ -84,6 +102,13 @@ VmRecord record_from_text(const std::string& text) try {
     spec.disk_size_bytes = from.at("disk_size_bytes").get<std::uint64_t>();
     // Records of older owners have none.
     spec.snapshot = from.value("snapshot", "");
+    spec.image.disc = image.value("disc", "");
+    spec.firmware = parse_firmware(from.value("firmware", "bios"));
+    spec.tpm = from.value("tpm", false);
+    spec.enlightenments = from.value("enlightenments", std::vector<std::string>());
+    spec.clock = parse_clock_base(from.value("clock", "utc"));
+    record.tpm_process = process_from(document.value("tpm_process", json(nullptr)));
+    record.firmware_code = document.value("firmware_code", "");
     record.snapshotting = document.value("snapshotting", "");
     spec.display = from.at("display").get<bool>();
     spec.network = from.at("network").get<std::string>() == "none" ? NetworkMode::none : NetworkMode::isolated;
@@ -99,10 +124,7 @@ VmRecord record_from_text(const std::string& text) try {
     record.program = document.at("program").get<std::string>();
     record.arguments = document.at("arguments").get<std::vector<std::string>>();
     if (const auto& uid = document.at("uid"); !uid.is_null()) record.uid = uid.get<unsigned>();
-    if (const auto& process = document.at("process"); !process.is_null())
-        record.process = ProcessIdentity{
-            process.at("boot_id").get<std::string>(), process.at("pid").get<std::int64_t>(),
-            process.at("start_time_ticks").get<std::uint64_t>(), process.at("vm_uuid").get<std::string>()};
+    record.process = process_from(document.at("process"));
     record.image_identity = document.at("image_identity").get<std::string>();
     record.memory_sha256 = document.at("memory_sha256").get<std::string>();
     return record;
