@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,42 @@ def gc(image_dir: ImageDir = None, dry_run: context.DryRun = False) -> None:
         context.dry_run(f"{len(found)} files, {total} MiB, would be removed")
     else:
         print(f"{len(found)} files, {total} MiB, removed", file=sys.stderr)
+
+
+@app.command(epilog="Example:  infra-sdk image install windows-11 --iso Win11.iso --drivers virtio-win.iso")
+def install(
+    name: Annotated[str, typer.Argument(help="windows-11, windows-10, windows-server-2022 or -2025.", metavar="NAME")],
+    iso: Annotated[Path, typer.Option(help="Your own installation disc.")],
+    drivers: Annotated[Path, typer.Option(help="The disc virtio-win.iso.")],
+    user: Annotated[str, typer.Option(help="The administrator's account that is made.")] = "user",
+    password_file: Annotated[
+        Path | None, typer.Option(help="Holds the account's password; one is drawn if absent.")
+    ] = None,
+    edition: Annotated[str | None, typer.Option(help="Another image of the disc's install.wim, by name.")] = None,
+    product_key: Annotated[str, typer.Option(help="XXXXX-XXXXX-XXXXX-XXXXX-XXXXX")] = "",
+    accelerator: Annotated[str, typer.Option(help="kvm, or tcg (takes many hours).")] = "kvm",
+    image_dir: ImageDir = None,
+    output: Output = Format.table,
+) -> None:
+    """Install Windows without being asked anything; needs ovmf, swtpm and xorriso. Not tried with a real disc yet."""
+    from infrastructure_sdk import images
+
+    def action() -> Any:
+        drawn = secrets.token_urlsafe(15)
+        password = password_file.read_text().rstrip("\r\n") if password_file is not None else drawn
+        report, stop = _progress()
+        try:
+            answers = images.answers_for(name, user, password, edition=edition, product_key=product_key)
+            made = images.install_windows(
+                _directory(image_dir), name, iso, drivers, answers, accelerator=accelerator, progress=report
+            )
+        finally:
+            stop()
+        if password_file is None:
+            print(f"The password of {user} is {drawn}; it is kept nowhere else.", file=sys.stderr)
+        return made
+
+    show_one(_guard(action).to_dict(), output, key="name")
 
 
 @app.command("list", epilog="Example:  infra-sdk image list -o name")

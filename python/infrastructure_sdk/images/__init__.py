@@ -1,5 +1,6 @@
 """Images: build, import, list, show, verify, remove; a cache of downloads. The native core only reads the manifests."""
 
+from infrastructure_sdk.images.answer_file import Answers, answer_file
 from infrastructure_sdk.images.cache import Garbage, collect, fetch, garbage
 from infrastructure_sdk.images.cloud_init import CloudInit, read_ssh_keys
 from infrastructure_sdk.images.importer import import_image, import_url
@@ -14,6 +15,7 @@ from infrastructure_sdk.images.store import (
     show_image,
     verify_image,
 )
+from infrastructure_sdk.images.windows import answers_for, install_windows
 
 RECIPES = {
     "linux-tiny": build_linux_tiny,
@@ -24,10 +26,13 @@ RECIPES = {
 
 __all__ = [
     "RECIPES",
+    "Answers",
     "CloudInit",
     "Garbage",
     "Image",
     "Progress",
+    "answer_file",
+    "answers_for",
     "build_linux_desktop",
     "build_linux_server",
     "build_linux_tiny",
@@ -36,6 +41,7 @@ __all__ = [
     "garbage",
     "import_image",
     "import_url",
+    "install_windows",
     "list_images",
     "read_ssh_keys",
     "remove_image",

@@ -74,6 +74,11 @@ export NO_AT_BRIDGE=1 XDG_CURRENT_DESKTOP=openbox
 cd
 xsetroot -solid '#24506e' -cursor_name left_ptr
 xrdb -nocpp -merge .Xresources
+# Windows that come while Openbox starts stay unseen until something happens: so they come after it.
+exec openbox --startup /usr/local/bin/desktop-programs
+"""
+
+PROGRAMS = """#!/bin/sh
 tint2 &
 pcmanfm --desktop &
 work() { for name in Xorg openbox tint2 pcmanfm; do cut -d' ' -f3,14,15 "/proc/$(pidof $name)/stat"; done; }
@@ -90,7 +95,6 @@ ready() {
   NOTIFY_SOCKET=$READY_SOCKET systemd-notify --ready
 }
 ready >/dev/null 2>&1 &
-exec openbox
 """
 
 # A grey that fits the panel, and letters that can be read at 1024x768.
@@ -204,7 +208,11 @@ OVERLAY = base_overlay(masked=("getty@tty1.service", "systemd-logind.service")) 
         **{f"usr/share/applications/session-{name}.desktop": text for name, text in LAUNCHERS.items()},
         **{f"etc/skel/Desktop/{name}.desktop": text for name, text in LAUNCHERS.items()},
     },
-    programs={"usr/local/bin/desktop": DESKTOP, "usr/local/bin/desktop-session": SESSION},
+    programs={
+        "usr/local/bin/desktop": DESKTOP,
+        "usr/local/bin/desktop-session": SESSION,
+        "usr/local/bin/desktop-programs": PROGRAMS,
+    },
     links={f"{SYSTEM}/multi-user.target.wants/desktop.service": "../desktop.service"},
 )
 
