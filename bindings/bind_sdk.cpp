@@ -326,6 +326,20 @@ void bind_sdk(py::module_& module) {
                      },
                      [](const IsolationReport& report) { return as_dict(report); });
              })
+        .def("audit_isolation",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id,
+                 const std::vector<std::pair<std::int64_t, std::string>>& pids, bool all,
+                 const std::vector<std::string>& layers) {
+                 auto parsed = parse_layers(layers);
+                 std::vector<QemuProcess> processes;
+                 for (const auto& [pid, socket] : pids) processes.push_back({pid, socket});
+                 return call_sdk<std::vector<IsolationReport>>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [processes, all, parsed](InfrastructureSDK& sdk, Call call) {
+                         return sdk.audit_isolation(processes, all, parsed, call);
+                     },
+                     [](const std::vector<IsolationReport>& reports) { return as_list(reports); });
+             })
         .def("webhooks",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id) {
                  return call_sdk<std::vector<WebhookStatus>>(

@@ -34,7 +34,12 @@ void bind_words(py::module_& module) {
                                     {"severity", name_of(check.severity)},
                                     {"title", check.title},
                                     {"fix", check.fix},
-                                    {"controls", check.controls}};
+                                    {"controls", check.controls},
+                                    {"meaning", check.meaning},
+                                    {"floor", name_of(check.floor)},
+                                    {"root_cause", check.root_cause},
+                                    {"facts", check.facts},
+                                    {"kubernetes_facts", check.kubernetes_facts}};
                 result.append(to_python(item));
             }
             return result;

@@ -1,5 +1,6 @@
 #include <infrastructure_sdk/sdk.hpp>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -271,6 +272,53 @@ Task<IsolationReport> InfrastructureSDK::validate_isolation(std::string session_
                                                             Call call) {
     auto session = co_await impl_->sessions->get(session_id);
     co_return co_await impl_->report(session, layers, call);
+}
+
+namespace {
+
+void refuse_pid(Errc errc, std::int64_t pid, const std::string& why) {
+    throw Error(errc, "pids: " + std::to_string(pid) + " " + why, {{"field", "pids"}, {"value", std::to_string(pid)}});
+}
+
+/// Sorted by pid, each running. Blocking.
+std::vector<QemuProcess> chosen_processes(std::vector<QemuProcess> processes, bool all) {
+    if (processes.empty() && !all)
+        throw Error(Errc::validation, "pids: none was given", {{"field", "pids"}, {"allowed", "one or more, or all"}});
+    auto named = processes;
+    for (auto& process : all ? find_qemu_processes() : std::vector<QemuProcess>())
+        if (std::none_of(named.begin(), named.end(), [&](const auto& p) { return p.pid == process.pid; }))
+            processes.push_back(std::move(process));
+    std::sort(processes.begin(), processes.end(), [](const auto& a, const auto& b) { return a.pid < b.pid; });
+    for (std::size_t i = 0; i < processes.size(); ++i) {
+        auto pid = processes[i].pid;
+        if (pid <= 0) refuse_pid(Errc::validation, pid, "is no process id; allowed: 1 and above");
+        if (i > 0 && processes[i - 1].pid == pid) refuse_pid(Errc::validation, pid, "is there twice");
+        if (!fs::exists("/proc/" + std::to_string(pid))) refuse_pid(Errc::not_found, pid, "does not run");
+    }
+    return processes;
+}
+
+}  // namespace
+
+Task<std::vector<IsolationReport>> InfrastructureSDK::audit_isolation(std::vector<QemuProcess> processes, bool all,
+                                                                      std::vector<Layer> layers, Call call) {
+    auto& impl = *impl_;
+    auto vms = co_await list_vms(call);
+    auto work = [processes, all] { return chosen_processes(processes, all); };
+    auto found = co_await run_blocking(impl.environment.blocking, work);
+    std::vector<IsolationSubject> subjects;
+    for (const auto& process : found) {
+        auto own = std::find_if(vms.begin(), vms.end(),
+                                [&](const auto& vm) { return vm.process && vm.process->pid == process.pid; });
+        auto name = "pid " + std::to_string(process.pid);
+        if (own == vms.end()) {
+            subjects.push_back({name, VmId{}, make_process_evidence(impl.environment, process)});
+        } else {
+            auto session = own->owner_session.empty() ? name : own->owner_session;
+            subjects.push_back({session, own->id, impl.provider->evidence(own->id)});
+        }
+    }
+    co_return co_await impl.isolation.audit(subjects, layers, call);
 }
 
 Task<std::vector<VmStatus>> InfrastructureSDK::list_vms(Call call) { return impl_->sessions->list_vms(call); }

@@ -221,6 +221,17 @@ class Sdk:
     def validate_isolation(
         self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, arg5: Sequence[str], /
     ) -> int: ...
+    def audit_isolation(
+        self,
+        arg0: CompletionQueue,
+        arg1: object,
+        arg2: float,
+        arg3: str,
+        arg4: Sequence[tuple[int, str]],
+        arg5: bool,
+        arg6: Sequence[str],
+        /,
+    ) -> int: ...
     def webhooks(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, /) -> int: ...
     def webhook_deliveries(
         self,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from infrastructure_sdk.exceptions import ValidationError
 
 if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
@@ -30,7 +33,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check: pass, fail, unknown (could not look) or not_applicable."""
+    """The outcome of one check: pass, fail, unknown (could not look) or not_applicable.
+
+    `meaning` says what a failure would let somebody do.
+    """
 
     check_id: str
     layer: str
@@ -40,6 +46,7 @@ class Finding:
     reason: str
     fix: str
     controls: str
+    meaning: str
     evidence: tuple[Evidence, ...]
 
 
@@ -146,3 +153,62 @@ class IsolationEngine:
         found = session if isinstance(session, str) else session.id
         document = await self._sdk._call(lambda native: native.validate_isolation, found, list(layers), timeout=timeout)
         return IsolationReport.from_document(document)
+
+    async def audit(
+        self,
+        pids: Iterable[int] = (),
+        *,
+        all: bool = False,
+        qmp: Mapping[int, str | os.PathLike[str]] | None = None,
+        layers: Sequence[str] = (),
+        timeout: str | float | None = "60s",
+    ) -> list[IsolationReport]:
+        """Judge QEMU processes of this host, whoever started them, each against the others.
+
+        Nothing is started or changed. What needs the monitor of a process is `unknown` where no QMP socket is at hand;
+        the processes of this SDK's own sessions are looked at through their sessions.
+
+        Parameters
+        ----------
+        pids
+            Process ids.
+        all
+            Every process that runs a program named qemu-system-* or qemu-kvm, instead of `pids`.
+        qmp
+            For a process, the path of a QMP unix socket that no other client holds.
+        layers
+            Of compute, network, storage, runtime, memory; all if empty.
+        timeout
+            Seconds or a duration such as "60s".
+
+        Returns
+        -------
+        list of IsolationReport
+            One for each process, by pid; `session_id` is "pid N" where no session of this SDK owns it.
+
+        Raises
+        ------
+        ValidationError
+            If both or neither of `pids` and `all` are given, a pid is not positive, or `qmp` names a process that is not among
+            `pids`.
+        NotFoundError
+            If a process does not run.
+        """
+        wanted = list(pids)
+        sockets = {pid: os.fspath(path) for pid, path in (qmp or {}).items()}
+        if bool(wanted) == all:
+            raise ValidationError(
+                "pids: give process ids or all=True, and not both",
+                context={"field": "pids", "value": str(wanted), "allowed": "process ids, or all=True"},
+            )
+        for pid in sockets:
+            if not all and pid not in wanted:
+                raise ValidationError(
+                    f"qmp: process {pid} is not among pids",
+                    context={"field": "qmp", "value": str(pid), "allowed": ", ".join(map(str, wanted))},
+                )
+        chosen = [(pid, sockets.get(pid, "")) for pid in (sockets if all else wanted)]
+        documents = await self._sdk._call(
+            lambda native: native.audit_isolation, chosen, all, list(layers), timeout=timeout
+        )
+        return [IsolationReport.from_document(document) for document in documents]

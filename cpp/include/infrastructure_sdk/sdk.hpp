@@ -34,6 +34,13 @@ public:
     const std::map<std::string, Template>& templates() const;
     /// One session against all other running ones.
     Task<IsolationReport> validate_isolation(std::string session_id, std::vector<Layer> layers, Call call);
+    /// QEMU processes of this host, whoever started them, each against the others. Nothing is started or changed. One
+    /// that belongs to a session is looked at through its session; the others' `session_id` is "pid N".
+    /// @param all also every other one that is found. @return one report a process, by pid.
+    /// @throws Error(validation) naming `pids` when there is none, or one is not positive or there twice;
+    /// Error(not_found) when one does not run; Error(cancelled).
+    Task<std::vector<IsolationReport>> audit_isolation(std::vector<QemuProcess> processes, bool all,
+                                                       std::vector<Layer> layers, Call call);
     Task<std::vector<VmStatus>> list_vms(Call call);
     /// Lets go; touches no VM. Webhooks get up to two seconds for what is due.
     Task<void> close();

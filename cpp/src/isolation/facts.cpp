@@ -1,5 +1,7 @@
 #include "isolation/facts.hpp"
 
+#include <algorithm>
+
 #include "core/sha256.hpp"
 
 namespace infrastructure_sdk::isolation {
@@ -10,6 +12,20 @@ std::string shortened(const std::string& text, std::size_t most) {
     if (text.size() <= most) return text;
     while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xc0) == 0x80) --most;
     return text.substr(0, most);
+}
+
+Strength strength_of(const std::string& source) {
+    if (source == "provider") return Strength::e0;
+    return source == "probe" ? Strength::e4 : Strength::e3;
+}
+
+/// Processes change at any time, hardware does not; a probe is repeated by its severity.
+Duration ttl_of(const std::string& fact, Severity severity) {
+    using namespace std::chrono_literals;
+    if (fact.starts_with("probe.")) return severity == Severity::critical ? 5min : 15min;
+    for (const char* host : {"sys.vulnerabilities", "sys.smt", "sys.siblings", "sys.iommu_groups"})
+        if (fact == host) return 1h;
+    return 30s;
 }
 
 }  // namespace
@@ -28,7 +44,9 @@ double vantage_factor(const std::string& vantage) {
 
 const nlohmann::json* Facts::value(const std::string& name) const {
     auto it = facts_.find(name);
-    if (it == facts_.end() || !it->second.could_not_look.empty() || it->second.json.empty()) return nullptr;
+    if (!broken.empty() || it == facts_.end() || !it->second.could_not_look.empty() || it->second.json.empty() ||
+        it->second.instance != epoch)
+        return nullptr;
     auto parsed = parsed_.find(name);
     if (parsed == parsed_.end())
         parsed = parsed_.emplace(name, nlohmann::json::parse(it->second.json, nullptr, false)).first;
@@ -36,9 +54,11 @@ const nlohmann::json* Facts::value(const std::string& name) const {
 }
 
 std::string Facts::why(const std::string& name) const {
+    if (!broken.empty()) return "could not look at the VM's process: " + broken;
     auto it = facts_.find(name);
     if (it == facts_.end()) return "could not look at " + name + ": nobody collected it";
     if (!it->second.could_not_look.empty()) return "could not look at " + name + ": " + it->second.could_not_look;
+    if (it->second.instance != epoch) return "could not look at " + name + ": what was read is of another instance";
     return "could not look at " + name + ": what was read makes no sense";
 }
 
@@ -52,9 +72,39 @@ Evidence Facts::evidence(const CheckDefinition& check, const std::string& name, 
     item.source = fact.source;
     item.locator = fact.locator;
     item.vantage = fact.vantage;
-    item.strength = fact.source == "provider" ? Strength::e0 : Strength::e3;
+    item.strength = strength_of(fact.source);
     item.collected_at = fact.collected_at;
+    item.ttl = ttl_of(name, check.severity);
     item.sha256 = sha256_hex(fact.json);
+    item.excerpt = shortened(excerpt, 500);
+    return item;
+}
+
+Evidence Facts::neighbour_evidence(const CheckDefinition& check, const std::string& name,
+                                   const std::string& excerpt) const {
+    Evidence item;
+    item.id = std::string(check.id) + "/neighbours:" + name;
+    item.check_id = check.id;
+    item.session_id = session_id;
+    item.instance_epoch = epoch;
+    item.source = "neighbours";
+    item.vantage = "node";
+    // A comparison adds to what was seen of the VM itself and is never enough alone.
+    item.strength = Strength::e0;
+    item.ttl = ttl_of(name, check.severity);
+    std::string digests;
+    std::size_t count = 0;
+    for (const auto& neighbour : neighbours ? *neighbours : std::vector<std::shared_ptr<const Facts>>()) {
+        auto it = neighbour->facts_.find(name);
+        ++count;
+        if (it == neighbour->facts_.end()) continue;
+        digests += neighbour->session_id + " " + neighbour->epoch + " " + sha256_hex(it->second.json) + "\n";
+        auto at = it->second.collected_at;
+        item.collected_at = item.collected_at == WallTime() ? at : std::min(item.collected_at, at);
+    }
+    if (item.collected_at == WallTime()) item.collected_at = looked_at;
+    item.locator = name + " of " + std::to_string(count) + " other sessions";
+    item.sha256 = sha256_hex(digests);
     item.excerpt = shortened(excerpt, 500);
     return item;
 }

@@ -1,8 +1,8 @@
 #pragma once
 // What was collected of one VM, and the judgement of a check upon it.
 
-#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,22 +14,27 @@
 
 namespace infrastructure_sdk::isolation {
 
-/// Facts by name. Names of the collectors: proc.threads [status text of every thread], proc.ksm (ksm_stat text),
-/// proc.limits (text), proc.files [{fd,target,inode,writable,regular}], proc.locks (text), proc.listeners [target of
-/// every listening TCP socket], file.directory [{name,mode,uid,is_directory,has_acl}], sys.ksm_run (text),
-/// sys.core_pattern (text); and those of EvidenceSource. neighbours.macs: [{session, macs}] or why a neighbour could
-/// not be looked at.
+/// Facts by name: those of EvidenceSource and those of the collectors (see readings.hpp for their shapes).
 class Facts {
 public:
     void add(Fact fact) { facts_[fact.name] = std::move(fact); }
-    /// nullptr when it could not be had; `why()` tells.
+    /// nullptr when it could not be had, or is of another instance; `why()` tells.
     const nlohmann::json* value(const std::string& name) const;
     std::string why(const std::string& name) const;
     /// Evidence from a fact that was had.
     Evidence evidence(const CheckDefinition& check, const std::string& name, const std::string& excerpt) const;
+    /// One evidence for the same fact of every neighbour, as far as it was had.
+    Evidence neighbour_evidence(const CheckDefinition& check, const std::string& name,
+                                const std::string& excerpt) const;
 
     std::string session_id;
     std::string epoch;
+    std::string platform = "local";
+    WallTime looked_at;  ///< when the neighbours were listed
+    /// Why nothing of this holds, e.g. because the process changed meanwhile; then no fact has a value.
+    std::string broken;
+    /// The other sessions; nullopt when nobody could list them.
+    std::optional<std::vector<std::shared_ptr<const Facts>>> neighbours;
 
 private:
     std::map<std::string, Fact> facts_;
@@ -48,19 +53,16 @@ struct Check {
     CheckDefinition definition;
     Judge judge;
 };
-/// Every check with its judgement; `check_catalogue()` shows the definitions.
+/// Every check with its judgement, ordered by id; `check_catalogue()` shows the definitions.
 const std::vector<Check>& checks();
+std::vector<Check> compute_checks();
+std::vector<Check> memory_checks();
+std::vector<Check> network_checks();
+std::vector<Check> runtime_checks();
+std::vector<Check> storage_checks();
 
-Finding judge_cmp_01(const CheckDefinition&, const Facts&);
-Finding judge_run_01(const CheckDefinition&, const Facts&);
-Finding judge_run_02(const CheckDefinition&, const Facts&);
-Finding judge_run_03(const CheckDefinition&, const Facts&);
-Finding judge_run_07(const CheckDefinition&, const Facts&);
-Finding judge_sto_03(const CheckDefinition&, const Facts&);
-Finding judge_sto_05(const CheckDefinition&, const Facts&);
-Finding judge_mem_01(const CheckDefinition&, const Facts&);
-Finding judge_mem_06(const CheckDefinition&, const Facts&);
-Finding judge_net_12(const CheckDefinition&, const Facts&);
+/// The judgement for the platform of the facts. On a platform without collectors it is `unknown`.
+Finding judge(const Check& check, const Facts& facts);
 
 /// What raises the lower bound most, first. Pure.
 std::vector<std::string> recommendations(const std::vector<Finding>& findings, WallTime now);

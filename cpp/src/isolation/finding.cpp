@@ -1,5 +1,6 @@
 #include <infrastructure_sdk/isolation/isolation.hpp>
 
+#include <algorithm>
 #include <array>
 
 #include "isolation/facts.hpp"
@@ -8,7 +9,7 @@ namespace infrastructure_sdk {
 namespace {
 
 /// Why this evidence supports neither a pass nor a not_applicable; empty when it does.
-std::string insufficient(const CheckDefinition& check, const std::vector<Evidence>& evidence) {
+std::string insufficient(const CheckDefinition& check, Strength floor, const std::vector<Evidence>& evidence) {
     if (evidence.empty()) return "no evidence was given";
     bool enough = false;
     for (const auto& item : evidence) {
@@ -17,12 +18,11 @@ std::string insufficient(const CheckDefinition& check, const std::vector<Evidenc
             return "an evidence does not tell its source, its digest or whom it is of";
         if (item.session_id != evidence.front().session_id || item.instance_epoch != evidence.front().instance_epoch)
             return "the evidence is of more than one subject";
-        enough = enough || (item.strength > Strength::e0 && item.strength >= check.floor &&
+        enough = enough || (item.strength > Strength::e0 && item.strength >= floor &&
                             isolation::vantage_factor(item.vantage) > 0);
     }
-    return enough
-               ? ""
-               : std::string("the evidence is weaker than ") + name_of(check.floor) + " or comes from the guest alone";
+    return enough ? ""
+                  : std::string("the evidence is weaker than ") + name_of(floor) + " or comes from the guest alone";
 }
 
 }  // namespace
@@ -49,7 +49,8 @@ const char* name_of(Strength value) noexcept {
 }
 
 Finding Finding::pass(const CheckDefinition& check, std::vector<Evidence> evidence, std::string sentence) {
-    if (auto why = insufficient(check, evidence); !why.empty()) return unknown(check, why, std::move(evidence));
+    if (auto why = insufficient(check, check.floor, evidence); !why.empty())
+        return unknown(check, why, std::move(evidence));
     Finding finding;
     finding.check_ = &check;
     finding.status_ = FindingStatus::pass;
@@ -76,12 +77,25 @@ Finding Finding::unknown(const CheckDefinition& check, std::string reason, std::
 }
 
 Finding Finding::not_applicable(const CheckDefinition& check, std::vector<Evidence> evidence, std::string reason) {
-    if (auto why = insufficient(check, evidence); !why.empty()) return unknown(check, why, std::move(evidence));
+    if (auto why = insufficient(check, std::min(check.floor, Strength::e3), evidence); !why.empty())
+        return unknown(check, why, std::move(evidence));
     Finding finding;
     finding.check_ = &check;
     finding.status_ = FindingStatus::not_applicable;
     finding.reason_ = std::move(reason);
     finding.evidence_ = std::move(evidence);
+    return finding;
+}
+
+Finding Finding::waived(const Finding& failure, const Waiver& waiver, WallTime now) {
+    auto session = failure.evidence_.empty() ? std::string() : failure.evidence_.front().session_id;
+    bool holds = failure.status_ == FindingStatus::fail && waiver.check_id == failure.check_->id &&
+                 (waiver.session_id.empty() || waiver.session_id == session) && now < waiver.expires_at &&
+                 !waiver.id.empty() && !waiver.reason.empty() && !waiver.approved_by.empty();
+    if (!holds) return failure;
+    Finding finding = failure;
+    finding.status_ = FindingStatus::waived;
+    finding.reason_ += "; accepted by " + waiver.approved_by + " (" + waiver.id + "): " + waiver.reason;
     return finding;
 }
 

@@ -23,11 +23,18 @@ void to_json(nlohmann::json& document, const Evidence& evidence) {
 
 void to_json(nlohmann::json& document, const Finding& finding) {
     const auto& check = finding.check();
-    document = {
-        {"check_id", check.id},          {"layer", name_of(check.layer)},       {"severity", name_of(check.severity)},
-        {"title", check.title},          {"status", name_of(finding.status())}, {"reason", finding.reason()},
-        {"floor", name_of(check.floor)}, {"root_cause", check.root_cause},      {"fix", check.fix},
-        {"controls", check.controls},    {"evidence", finding.evidence()}};
+    document = {{"check_id", check.id},
+                {"layer", name_of(check.layer)},
+                {"severity", name_of(check.severity)},
+                {"title", check.title},
+                {"status", name_of(finding.status())},
+                {"reason", finding.reason()},
+                {"floor", name_of(check.floor)},
+                {"root_cause", check.root_cause},
+                {"fix", check.fix},
+                {"controls", check.controls},
+                {"meaning", check.meaning},
+                {"evidence", finding.evidence()}};
 }
 
 void to_json(nlohmann::json& document, const IsolationReport& report) {

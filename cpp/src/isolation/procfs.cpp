@@ -1,15 +1,17 @@
 #include "isolation/procfs.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <sstream>
 
-#include <fcntl.h>
+#include <arpa/inet.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
-#include <unistd.h>
+
+#include "isolation/collectors/reading.hpp"
 
 namespace infrastructure_sdk::isolation {
 namespace fs = std::filesystem;
@@ -42,6 +44,30 @@ std::optional<std::uint64_t> single(std::string_view text, const std::string& na
     return number(words->front(), base);
 }
 
+std::vector<std::string> split(std::string_view text, std::string_view separators) {
+    std::vector<std::string> parts;
+    while (!text.empty()) {
+        auto end = std::min(text.find_first_of(separators), text.size());
+        if (end > 0) parts.emplace_back(text.substr(0, end));
+        text.remove_prefix(std::min(end + 1, text.size()));
+    }
+    return parts;
+}
+
+/// "0100007F" and the like of /proc/net/tcp: words of 32 bits in the order of this machine.
+std::optional<std::string> address_of(const std::string& hex) {
+    if (hex.size() != 8 && hex.size() != 32) return std::nullopt;
+    std::uint32_t words[4] = {};
+    for (std::size_t i = 0; i < hex.size() / 8; ++i) {
+        auto word = number(hex.substr(i * 8, 8), 16);
+        if (!word) return std::nullopt;
+        words[i] = static_cast<std::uint32_t>(*word);
+    }
+    char text[INET6_ADDRSTRLEN] = {};
+    if (!::inet_ntop(hex.size() == 8 ? AF_INET : AF_INET6, words, text, sizeof text)) return std::nullopt;
+    return text;
+}
+
 /// What is in a directory; nullopt when the list cannot be read to its end, e.g. because the process ended meanwhile.
 std::optional<std::vector<fs::path>> entries_of(const std::string& directory) {
     std::vector<fs::path> entries;
@@ -54,6 +80,12 @@ std::optional<std::vector<fs::path>> entries_of(const std::string& directory) {
 }
 
 }  // namespace
+
+std::optional<bool> has_acl(const std::string& path) {
+    auto size = ::getxattr(path.c_str(), "system.posix_acl_access", nullptr, 0);
+    if (size < 0 && errno != ENODATA && errno != ENOTSUP) return std::nullopt;
+    return size > 0;
+}
 
 std::optional<ThreadStatus> parse_thread_status(std::string_view text) {
     ThreadStatus status;
@@ -71,6 +103,13 @@ std::optional<ThreadStatus> parse_thread_status(std::string_view text) {
     status.bounding_capabilities = *bounding;
     status.no_new_privileges = *privileges == 1;
     status.seccomp = static_cast<int>(*seccomp);
+    status.swap_kb = status_kilobytes(text, "VmSwap:");
+    status.huge_kb = status_kilobytes(text, "HugetlbPages:");
+    // A line that was cut off could name fewer processors.
+    auto start = text.find("\nCpus_allowed_list:");
+    auto end = start == std::string_view::npos ? start : text.find('\n', start + 1);
+    auto cpus = end == std::string_view::npos ? std::nullopt : line_of(text, "Cpus_allowed_list:");
+    if (cpus && cpus->size() == 1) status.cpus = parse_cpu_list(cpus->front()).value_or(status.cpus);
     return status;
 }
 
@@ -95,51 +134,119 @@ std::optional<std::optional<std::uint64_t>> parse_core_limit(std::string_view li
     return std::optional<std::uint64_t>(*value);
 }
 
-std::optional<std::vector<std::uint64_t>> parse_locked_inodes(std::string_view locks) {
+std::optional<std::uint64_t> status_kilobytes(std::string_view status, const std::string& name) {
+    auto start = status.find("\n" + name);
+    if (start == std::string_view::npos) return std::nullopt;
+    auto line = status.substr(start + 1 + name.size());
+    auto end = line.find('\n');
+    if (end == std::string_view::npos) return std::nullopt;
+    auto words = split(line.substr(0, end), " \t");
+    return words.size() == 2 && words[1] == "kB" ? number(words[0], 10) : std::nullopt;
+}
+
+std::optional<std::vector<std::uint64_t>> parse_cpu_list(std::string_view text) {
+    std::vector<std::uint64_t> cpus;
+    for (const auto& part : split(text, ",\n")) {
+        auto dash = part.find('-');
+        auto first = number(part.substr(0, dash), 10);
+        auto last = dash == std::string::npos ? first : number(part.substr(dash + 1), 10);
+        if (!first || !last || *last < *first || *last > 65535) return std::nullopt;
+        for (auto cpu = *first; cpu <= *last; ++cpu) cpus.push_back(cpu);
+    }
+    return cpus.empty() ? std::nullopt : std::optional(cpus);
+}
+
+std::optional<std::vector<std::uint64_t>> parse_socket_inodes(std::string_view table, std::size_t column) {
     std::vector<std::uint64_t> inodes;
-    std::istringstream lines{std::string(locks)};
-    for (std::string line; std::getline(lines, line);) {
-        std::istringstream words(line);
-        std::string index, kind, advisory, access, pid, file;
-        if (!(words >> index >> kind)) return std::nullopt;
-        if (kind == "->") continue;  // somebody who waits
-        if (!(words >> advisory >> access >> pid >> file)) return std::nullopt;
-        if (kind != "OFDLCK") continue;
-        auto inode = number(file.substr(file.rfind(':') + 1), 10);
+    std::istringstream lines{std::string(table)};
+    std::string line;
+    if (!std::getline(lines, line)) return std::nullopt;
+    while (std::getline(lines, line)) {
+        auto fields = split(line, " \t");
+        auto inode = fields.size() > column ? number(fields[column], 10) : std::nullopt;
         if (!inode) return std::nullopt;
         inodes.push_back(*inode);
     }
     return inodes;
 }
 
-std::optional<std::vector<std::uint64_t>> parse_listening_inodes(std::string_view table) {
-    std::vector<std::uint64_t> inodes;
+std::optional<std::vector<TcpListener>> parse_tcp_listeners(std::string_view table) {
+    std::vector<TcpListener> listeners;
     std::istringstream lines{std::string(table)};
     std::string line;
     if (!std::getline(lines, line) || line.find("local_address") == std::string::npos) return std::nullopt;
     while (std::getline(lines, line)) {
-        std::istringstream words(line);
-        std::vector<std::string> fields;
-        for (std::string word; words >> word;) fields.push_back(word);
+        auto fields = split(line, " \t");
         if (fields.size() < 10) return std::nullopt;
         if (fields[3] != "0A") continue;  // TCP_LISTEN
+        auto colon = fields[1].find(':');
         auto inode = number(fields[9], 10);
-        if (!inode) return std::nullopt;
-        inodes.push_back(*inode);
+        auto port = colon == std::string::npos ? std::nullopt : number(fields[1].substr(colon + 1), 16);
+        auto address = address_of(fields[1].substr(0, colon));
+        if (!inode || !port || !address) return std::nullopt;
+        listeners.push_back({*inode, *address, *port});
     }
-    return inodes;
+    return listeners;
 }
 
-std::optional<std::string> read_text(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) return std::nullopt;
-    std::string text;
-    char part[4096];
-    // read() turns the exception of a failing stream buffer into badbit; an iterator lets it out.
-    while (file.read(part, sizeof part) || file.gcount() > 0)
-        text.append(part, static_cast<std::size_t>(file.gcount()));
-    if (file.bad()) return std::nullopt;
-    return text;
+std::optional<std::vector<UnixListener>> parse_unix_listeners(std::string_view table) {
+    std::vector<UnixListener> listeners;
+    std::istringstream lines{std::string(table)};
+    std::string line;
+    if (!std::getline(lines, line) || line.find("RefCount") == std::string::npos) return std::nullopt;
+    while (std::getline(lines, line)) {
+        auto fields = split(line, " ");
+        auto flags = fields.size() > 6 ? number(fields[3], 16) : std::nullopt;
+        auto inode = fields.size() > 6 ? number(fields[6], 10) : std::nullopt;
+        if (!flags || !inode) return std::nullopt;
+        // __SO_ACCEPTON, include/uapi/linux/net.h
+        if ((*flags & 0x10000) == 0) continue;
+        // The path may hold blanks: it is the rest of the line.
+        std::size_t at = 0;
+        for (int field = 0; field < 7; ++field) at = line.find_first_of(' ', line.find_first_not_of(' ', at));
+        listeners.push_back({*inode, at == std::string::npos ? "" : line.substr(at + 1)});
+    }
+    return listeners;
+}
+
+std::optional<std::vector<MappedFile>> parse_maps(std::string_view text) {
+    std::vector<MappedFile> maps;
+    std::istringstream lines{std::string(text)};
+    for (std::string line; std::getline(lines, line);) {
+        std::istringstream words(line);
+        std::string range, rights, offset, device, inode;
+        if (!(words >> range >> rights >> offset >> device >> inode) || rights.size() != 4) return std::nullopt;
+        auto colon = device.find(':');
+        auto node = number(inode, 10);
+        auto high = number(device.substr(0, colon), 16);
+        auto low = colon == std::string::npos ? std::nullopt : number(device.substr(colon + 1), 16);
+        if (!node || !high || !low) return std::nullopt;
+        if (*node == 0) continue;
+        MappedFile map;
+        std::getline(words >> std::ws, map.path);
+        map.device = makedev(static_cast<unsigned>(*high), static_cast<unsigned>(*low));
+        map.inode = *node;
+        map.writable = rights[1] == 'w';
+        map.shared = rights[3] == 's';
+        maps.push_back(std::move(map));
+    }
+    return maps.empty() ? std::nullopt : std::optional(maps);
+}
+
+DescriptorInfo parse_descriptor_info(std::string_view text) {
+    DescriptorInfo info;
+    std::istringstream lines{std::string(text)};
+    for (std::string line; std::getline(lines, line);) {
+        auto fields = split(line, " \t");
+        if (fields.size() == 2 && fields[0] == "flags:") info.flags = number(fields[1], 8);
+        if (fields.size() == 2 && fields[0] == "iff:") info.interface = fields[1];
+        // "lock: 1: OFDLCK ADVISORY READ -1 fe:00:9994248 100 101"
+        if (fields.size() != 9 || fields[0] != "lock:" || fields[2] != "OFDLCK") continue;
+        auto first = number(fields[7], 10);
+        // The bytes of QEMU's image locking (block/file-posix.c: RAW_LOCK_PERM_BASE, RAW_LOCK_SHARED_BASE).
+        if (first && ((*first >= 100 && *first < 200) || (*first >= 200 && *first < 300))) ++info.locks;
+    }
+    return info;
 }
 
 std::optional<std::vector<std::string>> read_thread_statuses(std::int64_t pid) {
@@ -147,7 +254,7 @@ std::optional<std::vector<std::string>> read_thread_statuses(std::int64_t pid) {
     auto threads = entries_of("/proc/" + std::to_string(pid) + "/task");
     if (!threads) return std::nullopt;
     for (const auto& thread : *threads) {
-        auto text = read_text(thread / "status");
+        auto text = read_file(thread / "status").text;
         // A thread may end between the listing and the look.
         std::error_code ignored;
         if (!text && fs::exists(thread, ignored)) return std::nullopt;
@@ -157,43 +264,18 @@ std::optional<std::vector<std::string>> read_thread_statuses(std::int64_t pid) {
     return statuses;
 }
 
-std::optional<std::vector<OpenFile>> read_open_files(std::int64_t pid) {
-    std::vector<OpenFile> files;
-    auto base = "/proc/" + std::to_string(pid);
-    auto descriptors = entries_of(base + "/fd");
-    if (!descriptors) return std::nullopt;
-    for (const auto& descriptor : *descriptors) {
-        OpenFile file;
-        file.number = std::atoi(descriptor.filename().c_str());
-        auto info = read_text(base + "/fdinfo/" + descriptor.filename().string());
-        char target[4096];
-        struct stat status{};
-        auto size = ::readlink(descriptor.c_str(), target, sizeof target);
-        if (size < 0 || ::stat(descriptor.c_str(), &status) != 0) {
-            // It may be closed between the listing and the look.
-            if (errno == ENOENT) continue;
-            return std::nullopt;
-        }
-        if (!info) return std::nullopt;
-        file.target.assign(target, static_cast<std::size_t>(size));
-        file.inode = status.st_ino;
-        file.regular = S_ISREG(status.st_mode);
-        auto flags = single(*info, "flags:", 8);
-        if (!flags) return std::nullopt;
-        file.writable = (*flags & O_ACCMODE) != O_RDONLY;
-        files.push_back(std::move(file));
-    }
-    return files;
-}
-
 std::optional<std::vector<FileStatus>> read_directory(const std::string& path) {
     std::vector<FileStatus> files;
     auto add = [&](const fs::path& at, std::string name) {
         struct stat status{};
         if (::lstat(at.c_str(), &status) != 0) return false;
-        auto size = ::lgetxattr(at.c_str(), "system.posix_acl_access", nullptr, 0);
-        if (size < 0 && errno != ENODATA && errno != ENOTSUP) return false;
-        files.push_back({std::move(name), status.st_mode & 07777u, status.st_uid, S_ISDIR(status.st_mode), size > 0});
+        auto acl = has_acl(at);
+        if (!acl) return false;
+        auto kind = S_ISREG(status.st_mode)    ? "file"
+                    : S_ISDIR(status.st_mode)  ? "folder"
+                    : S_ISSOCK(status.st_mode) ? "socket"
+                                               : "other";
+        files.push_back({std::move(name), kind, status.st_mode & 07777u, status.st_uid, *acl});
         return true;
     };
     auto entries = entries_of(path);

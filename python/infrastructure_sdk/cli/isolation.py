@@ -40,3 +40,34 @@ def check(
             screen.print(f"- {harmless(line)}")
     if require and report.verdict != "isolated":
         raise typer.Exit(6)
+
+
+@app.command(epilog="Example:  infra-sdk isolation audit --pid 4711 --pid 4712 --qmp 4711=/run/vm/qmp.sock -o json")
+def audit(
+    pid: Annotated[list[int] | None, typer.Option("--pid", help="A QEMU process; again for more.", min=1)] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every QEMU process of this host.")] = False,
+    qmp: Annotated[
+        list[str] | None, typer.Option("--qmp", metavar="PID=PATH", help="A process's free QMP socket; again for more.")
+    ] = None,
+    output: Output = Format.table,
+) -> None:
+    """Judge QEMU processes of this host, whoever started them, each against the others. Changes nothing."""
+    sockets = {}
+    for text in qmp or []:
+        number, separator, path = text.partition("=")
+        if not separator or not number.isdecimal() or not path:
+            raise typer.BadParameter(f"'{text}' is not PID=PATH", param_hint="--qmp")
+        sockets[int(number)] = path
+
+    async def action(sdk: Any) -> Any:
+        return await sdk.isolation.audit(pid or (), all=every, qmp=sockets)
+
+    reports = context.run(action)
+    if output is not Format.table:
+        show([report.to_dict() for report in reports], {"session": "session_id"}, output, key="session_id")
+        return
+    screen = console()
+    columns = {"check": "check_id", "status": "status", "severity": "severity", "what was seen": "reason"}
+    for report in reports:
+        screen.print(f"{report.session_id}   {report.verdict}   {report.lower:.0f} to {report.upper:.0f} of 100", style="bold")
+        show(report.to_dict()["findings"], columns, output, key="check_id")

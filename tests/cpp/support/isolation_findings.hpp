@@ -31,9 +31,11 @@ inline Finding make_finding(const CheckDefinition& check, FindingStatus status, 
         case FindingStatus::fail: return Finding::fail(check, std::move(evidence), "not as it should be");
         case FindingStatus::unknown: return Finding::unknown(check, "could not look", std::move(evidence));
         case FindingStatus::not_applicable: return Finding::not_applicable(check, std::move(evidence), "there is none");
-        case FindingStatus::waived: break;
+        case FindingStatus::waived:
+            return Finding::waived(Finding::fail(check, std::move(evidence), "not as it should be"),
+                                   {"w-1", check.id, "", "known", "an admin", WallTime::max()}, WallTime());
     }
-    throw std::logic_error("no finding is made waived");
+    throw std::logic_error("there is no such status");
 }
 
 inline Finding make_finding(const CheckDefinition& check, FindingStatus status, WallTime collected_at) {

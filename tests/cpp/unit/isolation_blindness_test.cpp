@@ -1,11 +1,11 @@
 // "Could not look" never becomes "passed": for every check and every fact on which it rests, the fact is missing,
-// refused, garbage, partial, somebody else's or too weak.
+// refused, garbage, partial, another instance's or too weak.
 
 #include <gtest/gtest.h>
 
 #include <gmock/gmock.h>
 
-#include <cctype>
+#include <algorithm>
 
 #include "support/isolation_scene.hpp"
 
@@ -26,60 +26,62 @@ Scene scene_resting_on(const std::string& check, const std::string& fact) {
         scene["qom:/machine:dump-guest-core"] = !direct;
         scene["proc.limits"] = test::limits(direct ? "unlimited" : "0");
     }
-    if (fact == "sys.ksm_run") scene["proc.ksm"] = test::ksm_stat("0", "yes", "yes");
+    if (check == "CMP-02" && fact.ends_with("proc.core_cookies"))
+        for (auto& other : scene.neighbours)
+            other["proc.threads"] = std::vector(3, test::thread_status("610009", "0", "1", "2", "0-1"));
+    if (check == "CMP-06" && fact.starts_with("neighbours:")) {
+        scene["process.promises"]["exclusive"] = true;
+        scene.neighbours.clear();
+    }
+    // On a disk that QEMU does not encrypt the device below decides, and the other way round.
+    if (check == "STO-07" && fact.starts_with("qmp:")) scene["proc.files"][4]["encryption"] = "";
+    if (check == "STO-07" && fact == "proc.files")
+        scene["qmp:query-named-block-nodes"][1]["encrypted"] = false,
+        scene["qmp:query-named-block-nodes"][1]["drv"] = "qcow2";
     return scene;
 }
+
+bool settled(Status status) { return status == Status::pass || status == Status::not_applicable; }
 
 template <class F>
 void for_every_fact(F body) {
     for (const auto& check : isolation::checks())
-        for (const auto& fact : check.definition.facts) body(check.definition.id, fact);
-}
-
-/// What was collected, e.g. for STO-03 "/2/inode" of proc.files, and whether the check reads it at all.
-bool reads(const std::string& check, const std::string& fact, const std::string& pointer) {
-    static const std::map<std::string, std::vector<std::string>> read{
-        {"CMP-01 qmp:query-kvm", {"/enabled"}},
-        {"CMP-01 proc.files", {"/target"}},
-        {"STO-03 proc.files", {"/target", "/inode", "/writable"}},
-        {"STO-05 file.directory", {"/name", "/mode", "/uid", "/has_acl"}},
-        {"STO-05 process.uid", {"/expected_uid"}},
-        {"RUN-07 file.directory", {"/0/name", "/0/mode"}},
-        {"RUN-07 qmp:query-chardev", {"/filename"}},
-        {"RUN-07 qmp:query-vnc", {"/enabled"}},
-        {"NET-12 qmp:query-rx-filter", {"/main-mac"}},
-        {"NET-12 neighbours.macs", {"/macs"}},
-    };
-    auto it = read.find(check + " " + fact);
-    // An element of a list, e.g. "/1" or "/1/macs/0", is always read, but by RUN-07, which looks for the directory
-    // only.
-    if (std::isdigit(static_cast<unsigned char>(pointer.back())))
-        return check + fact != "RUN-07file.directory" || pointer == "/0";
-    if (it == read.end()) return true;
-    for (const auto& end : it->second)
-        if (pointer.ends_with(end)) return true;
-    return false;
+        for (const auto& fact : check.definition.facts)
+            if (check.definition.id + fact != "CMP-06neighbours:process.identity") body(check.definition.id, fact);
 }
 
 TEST(IsolationBlindness, EveryCheckRestsOnEachFactThatItNames) {
     for_every_fact([](const std::string& check, const std::string& fact) {
-        auto scene = scene_resting_on(check, fact);
-        // Pages marked for merging never pass, whatever the switch says.
-        EXPECT_EQ(scene.status(check), fact == "sys.ksm_run" ? Status::fail : Status::pass) << check << " " << fact;
+        auto finding = scene_resting_on(check, fact).judge(check);
+        EXPECT_TRUE(settled(finding.status())) << check << " " << fact << ": " << finding.reason();
     });
 }
 
-TEST(IsolationBlindness, IsUnknownWhenAFactIsMissingOrRefused) {
+TEST(IsolationBlindness, IsNeverSettledWhenAFactIsMissingRefusedOrTimedOut) {
     for_every_fact([](const std::string& check, const std::string& fact) {
         auto missing = scene_resting_on(check, fact), refused = missing;
         missing.forget(fact);
-        auto finding = missing.judge(check);
-        EXPECT_EQ(finding.status(), Status::unknown) << check << " " << fact;
-        EXPECT_EQ(finding.reason(), "could not look at " + fact + ": nobody collected it");
-        refused.deny(fact, "permission denied");
-        finding = refused.judge(check);
-        EXPECT_EQ(finding.status(), Status::unknown) << check << " " << fact;
-        EXPECT_EQ(finding.reason(), "could not look at " + fact + ": permission denied");
+        EXPECT_FALSE(settled(missing.status(check))) << check << " " << fact;
+        for (const char* why : {"permission denied", "timeout"}) {
+            refused.deny(fact, why);
+            auto finding = refused.judge(check);
+            EXPECT_FALSE(settled(finding.status())) << check << " " << fact;
+            if (finding.status() == Status::unknown) {
+                EXPECT_THAT(finding.reason(), HasSubstr(why)) << check << " " << fact;
+            }
+        }
+    });
+}
+
+TEST(IsolationBlindness, IsNeverSettledOnTheFactsOfAnotherInstance) {
+    for_every_fact([](const std::string& check, const std::string& fact) {
+        auto scene = scene_resting_on(check, fact);
+        scene.mistake(fact);
+        auto finding = scene.judge(check);
+        EXPECT_FALSE(settled(finding.status())) << check << " " << fact;
+        if (finding.status() == Status::unknown) {
+            EXPECT_THAT(finding.reason(), HasSubstr("another instance")) << check << " " << fact;
+        }
     });
 }
 
@@ -88,42 +90,62 @@ TEST(IsolationBlindness, IsUnknownWhenEverythingIsMissing) {
         EXPECT_EQ(check.judge(check.definition, isolation::Facts()).status(), Status::unknown) << check.definition.id;
 }
 
-TEST(IsolationBlindness, IsUnknownWhenAFactIsNotJson) {
+TEST(IsolationBlindness, IsNeverSettledWhenAFactIsNotJson) {
     for_every_fact([](const std::string& check, const std::string& fact) {
         for (const char* bytes : {"", " ", "}{", "nul", "\"", "[1,", "\xff\xfe", "[] []"}) {
             auto scene = scene_resting_on(check, fact);
             scene.garble(fact, bytes);
-            auto finding = scene.judge(check);
-            EXPECT_EQ(finding.status(), Status::unknown) << check << " " << fact << " " << bytes;
-            EXPECT_THAT(finding.reason(), HasSubstr("could not look at " + fact));
+            EXPECT_FALSE(settled(scene.status(check))) << check << " " << fact << " " << bytes;
         }
     });
 }
 
-TEST(IsolationBlindness, IsUnknownWhenTheBytesOfAFactAreCutOffAnywhere) {
+TEST(IsolationBlindness, IsNeverSettledWhenTheBytesOfAFactAreCutOffAnywhere) {
     for_every_fact([](const std::string& check, const std::string& fact) {
         auto scene = scene_resting_on(check, fact);
-        auto whole = scene[fact].dump();
-        for (std::size_t size = 0; size < whole.size(); ++size) {
+        auto whole = scene.at(fact).dump();
+        auto step = whole.size() / 40 + 1;
+        for (std::size_t size = 0; size < whole.size(); size += step) {
             scene.garble(fact, whole.substr(0, size));
-            EXPECT_EQ(scene.status(check), Status::unknown) << check << " " << fact << " " << size;
+            EXPECT_FALSE(settled(scene.status(check))) << check << " " << fact << " " << size;
         }
     });
 }
 
-TEST(IsolationBlindness, NeverPassesOnAWrongType) {
-    const std::map<std::string, json> legal{
-        {"proc.listeners", json::array()}, {"neighbours.macs", json::array()}, {"sys.core_pattern", "text"}};
+/// Of a fact, the values that say something although they are empty or short.
+bool is_legal(const std::string& fact, const json& value) {
+    static const std::map<std::string, std::vector<json>> legal{
+        {"proc.maps", {json::array()}},
+        {"proc.environ", {json::array(), json{"text"}}},
+        {"hmp:info usernet", {"", "text"}},
+        {"hmp:info network", {""}},
+        {"sys.core_pattern", {"text"}},
+        {"sys.swaps", {json::array()}},
+        {"sys.ptrace_scope", {"text"}},
+        {"sys.taps", {json::array()}},
+        {"sys.vulnerabilities", {json{{"enabled", "yes"}}}},
+        {"qmp:query-rx-filter", {json::array()}},
+        {"qmp:query-named-block-nodes", {json::array()}},
+        {"proc.label", {"text"}},
+        {"process.identity", {json::object(), json{{"enabled", "yes"}}}},
+        {"sys.iommu_groups", {json::object()}},
+        {"proc.core_cookies", {json::array(), json{0}}},
+    };
+    auto it = legal.find(fact.starts_with("neighbours:") ? fact.substr(11) : fact);
+    return it != legal.end() && std::find(it->second.begin(), it->second.end(), value) != it->second.end();
+}
+
+TEST(IsolationBlindness, IsNeverSettledOnAWrongType) {
     for_every_fact([&](const std::string& check, const std::string& fact) {
         for (const json& value :
              {json(), json(true), json(0), json(-1), json(1e300), json(""), json("text"), json::array(), json::object(),
               json{nullptr}, json{0}, json{"text"}, json{json::array()}, json{json::object()}, json{{"enabled", "yes"}},
               json{{{"name", "."}, {"mode", "0700"}}}}) {
-            if (auto it = legal.find(fact); it != legal.end() && it->second == value) continue;
+            if (is_legal(fact, value)) continue;
             auto scene = scene_resting_on(check, fact);
-            scene[fact] = value;
+            scene.at(fact) = value;
             ASSERT_NO_THROW(scene.judge(check)) << check << " " << fact << " " << value;
-            EXPECT_NE(scene.status(check), Status::pass) << check << " " << fact << " " << value;
+            EXPECT_FALSE(settled(scene.status(check))) << check << " " << fact << " " << value;
         }
     });
 }
@@ -137,28 +159,45 @@ void places(const json& value, const json::json_pointer& at, std::vector<json::j
         for (const auto& [key, item] : value.items()) places(item, at / key, found);
 }
 
-TEST(IsolationBlindness, NeverPassesWhenAnyPartThatItReadsIsGarbageOrGone) {
+/// Parts that are not read, or may be absent or null because that says something.
+bool may_differ(const std::string& check, const std::string& fact, const std::string& place, const json& value) {
+    auto name = fact.starts_with("neighbours:") ? fact.substr(11) : fact;
+    auto ends = [&](const char* end) { return place.ends_with(end); };
+    if (name == "process.identity") return true;  // its fields are checked before anything else is collected
+    if (name == "proc.core_cookies") return true;
+    if (ends("/ports")) return value == json::array({1});
+    if (name == "proc.sockets" && (ends("/mode") || ends("/folder_mode"))) return value.is_null() && check == "NET-13";
+    // The value of an accept says nothing; without its hook or policy a chain denies nothing, and that is a failure.
+    if (name == "nft.ruleset" && ends("/accept")) return !value.is_object() || value.size() > 0;
+    if (name == "proc.files" && ends("/folder")) return value.is_null() && (check != "STO-05" || place[1] != '4');
+    if (ends("/drops") || ends("/limit") || ends("/mode") || ends("/folder_mode") || ends("/quota_us"))
+        return value.is_null() && (name.starts_with("probe.") || check == "MEM-04");
+    if (name == "agent.identity" && ends("/machine_id")) return value.is_string();
+    if (ends("/backing-filename") || ends("/format-specific")) return value.is_object();
+    return false;
+}
+
+TEST(IsolationBlindness, IsNeverSettledWhenAnyPartIsGarbageOrGone) {
     for_every_fact([](const std::string& check, const std::string& fact) {
         std::vector<json::json_pointer> found;
-        places(scene_resting_on(check, fact)[fact], json::json_pointer(), found);
+        places(scene_resting_on(check, fact).at(fact), json::json_pointer(), found);
         for (const auto& place : found) {
             auto what = check + " " + fact + " " + place.to_string();
-            bool read = reads(check, fact, place.to_string());
-            for (const json& value : {json(), json("text"), json(-1), json(7.5), json::array({1}), json{{"a", 1}}}) {
+            for (const json& value : {json(), json(-1), json(7.5), json::array({1}), json{{"a", 1}}}) {
                 auto scene = scene_resting_on(check, fact);
-                auto& part = scene[fact][place];
-                // Another text is another fact, not garbage; those are tried below.
-                if (value.is_string() && part.is_string() && fact != "proc.threads") continue;
-                part = value;
+                if (may_differ(check, fact, place.to_string(), value)) continue;
+                scene.at(fact)[place] = value;
                 ASSERT_NO_THROW(scene.judge(check)) << what << " " << value;
-                EXPECT_EQ(scene.status(check) == Status::pass, !read) << what << " " << value;
+                EXPECT_FALSE(settled(scene.status(check))) << what << " " << value;
             }
             auto scene = scene_resting_on(check, fact);
-            auto& parent = scene[fact][place.parent_pointer()];
-            if (!parent.is_object()) continue;  // a shorter list cannot be told from a whole one
+            auto& parent = scene.at(fact)[place.parent_pointer()];
+            // A shorter list cannot be told from a whole one; nor can a map of what there is.
+            if (!parent.is_object() || fact.find("vulnerabilities") != std::string::npos) continue;
+            if (may_differ(check, fact, place.to_string(), json::object())) continue;
             parent.erase(place.back());
             ASSERT_NO_THROW(scene.judge(check)) << what;
-            EXPECT_EQ(scene.status(check) == Status::pass, !read) << what << " removed";
+            EXPECT_FALSE(settled(scene.status(check))) << what << " removed";
         }
     });
 }
@@ -177,16 +216,12 @@ void expect_no_pass_on_a_cut(Scene scene, const std::string& check, const std::s
 }
 
 TEST(IsolationBlindness, NeverPassesOnATextThatEndsTooEarly) {
-    for (const char* check : {"RUN-01", "RUN-02", "RUN-03"})
-        expect_no_pass_on_a_cut(Scene(), check, "proc.threads", json::json_pointer("/1"), "Seccomp:\t2");
+    for (const char* check : {"RUN-01", "RUN-02", "RUN-03", "CMP-02", "MEM-03"})
+        expect_no_pass_on_a_cut(Scene(), check, "proc.threads", json::json_pointer("/0"), "Seccomp:\t2");
     const json::json_pointer whole;
     expect_no_pass_on_a_cut(Scene(), "MEM-01", "proc.ksm", whole, "ksm_mergeable: no");
     expect_no_pass_on_a_cut(scene_resting_on("MEM-06", "proc.limits"), "MEM-06", "proc.limits", whole,
                             "Max core file size        0                    u");
-    Scene locked;
-    locked["proc.locks"] =
-        "1: POSIX  ADVISORY  WRITE 1 08:02:4712 0 EOF\n2: OFDLCK ADVISORY  READ  -1 08:02:4711 100 101\n";
-    expect_no_pass_on_a_cut(locked, "STO-03", "proc.locks", whole, "08:02:4711");
 }
 
 TEST(IsolationBlindness, NeverPassesWhenALineOfAThreadIsMissingOrGarbage) {
@@ -204,35 +239,27 @@ TEST(IsolationBlindness, NeverPassesWhenALineOfAThreadIsMissingOrGarbage) {
             }
 }
 
-TEST(IsolationBlindness, NeverPassesWhenOneNeighbourCouldNotBeSeen) {
-    for (const json& entry :
-         {json{{"session", "c"}, {"could_not_look", "refused"}}, json{{"session", "c"}}, json(), json("c"),
-          json{{"session", 7}, {"macs", 7}}, json{{"session", "c"}, {"macs", {"not a mac"}}},
-          json{{"session", "c"}, {"macs", {nullptr}}}}) {
+TEST(IsolationBlindness, IsUnknownWhenNobodyListedTheOtherSessions) {
+    for (const auto& check : isolation::checks()) {
+        const auto& facts = check.definition.facts;
+        bool compares =
+            std::any_of(facts.begin(), facts.end(), [](const auto& name) { return name.starts_with("neighbours:"); });
+        // Nothing asked for a host of its own.
+        if (std::string(check.definition.id) == "CMP-06") continue;
         Scene scene;
-        scene["neighbours.macs"][1] = entry;
-        auto finding = scene.judge("NET-12");
-        EXPECT_EQ(finding.status(), Status::unknown) << entry;
-        EXPECT_THAT(finding.reason(), HasSubstr("a neighbour could not be looked at")) << entry;
+        scene.neighbours_listed = false;
+        EXPECT_EQ(scene.status(check.definition.id) == Status::unknown, compares) << check.definition.id;
     }
 }
 
-TEST(IsolationBlindness, NeverPassesOnADirectoryListingWithoutTheDirectoryItself) {
-    for (const char* check : {"RUN-07", "STO-05"}) {
-        Scene scene;
-        scene["file.directory"].erase(0);
-        EXPECT_EQ(scene.status(check), Status::unknown) << check;
-    }
-}
-
-TEST(IsolationBlindness, NeverPassesWhenItIsNotKnownWhoseTheFactsAre) {
+TEST(IsolationBlindness, IsUnknownWhenItIsNotKnownWhoseTheFactsAre) {
     Scene scene;
     scene.epoch.clear();
     for (const auto& check : isolation::checks())
         EXPECT_EQ(scene.status(check.definition.id), Status::unknown) << check.definition.id;
 }
 
-TEST(IsolationBlindness, NeverPassesOnTheWordOfTheGuestOrOfTheProvider) {
+TEST(IsolationBlindness, IsNeverSettledOnTheWordOfTheGuestOrOfTheProvider) {
     Scene guest, intent;
     guest.vantage = "guest";
     intent.source = "provider";
@@ -242,12 +269,41 @@ TEST(IsolationBlindness, NeverPassesOnTheWordOfTheGuestOrOfTheProvider) {
     }
 }
 
-TEST(IsolationBlindness, AnotherSessionsDataDoesNotPass) {
-    Scene other_uid, other_disk;
-    other_uid["process.uid"]["expected_uid"] = 610002u;
-    EXPECT_EQ(other_uid.status("STO-05"), Status::fail);
-    other_disk["proc.locks"] = "1: OFDLCK ADVISORY  READ  -1 08:02:9999 100 101\n";
-    EXPECT_EQ(other_disk.status("STO-03"), Status::fail);
+TEST(IsolationBlindness, KernelStateDoesNotPassWhatNeedsAProbe) {
+    for (const auto& check : isolation::checks()) {
+        if (check.definition.floor != Strength::e4 || std::string(check.definition.id) == "NET-06") continue;
+        Scene scene;
+        scene.source = "procfs";
+        EXPECT_EQ(scene.status(check.definition.id), Status::unknown) << check.definition.id;
+    }
+}
+
+/// The table of outcomes of two-sided probes.
+TEST(IsolationBlindness, AProbePassesOnlyWhenBothSidesTell) {
+    struct Row {
+        bool control, left_port, received;
+        const char* answer;
+        json drops;
+        Status status;
+    };
+    const Row rows[] = {
+        {true, true, true, "none", 3u, Status::fail},      {true, true, true, "none", nullptr, Status::fail},
+        {true, true, false, "none", 3u, Status::pass},     {true, true, false, "none", nullptr, Status::pass},
+        {true, true, false, "none", 2u, Status::unknown},  {true, true, false, "none", 0u, Status::unknown},
+        {true, true, false, "target", 0u, Status::fail},   {true, true, false, "enforcement", 0u, Status::pass},
+        {true, false, false, "none", 0u, Status::unknown}, {false, true, false, "none", 3u, Status::unknown},
+        {false, true, true, "none", 3u, Status::unknown},
+    };
+    for (const auto& row : rows) {
+        Scene scene;
+        auto& attempt = scene["probe.guests"]["attempts"][0];
+        attempt["control"] = row.control;
+        attempt["left_port"] = row.left_port;
+        attempt["received"] = row.received;
+        attempt["answer"] = row.answer;
+        attempt["drops"] = row.drops;
+        EXPECT_STREQ(name_of(scene.status("NET-04")), name_of(row.status)) << attempt;
+    }
 }
 
 }  // namespace

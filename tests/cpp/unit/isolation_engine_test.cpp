@@ -14,7 +14,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "isolation/procfs.hpp"
+#include "isolation/collection.hpp"
+#include "isolation/collectors/cgroups.hpp"
+#include "isolation/readings.hpp"
 #include "support/isolation_scene.hpp"
 #include "support/real_runtime.hpp"
 #include "support/temporary_directory.hpp"
@@ -36,12 +38,12 @@ class FakeSource : public EvidenceSource {
 public:
     explicit FakeSource(std::string directory) {
         say("process.identity", identity());
-        say("process.paths", {{"vm_directory", std::move(directory)}});
-        say("process.uid", {{"expected_uid", ::geteuid()}});
+        say("process.paths", {{"vm_directory", std::move(directory)}, {"image_directory", "/nowhere"}});
         test::Scene scene;
-        for (const char* name : {"qmp:query-kvm", "qmp:query-chardev", "qmp:query-vnc", "qmp:query-rx-filter",
-                                 "qom:/machine:dump-guest-core"})
-            say(name, scene[name]);
+        auto wanted = isolation::wanted_by({});
+        for (const auto& name : wanted.own)
+            for (const char* prefix : {"qmp:", "qom", "hmp:", "process.promises", "agent."})
+                if (name.starts_with(prefix)) say(name, scene[name]);
     }
     void say(const std::string& name, json answer) { answers[name].assign(1, std::move(answer)); }
     void refuse(const std::string& name) { answers[name].clear(); }
@@ -54,11 +56,12 @@ public:
         if (left.empty()) throw Error(failure, "refused");
         auto value = left.front();
         if (left.size() > 1) left.erase(left.begin());
-        co_return Fact{name, "qmp", name, "node", value.dump(), "", now};
+        co_return Fact{name, "qmp", name, "node", value.dump(), "", now, instance};
     }
 
     std::map<std::string, std::vector<json>> answers;
     WallTime now;
+    std::string instance;
     Errc failure = Errc::internal;
 };
 
@@ -77,7 +80,7 @@ protected:
         return found;
     }
     static void expect_all_unknown(const IsolationReport& report, const std::string& reason) {
-        EXPECT_EQ(report.findings.size(), 10u);
+        EXPECT_EQ(report.findings.size(), 50u);
         EXPECT_EQ(report.score.verdict, Verdict::unproven);
         for (const auto& finding : report.findings) {
             EXPECT_EQ(finding.status(), Status::unknown) << finding.check().id << ": " << finding.reason();
@@ -94,7 +97,7 @@ protected:
 
 TEST_F(IsolationEngineTest, ReportsEveryCheckInOrderWithEvidenceOfThisInstance) {
     auto report = validate();
-    ASSERT_EQ(report.findings.size(), 10u);
+    ASSERT_EQ(report.findings.size(), 50u);
     EXPECT_EQ(report.session_id, "session-1");
     EXPECT_EQ(report.vm_id, uuid);
     EXPECT_EQ(report.instance_epoch, "boot/" + std::to_string(::getpid()) + "/99/" + uuid);
@@ -108,16 +111,17 @@ TEST_F(IsolationEngineTest, ReportsEveryCheckInOrderWithEvidenceOfThisInstance) 
     auto found = statuses(report);
     EXPECT_EQ(found["CMP-01"], Status::fail);  // says KVM, holds none
     EXPECT_EQ(found["RUN-02"], Status::fail);
-    EXPECT_EQ(found["STO-05"], Status::pass);
+    EXPECT_EQ(found["RUN-10"], Status::pass);
+    EXPECT_EQ(found["NET-04"], Status::unknown);  // no probe was run
     EXPECT_EQ(found["MEM-06"], Status::pass);
     EXPECT_EQ(found["NET-12"], Status::pass);
 }
 
 TEST_F(IsolationEngineTest, LooksAtTheWantedLayersOnly) {
     auto report = validate({}, {Layer::memory, Layer::network});
-    ASSERT_EQ(report.findings.size(), 3u);
+    ASSERT_EQ(report.findings.size(), 21u);
     EXPECT_STREQ(report.findings[0].check().id, "MEM-01");
-    EXPECT_STREQ(report.findings[2].check().id, "NET-12");
+    EXPECT_STREQ(report.findings[20].check().id, "NET-13");
 }
 
 TEST_F(IsolationEngineTest, TakesNothingOfAnotherVm) {
@@ -163,34 +167,36 @@ TEST_F(IsolationEngineTest, DoesNotThrowOnAStrangeDirectory) {
          {json{{"vm_directory", 7}}, json{{"vm_directory", "/nowhere/at/all"}}, json(), json("text"), json::object()}) {
         source_->say("process.paths", paths);
         auto found = statuses(validate());
-        EXPECT_EQ(found["STO-05"], Status::unknown) << paths;
-        EXPECT_EQ(found["RUN-07"], Status::unknown) << paths;
+        EXPECT_NE(found["STO-05"], Status::pass) << paths;
+        EXPECT_EQ(found["STO-04"], Status::unknown) << paths;
     }
 }
 
 TEST_F(IsolationEngineTest, IsUnknownWhereTheSourceFails) {
     source_->refuse("qmp:query-rx-filter");
-    source_->say("qmp:query-kvm", json("text"));
+    source_->say("qmp:query-version", json("text"));
     auto found = statuses(validate());
     EXPECT_EQ(found["NET-12"], Status::unknown);
-    EXPECT_EQ(found["CMP-01"], Status::unknown);
+    EXPECT_EQ(found["RUN-10"], Status::unknown);
     EXPECT_EQ(found["MEM-06"], Status::pass);
 }
 
 TEST_F(IsolationEngineTest, ComparesWithNeighboursAndDoesNotForgetThoseItCouldNotSee) {
     auto different = neighbour(), same = neighbour(), refusing = neighbour(), nameless = neighbour();
+    auto network = [](FakeSource& source) { source.say("hmp:info network", ""); };
+    for (const auto& other : {different, refusing, nameless}) network(*other);
     different->answers["qmp:query-rx-filter"][0][0]["main-mac"] = "52:54:00:aa:bb:01";
     refusing->refuse("qmp:query-rx-filter");
     nameless->say("qmp:query-rx-filter", json::array({{{"name", "net0"}}}));
     auto status = [&](std::vector<IsolationSubject> neighbours) {
         return statuses(validate(std::move(neighbours)))["NET-12"];
     };
-    IsolationSubject b{"b", VmId{"b"}, different};
+    IsolationSubject b{"b", VmId{uuid}, different};
     EXPECT_EQ(status({b}), Status::pass);
-    EXPECT_EQ(status({b, {"c", VmId{"c"}, same}}), Status::fail);
-    EXPECT_EQ(status({{"c", VmId{"c"}, refusing}, b}), Status::unknown);
-    EXPECT_EQ(status({{"c", VmId{"c"}, nameless}, b}), Status::unknown);
-    EXPECT_EQ(status({{"c", VmId{"c"}, refusing}, {"d", VmId{"d"}, same}}), Status::fail);
+    EXPECT_EQ(status({b, {"c", VmId{uuid}, same}}), Status::fail);
+    EXPECT_EQ(status({{"c", VmId{uuid}, refusing}, b}), Status::unknown);
+    EXPECT_EQ(status({{"c", VmId{uuid}, nameless}, b}), Status::unknown);
+    EXPECT_EQ(status({{"c", VmId{uuid}, refusing}, {"d", VmId{uuid}, same}}), Status::fail);
 }
 
 TEST_F(IsolationEngineTest, TellsACancellationApartFromBlindness) {
@@ -208,24 +214,66 @@ TEST_F(IsolationEngineTest, TellsACancellationApartFromBlindness) {
     }
 }
 
-TEST(Procfs, GivesNothingForWhatCannotBeRead) {
-    EXPECT_FALSE(isolation::read_text("/nowhere/at/all"));
-    EXPECT_FALSE(isolation::read_text("/proc"));  // opens, but does not read
-    EXPECT_FALSE(isolation::read_text("/proc/self/mem"));
-    EXPECT_FALSE(isolation::read_thread_statuses(1 << 30));
-    EXPECT_FALSE(isolation::read_open_files(1 << 30));
-    EXPECT_FALSE(isolation::read_directory("/nowhere/at/all"));
-    EXPECT_FALSE(isolation::read_directory("/proc/self/status"));
+TEST_F(IsolationEngineTest, TakesNothingFromANeighbourThatIsAnotherVm) {
+    auto other = neighbour();
+    other->say("hmp:info network", "");
+    auto report = run_(engine_.validate({"session-1", VmId{uuid}, source_}, {{"b", VmId{"b"}, other}}, {}, Call{}));
+    EXPECT_EQ(statuses(report)["NET-12"], Status::unknown);
 }
 
-TEST(Procfs, ReadsThisProcess) {
-    auto statuses = isolation::read_thread_statuses(::getpid());
-    ASSERT_TRUE(statuses);
-    for (const auto& text : *statuses) {
-        auto status = isolation::parse_thread_status(text);
-        ASSERT_TRUE(status) << text;
-        EXPECT_THAT(status->uids, Contains(::getuid()));
+TEST_F(IsolationEngineTest, RefusesAFactThatIsOfAnotherInstance) {
+    source_->instance = "boot/1/2/other";
+    auto found = statuses(validate());
+    EXPECT_EQ(found["RUN-10"], Status::unknown);
+    EXPECT_EQ(found["RUN-02"], Status::fail);  // read by the engine itself
+}
+
+TEST_F(IsolationEngineTest, AnAuditJudgesEachAgainstAllOthers) {
+    auto other = neighbour();
+    std::vector<IsolationSubject> subjects{{"a", VmId{uuid}, source_}, {"b", VmId{}, other}};
+    auto reports = run_(engine_.audit(subjects, {}, Call{}));
+    ASSERT_EQ(reports.size(), 2u);
+    for (std::size_t i = 0; i < 2; ++i) {
+        EXPECT_EQ(reports[i].session_id, i == 0 ? "a" : "b");
+        ASSERT_EQ(reports[i].findings.size(), 50u);
+        EXPECT_EQ(statuses(reports[i])["NET-12"], Status::fail);
+        EXPECT_EQ(statuses(reports[i])["MEM-03"], Status::fail);
     }
+    EXPECT_TRUE(run_(engine_.audit({}, {}, Call{})).empty());
+}
+
+std::map<std::string, Fact> facts_of(std::int64_t pid, const std::set<std::string>& names,
+                                     const std::string& directory = "") {
+    isolation::ProcessSubject subject{pid, directory, true, WallTime(), std::make_shared<isolation::DigestCache>()};
+    std::map<std::string, Fact> found;
+    for (auto& fact : isolation::collect_process(subject, names)) found[fact.name] = fact;
+    for (auto& fact : isolation::collect_host(names, WallTime())) found[fact.name] = fact;
+    return found;
+}
+
+TEST(IsolationCollectors, SayWhyOfAProcessThatIsGone) {
+    auto wanted = isolation::wanted_by({});
+    auto found = facts_of(1 << 30, wanted.own, "/nowhere/at/all");
+    for (const auto& [name, fact] : found) {
+        EXPECT_EQ(fact.json.empty(), !fact.could_not_look.empty()) << name;
+        EXPECT_FALSE(fact.source.empty() || fact.locator.empty()) << name;
+        if (name.starts_with("proc.") || name.starts_with("cgroup.") || name.starts_with("file.")) {
+            EXPECT_NE(fact.could_not_look, "") << name;
+        }
+    }
+}
+
+TEST(IsolationCollectors, AllLocalFactsOfTheCatalogueAreCollectedBySomebody) {
+    auto wanted = isolation::wanted_by({});
+    auto found = facts_of(::getpid(), wanted.own, "/tmp");
+    for (const auto& name : wanted.own) {
+        bool host = name.starts_with("proc.") || name.starts_with("sys.") || name.starts_with("cgroup.") ||
+                    name.starts_with("file.") || name == "nft.ruleset" || name == "iptables.rules";
+        EXPECT_EQ(found.contains(name), host) << name;
+    }
+}
+
+TEST(IsolationCollectors, ReadThisProcess) {
     test::TemporaryDirectory directory;
     auto path = directory / "open";
     int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640);
@@ -233,24 +281,73 @@ TEST(Procfs, ReadsThisProcess) {
     ::fchmod(fd, 0640);
     struct stat status{};
     ::fstat(fd, &status);
-    auto files = isolation::read_open_files(::getpid());
+    auto found = facts_of(::getpid(),
+                          {"proc.threads", "proc.files", "proc.namespaces", "file.directory", "proc.maps",
+                           "proc.sockets", "cgroup.memory", "cgroup.cpu", "sys.swaps"},
+                          directory.path());
+    auto value = [&](const char* name) { return json::parse(found[name].json); };
+    auto threads = isolation::read_threads(value("proc.threads"));
+    ASSERT_TRUE(threads);
+    EXPECT_THAT(threads->front().uids, Contains(::getuid()));
+    EXPECT_FALSE(threads->front().cpus.empty());
+    auto files = isolation::read_files(value("proc.files"));
     ASSERT_TRUE(files);
-    auto found = std::find_if(files->begin(), files->end(), [fd](const auto& file) { return file.number == fd; });
-    ASSERT_NE(found, files->end());
-    EXPECT_EQ(found->target, path);
-    EXPECT_EQ(found->inode, status.st_ino);
-    EXPECT_TRUE(found->writable && found->regular);
+    auto file = std::find_if(files->begin(), files->end(), [fd](const auto& f) { return f.number == fd; });
+    ASSERT_NE(file, files->end());
+    EXPECT_EQ(file->target, path);
+    EXPECT_EQ(file->inode, status.st_ino);
+    EXPECT_EQ(file->device, status.st_dev);
+    EXPECT_EQ(file->mode, 0640u);
+    EXPECT_EQ(file->locks, 0u);
+    EXPECT_EQ(file->folder_mode, 0700u);
+    EXPECT_TRUE(isolation::is_writable_disk(*file));
     ::close(fd);
+    EXPECT_TRUE(isolation::read_namespaces(value("proc.namespaces")));
+    EXPECT_TRUE(isolation::read_maps(value("proc.maps")));
+    EXPECT_TRUE(isolation::read_sockets(value("proc.sockets")));
+    EXPECT_TRUE(isolation::read_limit(value("cgroup.memory"))) << found["cgroup.memory"].could_not_look;
+    EXPECT_TRUE(isolation::read_cpu_limit(value("cgroup.cpu"))) << found["cgroup.cpu"].could_not_look;
+    EXPECT_TRUE(isolation::read_swaps(value("sys.swaps")));
+    auto folder = isolation::read_folder(value("file.directory"));
+    ASSERT_TRUE(folder && *folder);
+    ASSERT_EQ((*folder)->size(), 2u);
+    EXPECT_EQ((**folder)[0].name, ".");
+    EXPECT_EQ((**folder)[0].mode, 0700u);
+    EXPECT_EQ((**folder)[1].name, "open");
+    EXPECT_EQ((**folder)[1].uid, ::geteuid());
+}
 
-    auto listing = isolation::read_directory(directory.path());
-    ASSERT_TRUE(listing);
-    ASSERT_EQ(listing->size(), 2u);
-    EXPECT_EQ((*listing)[0].name, ".");
-    EXPECT_EQ((*listing)[0].mode, 0700u);
-    EXPECT_EQ((*listing)[1].name, "open");
-    EXPECT_EQ((*listing)[1].mode, 0640u);
-    EXPECT_EQ((*listing)[1].uid, ::geteuid());
-    EXPECT_FALSE((*listing)[1].has_acl || (*listing)[1].is_directory);
+TEST(IsolationCollectors, SeeALockOfADisk) {
+    test::TemporaryDirectory directory;
+    int fd = ::open((directory / "disk").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ASSERT_GE(fd, 0);
+    struct flock lock{};
+    lock.l_type = F_RDLCK;
+    lock.l_start = 201;
+    lock.l_len = 1;
+    ASSERT_EQ(::fcntl(fd, F_OFD_SETLK, &lock), 0);
+    auto files = isolation::read_files(json::parse(facts_of(::getpid(), {"proc.files"})["proc.files"].json));
+    ASSERT_TRUE(files);
+    for (const auto& file : *files) {
+        if (file.number == fd) EXPECT_EQ(file.locks, 1u);
+    }
+    ::close(fd);
+}
+
+TEST(IsolationCollectors, FindTheGroupOfEitherVersion) {
+    const std::string mounts =
+        "30 23 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
+        "31 23 0:27 /docker/x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+        "32 23 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+    const std::string groups = "4:memory:/docker/x/vm\n1:cpu,cpuacct:/a/b\n0::/unified/path\n";
+    auto parsed = isolation::parse_cgroup_mounts(mounts);
+    ASSERT_EQ(parsed.size(), 3u);
+    auto place = [&](const char* name) { return isolation::place_of(groups, parsed, name); };
+    EXPECT_EQ(place("cpu")->mount + place("cpu")->path, "/sys/fs/cgroup/cpu/a/b");
+    EXPECT_EQ(place("memory")->mount + place("memory")->path, "/sys/fs/cgroup/memory/vm");
+    EXPECT_EQ(place("pids")->mount + place("pids")->path, "/sys/fs/cgroup/unified/unified/path");
+    EXPECT_EQ(place("pids")->version, 2);
+    EXPECT_FALSE(isolation::place_of(groups, {}, "cpu"));
 }
 
 }  // namespace

@@ -201,6 +201,32 @@ TEST(IsolationFinding, RefusesEvidenceOfTwoSubjects) {
     EXPECT_EQ(Finding::pass(high, {ours, neighbour}, "seen").status(), Status::unknown);
 }
 
+TEST(IsolationFinding, AWaiverCoversTheFailureItNamesUntilItEnds) {
+    auto failure = failed(high);
+    Waiver waiver{"w-1", high.id, "", "the lab needs it", "an admin", now + 1h};
+    auto waived = Finding::waived(failure, waiver, now);
+    EXPECT_EQ(waived.status(), Status::waived);
+    EXPECT_EQ(waived.evidence().size(), failure.evidence().size());
+    EXPECT_NE(waived.reason().find("accepted by an admin (w-1): the lab needs it"), std::string::npos);
+    // The score counts what is, not what was accepted.
+    EXPECT_EQ(score({waived}, now).lower, score({failure}, now).lower);
+    EXPECT_EQ(score({waived}, now).verdict, Verdict::not_isolated);
+    EXPECT_EQ(Finding::waived(failure, waiver, now + 1h).status(), Status::fail);
+    auto refused = [&](auto change) {
+        auto other = waiver;
+        change(other);
+        return Finding::waived(failure, other, now).status() == Status::fail;
+    };
+    EXPECT_TRUE(refused([](Waiver& w) { w.id.clear(); }));
+    EXPECT_TRUE(refused([](Waiver& w) { w.reason.clear(); }));
+    EXPECT_TRUE(refused([](Waiver& w) { w.approved_by.clear(); }));
+    EXPECT_TRUE(refused([](Waiver& w) { w.check_id = "RUN-91"; }));
+    EXPECT_TRUE(refused([](Waiver& w) { w.session_id = "session-2"; }));
+    EXPECT_FALSE(refused([](Waiver& w) { w.session_id = "session-1"; }));
+    for (auto other : {passed(high), unseen(high), absent(high)})
+        EXPECT_EQ(Finding::waived(other, waiver, now).status(), other.status());
+}
+
 TEST(IsolationRecommendations, PutWhatRaisesTheLowerBoundMostFirst) {
     auto texts = isolation::recommendations({failed(low), failed(network), unseen(critical), passed(medium)}, now);
     ASSERT_EQ(texts.size(), 3u);

@@ -47,10 +47,22 @@ struct CheckDefinition {
     const char* root_cause;  ///< failures with the same word count once
     const char* fix;
     const char* controls;            ///< "SC-39, SC-49"
-    std::vector<std::string> facts;  ///< names of the facts it reads
+    std::vector<std::string> facts;  ///< names of the facts it reads of a local VM; "neighbours:X" = X of every other
+    std::vector<std::string> kubernetes_facts{};  ///< the same on a cluster; empty = does not apply there
+    const char* meaning = "";                     ///< for people: what a failure would let somebody do
 };
 
-/// Made only by the three functions below, so that a pass without evidence cannot be written.
+/// A person's decision to live with a failure, for a time.
+struct Waiver {
+    std::string id;
+    std::string check_id;
+    std::string session_id;  ///< empty = every session
+    std::string reason;
+    std::string approved_by;
+    WallTime expires_at;
+};
+
+/// Made only by the functions below, so that a pass without evidence cannot be written.
 class Finding {
 public:
     /// `unknown` instead when the evidence is below the check's floor or E0, comes from the guest alone, does not tell
@@ -58,8 +70,12 @@ public:
     static Finding pass(const CheckDefinition&, std::vector<Evidence> evidence, std::string sentence);
     static Finding fail(const CheckDefinition&, std::vector<Evidence> evidence, std::string sentence);
     static Finding unknown(const CheckDefinition&, std::string reason, std::vector<Evidence> evidence = {});
-    /// Needs evidence like a pass: why it does not apply.
+    /// Needs evidence like a pass: why it does not apply. Kernel state (E3) is enough also for a check whose pass needs
+    /// a probe: where there is nothing, there is nothing to try.
     static Finding not_applicable(const CheckDefinition&, std::vector<Evidence> evidence, std::string reason);
+    /// The failure as accepted; the score still counts it. The failure unchanged when it is none, or when the waiver is
+    /// of another check or session, has ended by `now`, or does not tell its reason and who approved it.
+    static Finding waived(const Finding& failure, const Waiver& waiver, WallTime now);
 
     const CheckDefinition& check() const { return *check_; }
     FindingStatus status() const { return status_; }

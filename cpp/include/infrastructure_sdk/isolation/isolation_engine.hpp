@@ -13,7 +13,7 @@ namespace infrastructure_sdk {
 /// One VM to judge, and its neighbours for the cross-session checks.
 struct IsolationSubject {
     std::string session_id;
-    VmId vm_id;
+    VmId vm_id;  ///< empty: whichever VM the process is
     std::shared_ptr<EvidenceSource> source;
 };
 
@@ -27,8 +27,15 @@ public:
     Task<IsolationReport> validate(IsolationSubject subject, std::vector<IsolationSubject> neighbours,
                                    std::vector<Layer> layers, Call call);
 
+    /// Each subject against all others: one report per subject, in their order. Nothing is started or changed.
+    /// @param layers empty = all. @throws Error(cancelled)
+    Task<std::vector<IsolationReport>> audit(std::vector<IsolationSubject> subjects, std::vector<Layer> layers,
+                                             Call call);
+
 private:
+    struct Impl;
     Environment environment_;
+    std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace infrastructure_sdk

@@ -1,12 +1,14 @@
 #pragma once
 // The local provider: real QEMU processes that outlive us.
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include <infrastructure_sdk/environment.hpp>
+#include <infrastructure_sdk/vm/evidence_source.hpp>
 #include <infrastructure_sdk/vm/vm_provider.hpp>
 
 namespace infrastructure_sdk {
@@ -34,6 +36,18 @@ struct QemuOptions {
 /// Finds QEMU, chooses the accelerator (cached per boot id and QEMU version in the state directory).
 /// @throws Error(provider) when QEMU is missing, with what to install.
 Task<std::shared_ptr<VmProvider>> make_qemu_provider(Environment environment, QemuOptions options, Call call);
+
+/// A QEMU of this host, whoever started it.
+struct QemuProcess {
+    std::int64_t pid = 0;
+    std::string qmp_socket;  ///< path of a QMP unix socket that is free for us; empty = none is at hand
+};
+/// Every process that runs a program named qemu-system-* or qemu-kvm, by pid. Processes whose program cannot be seen
+/// are left out. Blocking.
+std::vector<QemuProcess> find_qemu_processes();
+/// What can be seen of it. Without a QMP socket the facts of the monitor are "could not look". Starts and changes
+/// nothing.
+std::shared_ptr<EvidenceSource> make_process_evidence(Environment environment, QemuProcess process);
 
 struct DoctorLine {
     std::string name;     ///< "qemu", "accelerator", "images", "state-directory", ...

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "providers/qemu/command_line.hpp"
+#include "providers/qemu/evidence.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/provider.hpp"
 
@@ -76,23 +77,22 @@ Task<Fact> QemuProvider::collect(VmId id, std::string name, Call call) {
             fact.locator = "vm.json";
             value = {{"vm_directory", guest_folder(vm->directory)},
                      {"image_directory", fs::path(vm->record.spec.image.disk).parent_path().string()}};
-        } else if (name == "process.uid") {
+        } else if (name == "process.promises") {
             fact.source = "provider";
-            fact.locator = "vm.json:uid";
-            value = {{"expected_uid", vm->record.uid.value_or(::geteuid())}};
-        } else if (name.starts_with("qmp:query-")) {
-            fact.source = "qmp";
-            fact.locator = name;
-            auto client = co_await qmp(vm, call);
-            value = co_await client->execute(name.substr(4), no_arguments, call);
-        } else if (auto colon = name.rfind(':'); name.starts_with("qom:/") && colon > 4) {
-            fact.source = "qmp";
-            fact.locator = "qmp:qom-get " + name.substr(4);
-            auto client = co_await qmp(vm, call);
-            json arguments{{"path", name.substr(4, colon - 4)}, {"property", name.substr(colon + 1)}};
-            value = co_await client->execute("qom-get", arguments, call);
+            fact.locator = "vm.json";
+            value = {{"exclusive", false}, {"encrypted", false}, {"confidential", false}, {"ports", json::array()}};
+        } else if (name == "agent.identity") {
+            fact.source = "agent";
+            fact.locator = "/etc/machine-id and /etc/ssh/ssh_host_*_key.pub of the guest";
+            fact.vantage = "guest";
+            value = co_await guest_identity(vm->agent, call);
         } else {
-            throw Error(Errc::unsupported, "the qemu provider has no fact of that name");
+            auto request = monitor_request(name);
+            if (!request) throw Error(Errc::unsupported, "the qemu provider has no fact of that name");
+            fact.source = "qmp";
+            fact.locator = request->locator;
+            auto client = co_await qmp(vm, call);
+            value = co_await client->execute(request->command, request->arguments, call);
         }
         fact.json = value.dump(-1, ' ', false, json::error_handler_t::replace);
     } catch (const Error& error) {

@@ -1,0 +1,260 @@
+// Checks on what the guest's network reaches, and on what reaches it.
+
+#include <algorithm>
+#include <set>
+
+#include "isolation/checks/judges.hpp"
+#include "isolation/look.hpp"
+#include "isolation/packet_rules.hpp"
+#include "isolation/probes.hpp"
+#include "isolation/readings.hpp"
+
+namespace infrastructure_sdk::isolation {
+namespace {
+
+/// Interfaces of the host that the process holds.
+std::set<std::string> taps_of(const std::vector<OpenFile>& files) {
+    std::set<std::string> taps;
+    for (const auto& file : files)
+        if (!file.interface.empty()) taps.insert(file.interface);
+    return taps;
+}
+
+/// What the host's packet filters say of the taps: every tap must be denied by default.
+void judge_filters(Look& look, const std::set<std::string>& taps, bool to_guest) {
+    auto nft = look.may("nft.ruleset", read_object);
+    auto tables = look.may("iptables.rules", read_string);
+    if (!nft && !tables) {
+        look.blind(look.why("nft.ruleset"));
+        return;
+    }
+    for (const auto& tap : taps) {
+        auto stand = Default::none;
+        if (nft) stand = nft_default(*nft, tap, to_guest);
+        if (tables && stand == Default::none) stand = iptables_default(*tables);
+        if (stand == Default::none) look.fault("no rule denies by default what passes " + tap);
+        if (stand == Default::unclear) look.blind("the packet rules of " + tap + " are more than this check reads");
+    }
+    look.saw("nft.ruleset", "ruleset read");
+    look.saw("iptables.rules", "rules read");
+}
+
+Finding judge_default(const CheckDefinition& check, const Facts& facts, bool to_guest) {
+    Look look(check, facts);
+    auto network = look.need("hmp:info network", read_network);
+    auto files = look.need("proc.files", read_files);
+    if (!network || !files) return look.conclude({});
+    std::string kinds;
+    for (const auto& back : network->backends) kinds += back.name + " " + back.type + "; ";
+    look.saw("hmp:info network", kinds);
+    auto taps = taps_of(*files);
+    look.saw("proc.files", std::to_string(taps.size()) + " host interfaces");
+    if (network->backends.empty() && taps.empty()) return look.absent("the VM has no network");
+    for (const auto& back : network->backends) {
+        if (back.type == "tap") {
+            if (taps.empty()) look.blind("could not look at " + back.name + ": no interface of it is open");
+        } else if (back.type == "user") {
+            if (!back.restricted()) look.fault(back.name + " reaches everything that the host reaches");
+        } else if (back.type != "hubport") {
+            look.blind("it is not known what filters " + back.name + ", a network of type " + back.type);
+        }
+    }
+    if (!taps.empty()) judge_filters(look, taps, to_guest);
+    return look.conclude(to_guest ? "nothing may connect to the guest but what was declared"
+                                  : "the guest may connect to nothing but what was declared");
+}
+
+/// A guest without a network reaches nothing. Only when that was seen.
+bool has_no_network(Look& look) {
+    auto network = look.may("hmp:info network", read_network);
+    auto files = look.may("proc.files", read_files);
+    if (!network || !files || !network->backends.empty() || !taps_of(*files).empty()) return false;
+    look.saw("hmp:info network", "no network");
+    look.saw("proc.files", "no host interface");
+    return true;
+}
+
+Finding judge_reach(const CheckDefinition& check, const Facts& facts, const char* probe, const char* sentence) {
+    Look look(check, facts);
+    if (has_no_network(look)) return look.absent("the VM has no network");
+    for (const char* name : {"hmp:info network", "proc.files"})
+        if (!facts.value(name)) look.blind(facts.why(name));
+    look.need("hmp:info network", read_network);
+    look.need("proc.files", read_files);
+    need_gate(look);
+    judge_probe(look, probe);
+    return look.conclude(sentence);
+}
+
+std::optional<std::set<std::string>> macs_of(const Facts& facts, std::string& why) {
+    auto filters = facts.value("qmp:query-rx-filter"), text = facts.value("hmp:info network");
+    auto current = filters ? read_filters(*filters) : std::nullopt;
+    auto network = text ? read_network(*text) : std::nullopt;
+    if (!current || !network) {
+        why = facts.why(current ? "hmp:info network" : "qmp:query-rx-filter");
+        return std::nullopt;
+    }
+    std::set<std::string> macs(current->begin(), current->end());
+    macs.insert(network->macs.begin(), network->macs.end());
+    return macs;
+}
+
+bool is_loopback(const std::string& address) {
+    return address.starts_with("127.") || address == "::1" || address.starts_with("::ffff:127.") ||
+           address == "localhost";
+}
+
+}  // namespace
+
+Finding judge_net_01(const CheckDefinition& check, const Facts& facts) { return judge_default(check, facts, true); }
+Finding judge_net_02(const CheckDefinition& check, const Facts& facts) { return judge_default(check, facts, false); }
+
+Finding judge_net_03(const CheckDefinition& check, const Facts& facts) {
+    Look look(check, facts);
+    if (has_no_network(look)) return look.absent("the VM has no network");
+    look.need("hmp:info network", read_network);
+    look.need("proc.files", read_files);
+    judge_probe(look, "probe.gate");
+    return look.conclude("what is denied is blocked and what is allowed is open");
+}
+
+Finding judge_net_04(const CheckDefinition& check, const Facts& facts) {
+    return judge_reach(check, facts, "probe.guests", "no other guest saw what was sent to it");
+}
+Finding judge_net_05(const CheckDefinition& check, const Facts& facts) {
+    return judge_reach(check, facts, "probe.metadata", "no metadata service was reached");
+}
+
+Finding judge_net_06(const CheckDefinition& check, const Facts& facts) {
+    Look look(check, facts);
+    auto identity = look.need("process.identity", read_object);
+    if (identity) look.saw("process.identity", "boot " + text_at(*identity, "boot_id").value_or("?"));
+    return look.absent("the VM is a process of this host; it belongs to no cluster");
+}
+
+Finding judge_net_07(const CheckDefinition& check, const Facts& facts) {
+    Look look(check, facts);
+    if (has_no_network(look)) return look.absent("the VM has no network");
+    auto network = look.need("hmp:info network", read_network);
+    look.need("proc.files", read_files);
+    for (const auto& back : network ? network->backends : std::vector<Network::Backend>())
+        // slirp connects on the guest's behalf, also to what listens on the host's loopback.
+        if (back.type == "user" && !back.restricted())
+            look.fault(back.name + " lets the guest connect to the host's own services");
+    look.saw("hmp:info network", network ? std::to_string(network->backends.size()) + " networks" : "");
+    need_gate(look);
+    judge_probe(look, "probe.host");
+    return look.conclude("no service of the host was reached");
+}
+
+Finding judge_net_08(const CheckDefinition& check, const Facts& facts) {
+    Look look(check, facts);
+    auto own = look.need("proc.namespaces", read_namespaces);
+    auto first = look.need("sys.init_namespaces", read_namespaces);
+    auto others = look.neighbours("proc.namespaces", read_namespaces);
+    if (own) look.saw("proc.namespaces", "net " + std::to_string(own->at("net")));
+    if (first) look.saw("sys.init_namespaces", "net " + std::to_string(first->at("net")));
+    if (own && first && own->at("net") == first->at("net")) look.fault("it is in the host's network namespace");
+    for (const auto& [session, theirs] : others)
+        if (own && theirs.at("net") == own->at("net"))
+            look.fault("session " + session + " is in the same network namespace");
+    return look.conclude("its network namespace is its own");
+}
+
+Finding judge_net_09(const CheckDefinition& check, const Facts& facts) {
+    Look look(check, facts);
+    auto network = look.need("hmp:info network", read_network);
+    if (!network) return look.conclude({});
+    look.saw("hmp:info network", std::to_string(network->backends.size()) + " networks");
+    for (std::size_t i = 1; i < network->backends.size(); ++i) {
+        const auto& back = network->backends[i];
+        if (back.type == "user" ? !back.restricted() : true)
+            look.fault("its further network " + back.name + " (" + back.type + ") is not covered by the rules");
+    }
+    return look.conclude("it has no network besides the one that is looked at");
+}
+
+Finding judge_net_10(const CheckDefinition& check, const Facts& facts) {
+    Look look(check, facts);
+    auto network = look.need("hmp:info network", read_network);
+    auto files = look.need("proc.files", read_files);
+    if (!network || !files) return look.conclude({});
+    auto names = taps_of(*files);
+    look.saw("hmp:info network", std::to_string(network->backends.size()) + " networks");
+    look.saw("proc.files", std::to_string(names.size()) + " host interfaces");
+    for (const auto& back : network->backends)
+        if (back.type != "user" && back.type != "tap" && back.type != "hubport")
+            look.blind("it is not known who shares " + back.name + ", a network of type " + back.type);
+    if (names.empty()) return look.absent("it is on no network that others could share");
+    auto taps = look.need("sys.taps", read_taps);
+    auto others = look.neighbours("sys.taps", read_taps);
+    for (const auto& name : names) {
+        auto tap = taps ? std::find_if(taps->begin(), taps->end(), [&](const Tap& t) { return t.name == name; })
+                        : std::vector<Tap>::iterator();
+        if (!taps) break;
+        if (tap == taps->end()) {
+            look.blind("could not look at sys.taps: " + name + " is not among them");
+            continue;
+        }
+        look.saw("sys.taps", name + " in " + (tap->master.empty() ? "no bridge" : tap->master));
+        if (tap->hairpin) look.fault(name + " reflects frames");
+        for (const auto& [session, theirs] : others)
+            for (const auto& other : theirs)
+                if (!tap->master.empty() && other.master == tap->master && !(tap->isolated && other.isolated))
+                    look.fault("session " + session + " is on the same bridge " + tap->master);
+    }
+    return look.conclude("it shares no bridge with another session, or both ports are isolated");
+}
+
+Finding judge_net_11(const CheckDefinition& check, const Facts& facts) {
+    return judge_reach(check, facts, "probe.spoofing", "no forged frame was seen by another session");
+}
+
+Finding judge_net_12(const CheckDefinition& check, const Facts& facts) {
+    Look look(check, facts);
+    std::string why;
+    auto own = macs_of(facts, why);
+    if (!own) {
+        look.blind(why);
+        return look.conclude({});
+    }
+    auto listed = own->empty() ? std::string("no network device") : *own->begin();
+    look.saw("qmp:query-rx-filter", listed);
+    look.saw("hmp:info network", listed);
+    if (own->empty()) return look.absent("the VM has no network device");
+    // QEMU's default, the same for everybody who sets none.
+    if (own->contains("52:54:00:12:34:56")) look.fault("it has QEMU's default address 52:54:00:12:34:56");
+    look.neighbours("qmp:query-rx-filter", read_filters);
+    look.neighbours("hmp:info network", read_network);
+    for (const auto& other : facts.neighbours ? *facts.neighbours : std::vector<std::shared_ptr<const Facts>>()) {
+        auto theirs = macs_of(*other, why);
+        for (const auto& mac : theirs ? *theirs : std::set<std::string>())
+            if (own->contains(mac)) look.fault("session " + other->session_id + " has the same address " + mac);
+    }
+    return look.conclude(listed + " is used by no other session");
+}
+
+Finding judge_net_13(const CheckDefinition& check, const Facts& facts) {
+    Look look(check, facts);
+    auto sockets = look.need("proc.sockets", read_sockets);
+    auto forwards = look.need("hmp:info usernet", read_forwards);
+    auto promises = look.need("process.promises", read_promises);
+    for (const auto& socket : sockets ? sockets->tcp : std::vector<Sockets::Tcp>())
+        if (!is_loopback(socket.address))
+            look.fault("it listens on " + socket.address + ":" + std::to_string(socket.port));
+    if (sockets && sockets->strange > 0)
+        look.blind("could not look at proc.sockets: " + std::to_string(sockets->strange) +
+                   " sockets are of no known kind");
+    for (const auto& forward : forwards ? *forwards : std::vector<Forward>()) {
+        auto name = forward.address + ":" + std::to_string(forward.port);
+        if (!is_loopback(forward.address)) look.fault("the host's " + name + " leads into the guest");
+        if (promises && std::count(promises->ports.begin(), promises->ports.end(), forward.port) == 0)
+            look.fault("the host's " + name + " leads into the guest and was not declared");
+    }
+    look.saw("proc.sockets", sockets ? std::to_string(sockets->tcp.size()) + " listening TCP sockets" : "");
+    look.saw("hmp:info usernet", forwards ? std::to_string(forwards->size()) + " forwarded ports" : "");
+    look.saw("process.promises", promises ? std::to_string(promises->ports.size()) + " declared ports" : "");
+    return look.conclude("it listens on nothing but what was declared");
+}
+
+}  // namespace infrastructure_sdk::isolation

@@ -1,0 +1,26 @@
+#pragma once
+// Collects the facts of VMs: from /proc and /sys, and from whoever runs them.
+
+#include <memory>
+#include <set>
+#include <string>
+
+#include "isolation/collectors/reading.hpp"
+#include "isolation/facts.hpp"
+#include <infrastructure_sdk/environment.hpp>
+#include <infrastructure_sdk/isolation/isolation_engine.hpp>
+
+namespace infrastructure_sdk::isolation {
+
+/// What the checks of these layers read of a VM itself, and of its neighbours.
+struct Wanted {
+    std::set<std::string> own, of_neighbours;
+};
+Wanted wanted_by(const std::vector<Layer>& layers);
+
+/// Fills `into` (which outlives the task). Whatever goes wrong is in it: single facts that could not be had, or all of
+/// them when the VM is another one than `subject` says or changed meanwhile. @throws Error(cancelled)
+Task<void> collect(Environment environment, std::shared_ptr<Facts> into, IsolationSubject subject,
+                   std::set<std::string> wanted, std::shared_ptr<DigestCache> digests, Call call);
+
+}  // namespace infrastructure_sdk::isolation

@@ -1,0 +1,162 @@
+// Limits of control groups, version 1 and 2, from the process's own group up to the root.
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <sstream>
+
+#include "isolation/collectors/cgroups.hpp"
+#include "isolation/collectors/reading.hpp"
+
+namespace infrastructure_sdk::isolation {
+namespace fs = std::filesystem;
+using nlohmann::json;
+namespace {
+
+bool has_word(const std::string& list, const std::string& word) {
+    std::istringstream words(list);
+    for (std::string part; std::getline(words, part, ',');)
+        if (part == word) return true;
+    return false;
+}
+
+/// nullopt: not a number. null: no limit; version 1 says that with the greatest page-aligned number.
+std::optional<json> limit_of(const std::string& text) {
+    if (text.starts_with("max") || text.starts_with("-1")) return json();
+    std::uint64_t value = 0;
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end == text.data()) return std::nullopt;
+    return value >= 0x7ffffffffffff000u ? json() : json(value);
+}
+
+/// One level as the facts show it, or nullopt without such a limit there.
+struct Level {
+    std::optional<json> entry;
+    std::string why;
+};
+
+Level read_simple(const std::string& folder, const std::string& file) {
+    auto content = read_file(folder + "/" + file);
+    // The root of version 2 has no limits, and a group without the controller has none either.
+    if (content.error == ENOENT) return {};
+    auto limit = content.text ? limit_of(*content.text) : std::nullopt;
+    if (!limit) return {{}, folder + "/" + file + " cannot be read"};
+    return {json{{"path", folder}, {"limit", *limit}}, {}};
+}
+
+Level read_cpu(const std::string& folder, int version) {
+    std::string quota, period;
+    if (version == 2) {
+        auto content = read_file(folder + "/cpu.max");
+        if (content.error == ENOENT) return {};
+        std::istringstream(content.text.value_or("")) >> quota >> period;
+    } else {
+        auto first = read_file(folder + "/cpu.cfs_quota_us"), second = read_file(folder + "/cpu.cfs_period_us");
+        if (first.error == ENOENT) return {};
+        quota = first.text.value_or("");
+        period = second.text.value_or("");
+    }
+    auto most = limit_of(quota), every = limit_of(period);
+    if (!most || !every || !every->is_number()) return {{}, "the processor limit of " + folder + " cannot be read"};
+    return {json{{"path", folder}, {"quota_us", *most}, {"period_us", *every}}, {}};
+}
+
+/// Version 1 limits memory and swap together.
+Level read_swap(const std::string& folder, int version) {
+    if (version == 2) return read_simple(folder, "memory.swap.max");
+    auto both = read_simple(folder, "memory.memsw.limit_in_bytes");
+    auto memory = read_simple(folder, "memory.limit_in_bytes");
+    if (!both.why.empty() || !memory.why.empty() || !memory.entry) return {{}, both.why + memory.why};
+    if (!both.entry) return {{}, "swap is not accounted for in " + folder};
+    auto entry = *both.entry;
+    const auto& limit = (*memory.entry)["limit"];
+    if (entry["limit"].is_number() && limit.is_number())
+        entry["limit"] = entry["limit"].get<std::uint64_t>() -
+                         std::min(entry["limit"].get<std::uint64_t>(), limit.get<std::uint64_t>());
+    return {entry, {}};
+}
+
+/// The smallest over the sizes of huge pages.
+Level read_huge(const std::string& folder, int version) {
+    std::error_code error;
+    std::optional<json> entry;
+    for (fs::directory_iterator at(folder, error); !error && at != fs::directory_iterator(); at.increment(error)) {
+        auto name = at->path().filename().string();
+        if (!name.starts_with("hugetlb.") || name.find("rsvd") != std::string::npos ||
+            !name.ends_with(version == 2 ? ".max" : ".limit_in_bytes") || name.ends_with("max_usage_in_bytes"))
+            continue;
+        auto level = read_simple(folder, name);
+        if (!level.why.empty()) return level;
+        if (!level.entry) continue;
+        bool less = entry && (*entry)["limit"].is_number() && (*level.entry)["limit"].is_number() &&
+                    (*entry)["limit"] < (*level.entry)["limit"];
+        // A size without a limit leaves huge pages open.
+        if (!entry || (!less && !(*entry)["limit"].is_null()) || (*level.entry)["limit"].is_null()) entry = level.entry;
+    }
+    if (error) return {{}, error.message()};
+    return {entry, {}};
+}
+
+}  // namespace
+
+std::vector<CgroupMount> parse_cgroup_mounts(const std::string& mountinfo) {
+    std::vector<CgroupMount> mounts;
+    std::istringstream lines(mountinfo);
+    for (std::string line; std::getline(lines, line);) {
+        auto separator = line.find(" - ");
+        if (separator == std::string::npos) continue;
+        std::istringstream before(line.substr(0, separator)), after(line.substr(separator + 3));
+        std::string id, parent, device, root, point, type, source, options;
+        before >> id >> parent >> device >> root >> point;
+        after >> type >> source >> options;
+        if (type == "cgroup2") mounts.push_back({point, root, 2, {}});
+        if (type == "cgroup") mounts.push_back({point, root, 1, options});
+    }
+    return mounts;
+}
+
+std::optional<CgroupPlace> place_of(const std::string& groups, const std::vector<CgroupMount>& mounts,
+                                    const std::string& controller) {
+    auto mount = std::find_if(mounts.begin(), mounts.end(),
+                              [&](const CgroupMount& m) { return m.version == 1 && has_word(m.options, controller); });
+    if (mount == mounts.end())
+        mount = std::find_if(mounts.begin(), mounts.end(), [](const CgroupMount& m) { return m.version == 2; });
+    if (mount == mounts.end()) return std::nullopt;
+    std::istringstream lines(groups);
+    for (std::string line; std::getline(lines, line);) {
+        auto first = line.find(':'), second = line.find(':', first + 1);
+        if (first == std::string::npos || second == std::string::npos) continue;
+        auto list = line.substr(first + 1, second - first - 1), path = line.substr(second + 1);
+        if (mount->version == 2 ? !line.starts_with("0:") : !has_word(list, controller)) continue;
+        if (mount->root != "/" && path.starts_with(mount->root)) path = path.substr(mount->root.size());
+        return CgroupPlace{mount->point, path == "/" ? "" : path, mount->version};
+    }
+    return std::nullopt;
+}
+
+Reading read_cgroup(std::int64_t pid, const std::string& controller) {
+    auto groups = read_file("/proc/" + std::to_string(pid) + "/cgroup").text;
+    auto mounts = read_file("/proc/self/mountinfo").text;
+    if (!groups || groups->empty() || !mounts) return could_not("it is not known in which group the process is");
+    auto place = place_of(*groups, parse_cgroup_mounts(*mounts), controller == "swap" ? "memory" : controller);
+    auto levels = json::array();
+    // A kernel without the controller limits nothing.
+    if (!place) return {levels, {}};
+    auto path = place->path;
+    if (!path.empty() && !fs::exists(place->mount + path)) return could_not(place->mount + path + " cannot be seen");
+    for (;; path = path.substr(0, path.rfind('/'))) {
+        auto folder = place->mount + path;
+        Level level;
+        if (controller == "cpu") level = read_cpu(folder, place->version);
+        else if (controller == "swap") level = read_swap(folder, place->version);
+        else if (controller == "hugetlb") level = read_huge(folder, place->version);
+        else if (controller == "pids") level = read_simple(folder, "pids.max");
+        else level = read_simple(folder, place->version == 2 ? "memory.max" : "memory.limit_in_bytes");
+        if (!level.why.empty()) return could_not(level.why);
+        if (level.entry) levels.push_back(*level.entry);
+        if (path.empty() || path.rfind('/') == std::string::npos) break;
+    }
+    return {levels, {}};
+}
+
+}  // namespace infrastructure_sdk::isolation

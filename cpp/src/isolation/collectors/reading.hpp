@@ -1,0 +1,71 @@
+#pragma once
+// What a collector brings: a value, or why there is none. Thin and blocking; parsing is pure.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "isolation/procfs.hpp"
+#include <infrastructure_sdk/vm/evidence_source.hpp>
+
+namespace infrastructure_sdk::isolation {
+
+struct Reading {
+    std::optional<nlohmann::json> value;
+    std::string why;  ///< non-empty without a value
+};
+inline Reading could_not(std::string why) { return {std::nullopt, std::move(why)}; }
+template <class T>
+Reading reading_of(std::optional<T> value, const char* why = "it cannot be read") {
+    if (!value) return could_not(why);
+    return {nlohmann::json(std::move(*value)), {}};
+}
+
+/// The bytes of a file, or the words of the system for why not.
+struct FileText {
+    std::optional<std::string> text;
+    int error = 0;
+};
+FileText read_file(const std::string& path);
+Reading reading_of_file(const std::string& path);
+
+/// Digests of big files, remembered as long as the file does not change. Thread-safe.
+class DigestCache {
+public:
+    /// @return hex; nullopt when the file cannot be read.
+    std::optional<std::string> digest(const std::string& path);
+
+private:
+    std::mutex mutex_;
+    std::map<std::string, std::string> known_;
+};
+
+/// Whom the collectors look at.
+struct ProcessSubject {
+    std::int64_t pid = 0;
+    std::string vm_directory;  ///< empty: nobody declared one
+    bool folder_declared = true;
+    WallTime now;
+    std::shared_ptr<DigestCache> digests;
+};
+
+/// The wanted facts of one process: proc.*, cgroup.*, file.*, sys.taps, sys.init_namespaces, nft.ruleset,
+/// iptables.rules. Names of other sources are left out. Blocking.
+std::vector<Fact> collect_process(const ProcessSubject& subject, const std::set<std::string>& wanted);
+/// The wanted facts of the host: the rest of sys.*. Blocking.
+std::vector<Fact> collect_host(const std::set<std::string>& wanted, WallTime now);
+
+// The collectors, one file each.
+Reading read_cgroup(std::int64_t pid, const std::string& controller);  ///< "cpu", "pids", "memory", "swap", "hugetlb"
+Reading read_sockets_of(const ProcessSubject& subject, const std::vector<OpenFile>& files);
+Reading read_nft();
+Reading read_iptables();
+
+}  // namespace infrastructure_sdk::isolation

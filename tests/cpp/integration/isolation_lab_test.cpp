@@ -1,0 +1,197 @@
+// The lab: real QEMU processes, paused and without a guest, each beside a good twin that differs in one property. The
+// property fails its check, and no other check but the declared companions changes.
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "support/lab_process.hpp"
+#include "support/real_runtime.hpp"
+#include "support/temporary_directory.hpp"
+#include <infrastructure_sdk/isolation/isolation_engine.hpp>
+#include <infrastructure_sdk/providers/qemu.hpp>
+
+namespace infrastructure_sdk {
+namespace {
+
+using test::LabLaunch;
+using test::LabProcess;
+using Statuses = std::map<std::string, std::string>;
+
+struct Seeded {
+    std::string name, check;
+    /// Changes one property; `neighbour` is the process that runs beside it, and `spare` a file of it.
+    std::function<void(LabLaunch&, const LabProcess& neighbour)> seed;
+    std::set<std::string> companions{};
+    std::string good = "pass";  ///< of the check in the good twin
+};
+
+constexpr unsigned subject_uid = 615001;
+
+std::vector<Seeded> seeded_faults() {
+    using L = LabLaunch;
+    using N = const LabProcess&;
+    return {
+        {"merge-any", "MEM-01", [](L& l, N) { l.merge_any = true; }},
+        {"mergeable", "MEM-01", [](L& l, N) { l.machine = "pc,dump-guest-core=off,memory-backend=ram"; }},
+        {"hard-link", "STO-01", [](L& l, N n) { l.disk = n.launch().disk + ".link"; }},
+        {"unlocked", "STO-03", [](L& l, N) { l.disk_locked = false; }},
+        {"shared-memory", "MEM-02", [](L& l, N n) { l.memory_file = n.launch().memory_file; }},
+        {"no-seccomp", "RUN-02", [](L& l, N) { l.sandbox.clear(); }, {"RUN-03"}},
+        {"vnc-none", "RUN-07", [](L& l, N) { l.more = {"-vnc", "127.0.0.1:0,to=9000"}; }},
+        // Without a probe the good twin is only not known to be bad.
+        {"slirp-open", "NET-07", [](L& l, N) { l.network = "user,id=net0,ipv6=off"; }, {"NET-01", "NET-02"}, "unknown"},
+        {"duplicate-mac", "NET-12", [](L& l, N n) { l.mac = n.launch().mac; }},
+        {"open-socket", "RUN-07", [](L& l, N) { l.open_socket = true; }},
+        {"tcp-monitor", "RUN-07",
+         [](L& l, N) {
+             l.more = {"-chardev", "socket,id=mon,host=127.0.0.1,port=0,server=on,wait=off", "-mon", "chardev=mon"};
+         }},
+        {"root", "RUN-01", [](L& l, N) { l.uid = 0; }},
+        {"open-disk", "STO-05", [](L& l, N) { l.disk_mode = 0644; }},
+        {"core-dump", "MEM-06", [](L& l, N) { l.machine = "pc,mem-merge=off,memory-backend=ram"; }},
+        {"more-devices", "RUN-12", [](L& l, N) { l.more = {"-device", "e1000,romfile=,mac=52:54:00:01:02:09"}; }},
+        {"shared-folder",
+         "STO-06",
+         [](L& l, N) { l.more = {"-virtfs", "local,path=.,mount_tag=host,security_model=none"}; },
+         {"RUN-12"}},
+        {"forward", "NET-13",
+         [](L& l, N) { l.network = "user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22"; }},
+        {"second-network",
+         "NET-09",
+         [](L& l, N) { l.more = {"-netdev", "socket,id=net1,listen=127.0.0.1:0"}; },
+         {"NET-01", "NET-02", "NET-10", "RUN-07"}},
+    };
+}
+
+class IsolationLab : public testing::Test {
+protected:
+    void SetUp() override {
+        if (::geteuid() != 0) GTEST_SKIP() << "only root may start processes under other uids";
+        ::chmod(place_.path().c_str(), 0711);
+        LabLaunch launch;
+        launch.disk_locked = false;
+        launch.mac = "52:54:00:01:02:02";
+        launch.memory_file = shared_file("shared.ram", 32u << 20);
+        launch.disk = shared_file("shared.disk", 1u << 20);
+        ASSERT_EQ(::link(launch.disk.c_str(), (launch.disk + ".link").c_str()), 0);
+        neighbour_ = std::make_unique<LabProcess>(place_.path(), "neighbour", launch);
+    }
+
+    /// Of the subject's uid, in the folder of nobody in particular; the neighbour, which is root's, may use it too.
+    std::string shared_file(const std::string& name, off_t size) {
+        auto folder = std::filesystem::path(place_.path()) / (name + ".d");
+        std::filesystem::create_directory(folder);
+        auto path = (folder / name).string();
+        int fd = ::open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+        EXPECT_EQ(::ftruncate(fd, size), 0);
+        EXPECT_EQ(::fchown(fd, subject_uid, subject_uid), 0);
+        ::close(fd);
+        EXPECT_EQ(::chown(folder.c_str(), subject_uid, subject_uid), 0);
+        EXPECT_EQ(::chmod(folder.c_str(), 0700), 0);
+        return path;
+    }
+
+    static LabLaunch good() {
+        LabLaunch launch;
+        launch.uid = subject_uid;
+        launch.mac = "52:54:00:01:02:01";
+        return launch;
+    }
+
+    std::shared_ptr<EvidenceSource> evidence(const LabProcess& process, bool with_monitor = true) {
+        return make_process_evidence(run_.runtime.environment(),
+                                     {process.pid(), with_monitor ? process.socket() : std::string()});
+    }
+
+    IsolationReport report(const LabProcess& process) {
+        EXPECT_TRUE(process.is_up()) << process.pid();
+        std::vector<IsolationSubject> subjects{{"subject", VmId{}, evidence(process)},
+                                               {"neighbour", VmId{}, evidence(*neighbour_)}};
+        return run_(engine_.audit(subjects, {}, Call{})).front();
+    }
+    static Statuses statuses(const IsolationReport& report) {
+        Statuses found;
+        for (const auto& finding : report.findings) found[finding.check().id] = name_of(finding.status());
+        return found;
+    }
+    static std::string reason(const IsolationReport& report, const std::string& check) {
+        for (const auto& finding : report.findings)
+            if (finding.check().id == check) return finding.reason();
+        return "?";
+    }
+
+    test::TemporaryDirectory place_;
+    RealRuntime run_;
+    IsolationEngine engine_{run_.runtime.environment()};
+    std::unique_ptr<LabProcess> neighbour_;
+};
+
+TEST_F(IsolationLab, EverySeededFaultFailsItsCheckAndOnlyTheDeclaredCompanions) {
+    LabProcess twin(place_.path(), "good", good());
+    ASSERT_TRUE(neighbour_->is_up());
+    auto good_report = report(twin);
+    auto before = statuses(good_report);
+    for (const auto& fault : seeded_faults()) {
+        auto launch = good();
+        fault.seed(launch, *neighbour_);
+        LabProcess bad(place_.path(), fault.name, launch);
+        auto bad_report = report(bad);
+        auto after = statuses(bad_report);
+        EXPECT_EQ(before[fault.check], fault.good) << fault.name << ": " << reason(good_report, fault.check);
+        EXPECT_EQ(after[fault.check], "fail") << fault.name << ": " << reason(bad_report, fault.check);
+        for (const auto& [check, status] : after) {
+            bool expected = check == fault.check || fault.companions.contains(check);
+            EXPECT_EQ(status != before[check], expected)
+                << fault.name << ": " << check << " was " << before[check] << " (" << reason(good_report, check)
+                << ") and is " << status << " (" << reason(bad_report, check) << ")";
+        }
+    }
+}
+
+TEST_F(IsolationLab, WithoutAMonitorWhatNeedsItIsUnknownForThatReason) {
+    LabProcess twin(place_.path(), "good", good());
+    ASSERT_TRUE(twin.is_up() && neighbour_->is_up());
+    std::vector<IsolationSubject> subjects{{"subject", VmId{}, evidence(twin, false)},
+                                           {"neighbour", VmId{}, evidence(*neighbour_, false)}};
+    auto reports = run_(engine_.audit(subjects, {}, Call{}));
+    auto found = statuses(reports.front());
+    for (const char* check : {"NET-01", "NET-12", "RUN-07", "RUN-10", "RUN-12", "STO-04", "STO-06"}) {
+        EXPECT_EQ(found[check], "unknown") << check << ": " << reason(reports.front(), check);
+        if (std::string(check) != "STO-04") {
+            EXPECT_NE(reason(reports.front(), check).find("no QMP socket is at hand"), std::string::npos) << check;
+        }
+    }
+    for (const char* check : {"MEM-01", "MEM-02", "RUN-01", "RUN-02", "STO-01", "STO-03", "STO-05"})
+        EXPECT_EQ(found[check], "pass") << check << ": " << reason(reports.front(), check);
+    EXPECT_EQ(statuses(reports.back())["RUN-01"], "fail");
+    EXPECT_EQ(statuses(reports.back())["STO-03"], "fail");
+}
+
+TEST_F(IsolationLab, FindsTheProcessesOfTheHostAndNoOther) {
+    LabProcess twin(place_.path(), "good", good());
+    ASSERT_TRUE(twin.is_up() && neighbour_->is_up());
+    std::set<std::int64_t> pids;
+    for (const auto& process : find_qemu_processes()) pids.insert(process.pid);
+    EXPECT_TRUE(pids.contains(twin.pid()) && pids.contains(neighbour_->pid()));
+    EXPECT_FALSE(pids.contains(::getpid()));
+}
+
+TEST_F(IsolationLab, NothingIsProvenOfAProcessThatEnded) {
+    std::int64_t pid = 0;
+    {
+        LabProcess twin(place_.path(), "good", good());
+        ASSERT_TRUE(twin.is_up());
+        pid = twin.pid();
+    }
+    std::vector<IsolationSubject> subjects{
+        {"gone", VmId{}, make_process_evidence(run_.runtime.environment(), {pid, {}})}};
+    for (const auto& finding : run_(engine_.audit(subjects, {}, Call{})).front().findings)
+        EXPECT_EQ(finding.status(), FindingStatus::unknown) << finding.check().id;
+}
+
+}  // namespace
+}  // namespace infrastructure_sdk
