@@ -292,12 +292,20 @@ bool Network::Backend::restricted() const {
 std::optional<Network> read_network(const Json& value) {
     if (!value.is_string()) return std::nullopt;
     Network network;
+    bool in_hub = false;
     for (auto line : split(value.get_ref<const std::string&>(), "\r\n")) {
         // " \ net0: index=0,type=user,...": the peer of the line above.
         auto start = line.find_first_not_of(" \\");
         auto colon = line.find(": ");
+        if (line.starts_with("hub ")) {
+            network.backends.push_back({line, "hubport", {}});
+            in_hub = true;
+            continue;
+        }
+        if (line.front() != ' ') in_hub = false;
+        // A port of a hub to which nothing is connected.
+        if (in_hub && colon == std::string::npos) continue;
         if (start == std::string::npos || colon == std::string::npos || colon < start) return std::nullopt;
-        if (line.substr(start).starts_with("hub ")) continue;
         Network::Backend back{line.substr(start, colon - start), {}, line.substr(colon + 2)};
         std::string mac;
         for (const auto& word : split(back.options, ",")) {

@@ -60,10 +60,7 @@ std::vector<Seeded> seeded_faults() {
          {"RUN-12"}},
         {"forward", "NET-13",
          [](L& l, N) { l.network = "user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22"; }},
-        {"second-network",
-         "NET-09",
-         [](L& l, N) { l.more = {"-netdev", "socket,id=net1,listen=127.0.0.1:0"}; },
-         {"NET-01", "NET-02", "NET-10", "RUN-07"}},
+        {"second-network", "NET-09", [](L& l, N) { l.more = {"-netdev", "hubport,id=net1,hubid=0"}; }},
     };
 }
 
@@ -189,7 +186,9 @@ TEST_F(IsolationLab, NothingIsProvenOfAProcessThatEnded) {
     }
     std::vector<IsolationSubject> subjects{
         {"gone", VmId{}, make_process_evidence(run_.runtime.environment(), {pid, {}})}};
-    for (const auto& finding : run_(engine_.audit(subjects, {}, Call{})).front().findings)
+    auto reports = run_(engine_.audit(subjects, {}, Call{}));
+    ASSERT_EQ(reports.front().findings.size(), 50u);
+    for (const auto& finding : reports.front().findings)
         EXPECT_EQ(finding.status(), FindingStatus::unknown) << finding.check().id;
 }
 

@@ -12,6 +12,7 @@
 
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -48,7 +49,7 @@ public:
         for (const auto& folder : {folder_, sockets_}) make_folder(folder);
         if (launch_.disk.empty()) launch_.disk = make_file(folder_ / "disk.raw", 1u << 20, launch_.disk_mode);
         if (launch_.memory_file.empty()) launch_.memory_file = make_file(folder_ / "ram", 32u << 20, 0600);
-        int listener = listen_unix(socket());
+        int listener = listen_at(socket());
         if (::chown(socket().c_str(), launch_.uid, launch_.uid) != 0) throw std::runtime_error("chown");
         if (launch_.open_socket && (::chmod(socket().c_str(), 0777) != 0 || ::chmod(sockets_.c_str(), 0755) != 0))
             throw std::runtime_error("chmod");
@@ -66,17 +67,25 @@ public:
     std::string socket() const { return sockets_ / "qmp.sock"; }
     const LabLaunch& launch() const { return launch_; }
 
-    /// Blocks until its monitor has greeted: then it has opened everything. False when it ended instead.
+    /// Blocks until its monitor has answered: then it has opened everything. False when it ended instead.
     bool is_up() const {
         int fd = connect_unix(socket());
         if (fd < 0) return false;
         ::fcntl(fd, F_SETFL, 0);
         timeval most{60, 0};
         ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof most);
-        char word = 0;
-        bool greeted = ::read(fd, &word, 1) == 1;
+        // The greeting may come before the disks are open; a command is answered by the main loop.
+        const std::string command = "{\"execute\":\"qmp_capabilities\"}\n";
+        std::string text;
+        char part[512];
+        bool sent = ::send(fd, command.data(), command.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(command.size());
+        while (sent && text.find("\"return\"") == std::string::npos) {
+            auto got = ::read(fd, part, sizeof part);
+            if (got <= 0) break;
+            text.append(part, static_cast<std::size_t>(got));
+        }
         ::close(fd);
-        return greeted;
+        return text.find("\"return\"") != std::string::npos;
     }
 
 private:
@@ -92,6 +101,19 @@ private:
         ::close(fd);
         if (!made) throw std::runtime_error("the file " + path.string());
         return path;
+    }
+
+    /// By its plain path, as QEMU itself would.
+    static int listen_at(const std::string& path) {
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        if (path.size() >= sizeof address.sun_path) throw std::runtime_error("the path is too long: " + path);
+        std::memcpy(address.sun_path, path.c_str(), path.size());
+        int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        ::fchmod(fd, 0600);
+        if (fd < 0 || ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || ::listen(fd, 8) != 0)
+            throw std::runtime_error("listen at " + path);
+        return fd;
     }
 
     std::vector<std::string> arguments(int listener) const {
@@ -134,6 +156,8 @@ private:
             ::dup2(null, 0);
             ::dup2(log, 1);
             ::dup2(log, 2);
+            rlimit any_core{RLIM_INFINITY, RLIM_INFINITY};
+            ::setrlimit(RLIMIT_CORE, &any_core);
             constexpr int set_memory_merge = 67;  // linux/prctl.h
             if (launch_.merge_any && ::prctl(set_memory_merge, 1, 0, 0, 0) != 0) ::_exit(126);
             if (::chdir(folder_.c_str()) != 0 || ::setresgid(launch_.uid, launch_.uid, launch_.uid) != 0 ||

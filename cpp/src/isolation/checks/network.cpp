@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "isolation/checks/judges.hpp"
 #include "isolation/look.hpp"
@@ -166,9 +167,10 @@ Finding judge_net_09(const CheckDefinition& check, const Facts& facts) {
     auto network = look.need("hmp:info network", read_network);
     if (!network) return look.conclude({});
     look.saw("hmp:info network", std::to_string(network->backends.size()) + " networks");
-    for (std::size_t i = 1; i < network->backends.size(); ++i) {
-        const auto& back = network->backends[i];
-        if (back.type == "user" ? !back.restricted() : true)
+    bool covered = false;  // the one tap that NET-01 to NET-10 look at
+    for (const auto& back : network->backends) {
+        bool first_tap = back.type == "tap" && !std::exchange(covered, covered || back.type == "tap");
+        if (network->backends.size() > 1 && !first_tap && !back.restricted())
             look.fault("its further network " + back.name + " (" + back.type + ") is not covered by the rules");
     }
     return look.conclude("it has no network besides the one that is looked at");

@@ -5,6 +5,7 @@
 
 #include <sys/stat.h>
 
+#include "core/asio.hpp"
 #include "core/async_tools.hpp"
 #include "providers/qemu/evidence.hpp"
 #include "providers/qemu/process.hpp"
@@ -27,8 +28,9 @@ class ProcessEvidence final : public EvidenceSource, public std::enable_shared_f
 public:
     ProcessEvidence(Environment environment, QemuProcess process)
         : environment_(environment), process_(std::move(process)), mutex_(environment.executor) {}
+    /// On any thread; the connection belongs to the executor.
     ~ProcessEvidence() override {
-        if (client_) client_->close();
+        if (client_) asio::post(environment_.executor, [client = std::move(client_)] { client->close(); });
     }
 
     Task<Fact> collect(std::string name, Call call) override {
