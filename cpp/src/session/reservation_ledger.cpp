@@ -122,10 +122,11 @@ ReservationLedger::ReservationLedger(std::vector<Limit> limits, std::string curr
 std::unique_ptr<ReservationLedger::Change> ReservationLedger::change(Session& session, Batch& batch, bool may_be_alive,
                                                                      WallTime now) {
     turn(now);
-    meter(session.charge, session.state, now);
+    auto before = admission_.find(session.id);
+    // Its ttl counts from its creation, so its cost does too.
+    meter(session.charge, session.state, before ? now : session.created_at);
     auto wanted = full_reservation_of(session, may_be_alive);
     bool ends = session.state == SessionState::terminated;
-    auto before = admission_.find(session.id);
     // An end takes nothing: it is refused by no limit.
     if (before && session.state == SessionState::terminating) wanted.amounts = before->amounts;
     std::optional<std::uint64_t> version;
@@ -152,7 +153,7 @@ std::unique_ptr<ReservationLedger::Change> ReservationLedger::change(const PoolU
 std::unique_ptr<ReservationLedger::Claim> ReservationLedger::claim(const PoolUnit& unit, Session& session, Batch& batch,
                                                                    WallTime now) {
     turn(now);
-    meter(session.charge, session.state, now);
+    meter(session.charge, session.state, session.created_at);
     auto wanted = full_reservation_of(session, false);
     batch.puts.push_back({kind, session.id, nlohmann::json(wanted).dump(), std::nullopt});
     batch.erases.push_back({kind, unit.id});
@@ -161,7 +162,7 @@ std::unique_ptr<ReservationLedger::Claim> ReservationLedger::claim(const PoolUni
 
 std::optional<Denial> ReservationLedger::check(Session session, const PoolUnit* unit, WallTime now) {
     turn(now);
-    meter(session.charge, session.state, now);
+    meter(session.charge, session.state, session.created_at);
     auto wanted = full_reservation_of(session, false);
     wanted.session_id.clear();
     if (unit) admission_.release(unit->id);

@@ -33,6 +33,7 @@ Session session_of(const std::string& id, const std::string& user, WallTime now,
     session.tenant = "physics";
     session.template_name = "paid";
     session.cpu = Quantity::from_milli(1000);
+    session.created_at = now;
     session.charge.price_per_hour_micros = 333'333;
     session.clocks.ttl.deadline = now + ttl;
     return session;
@@ -45,7 +46,8 @@ TEST(ReservationLedger, ARowSaysWhoseItIsAndWhatItHolds) {
     session.gpu_count = 2;
     session.gpu_type = "a100";
     Batch batch;
-    ledger.change(session, batch, false, now)->committed();
+    // The clock goes on while it is made.
+    ledger.change(session, batch, false, now + 1us)->committed();
     ASSERT_EQ(batch.puts.size(), 1u);
     auto row = nlohmann::json::parse(batch.puts[0].json);
     EXPECT_EQ(row["tenant"], "physics");
