@@ -30,6 +30,14 @@ async def listening(session: isdk.Session, port: int) -> None:
             pass
 
 
+async def until_connection_is(session: isdk.Session, state: str) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            signals = (await session.explain()).signals
+            if next(s for s in signals if s["signal"] == "connection")["state"] == state:
+                return
+
+
 async def test_a_port_carries_both_ways_and_counts_as_a_client(session: isdk.Session) -> None:
     await session.exec(ECHO)
     await listening(session, 7000)
@@ -39,8 +47,7 @@ async def test_a_port_carries_both_ways_and_counts_as_a_client(session: isdk.Ses
         for word in (b"one\n", b"two\n"):
             writer.write(word)
             assert await reader.readline() == b"got " + word
-        connection = next(s for s in (await session.explain()).signals if s["signal"] == "connection")
-        assert connection["state"] == "active", connection
+        await until_connection_is(session, "active")
         await session.disconnect_clients()
         assert await reader.read() == b"", "cut off"
         writer.close()
@@ -56,8 +63,7 @@ async def test_a_port_carries_both_ways_and_counts_as_a_client(session: isdk.Ses
     writer.close()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", forward.local_port)
-    again = next(s for s in (await session.explain()).signals if s["signal"] == "connection")
-    assert again["state"] == "quiet", again
+    await until_connection_is(session, "quiet")
 
 
 async def test_every_byte_arrives_and_an_end_is_handed_on(session: isdk.Session) -> None:
@@ -75,7 +81,6 @@ async def test_every_byte_arrives_and_an_end_is_handed_on(session: isdk.Session)
         assert await reader.read() == b""
         writer.close()
         reader, writer = await asyncio.open_connection("127.0.0.1", outward.local_port)
-        writer.write_eof()
         assert hashlib.sha256(await reader.read()).digest() == hashlib.sha256(content).digest()
         writer.close()
     async with asyncio.timeout(60):
