@@ -450,13 +450,34 @@ def test_schema_and_reference_are_printed(infra: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        (["template", "list"], ["linux-tiny"]),
+        (
+            ["template", "list"],
+            [
+                "linux-desktop",
+                "linux-server",
+                "linux-tiny",
+                "windows-10",
+                "windows-11",
+                "windows-server-2022",
+                "windows-server-2025",
+            ],
+        ),
         (["image", "list"], ["disk"]),
         (["session", "list"], []),
         (["session", "list", "--all", "--user", "nobody", "--state", "active"], []),
         (
             ["doctor"],
-            ["qemu", "qemu-img", "accelerator", "state-directory", "image", "uid-separation", "ksm", "swap"],
+            [
+                "qemu",
+                "qemu-img",
+                "accelerator",
+                "secure-boot",
+                "state-directory",
+                "image",
+                "uid-separation",
+                "ksm",
+                "swap",
+            ],
         ),
     ],
     ids=lambda value: " ".join(value),

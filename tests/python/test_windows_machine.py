@@ -24,6 +24,7 @@ image: blank
 cpu: "1"
 memory: 512Mi
 disk_size: null
+network: none
 channels: [display]
 """
 

@@ -15,8 +15,11 @@ std::optional<FirmwareFiles> find_files(const std::string& directory, const std:
     for (const std::string size : {"_4M", ""}) {
         FirmwareFiles files{directory + "/OVMF_CODE" + size + kind + ".fd",
                             directory + "/OVMF_VARS" + size + kind + ".fd"};
-        if (std::filesystem::is_regular_file(files.code) && std::filesystem::is_regular_file(files.variables))
-            return files;
+        if (!std::filesystem::is_regular_file(files.code) || !std::filesystem::is_regular_file(files.variables))
+            continue;
+        // The package has one file under several names.
+        return FirmwareFiles{std::filesystem::canonical(files.code).string(),
+                             std::filesystem::canonical(files.variables).string()};
     }
     return std::nullopt;
 }
