@@ -37,6 +37,10 @@ bool is_sha256(const std::string& text) {
     return text.size() == 64 && std::all_of(text.begin(), text.end(), hex);
 }
 
+std::string making_of(const std::string& name) {
+    return name.starts_with("windows-") ? "install " + name + " --iso FILE --drivers FILE" : "build " + name;
+}
+
 /// Reads one manifest and collects what is wrong with it.
 class ManifestReader {
 public:
@@ -168,7 +172,7 @@ ImageFiles load_image(const std::string& directory, const std::string& name) {
     auto status = fs::symlink_status(manifest_path, error);
     if (!fs::exists(status))
         throw Error(Errc::not_found,
-                    "there is no image '" + name + "' in '" + directory + "'; run `infra-sdk image build " + name +
+                    "there is no image '" + name + "' in '" + directory + "'; run `infra-sdk image " + making_of(name) +
                         "`, or `infra-sdk image import FILE --name " + name + "` for a disk of your own",
                     {{"field", "image"}, {"value", name}, {"image_directory", directory}});
     auto size = fs::is_regular_file(status) ? fs::file_size(manifest_path, error) : manifest_limit + 1;

@@ -22,6 +22,9 @@ from infrastructure_sdk.exceptions import InfrastructureSDKError, NotFoundError,
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 SCHEMA = 1
 
+BUILT = ("linux-tiny", "linux-server", "linux-desktop")
+INSTALLED = ("windows-11", "windows-10", "windows-server-2022", "windows-server-2025")
+
 
 class Progress(Protocol):
     """Called as work goes on."""
@@ -104,7 +107,11 @@ def _folder_of(image_dir: Path, name: str) -> Path:
         return directory
     known = [image.name for image in list_images(image_dir)]
     guess = next(iter(difflib.get_close_matches(name, known, 1)), "")
-    make = "build linux-tiny" if name == "linux-tiny" else f"import FILE --name {name}"
+    make = f"import FILE --name {name}"
+    if name in BUILT:
+        make = f"build {name}"
+    elif name in INSTALLED:
+        make = f"install {name} --iso FILE --drivers FILE"
     raise NotFoundError(
         f"there is no image {name!r} in {image_dir} (there: {', '.join(known) or 'none'}); "
         + (f"did you mean {guess!r}? " if guess else "")
