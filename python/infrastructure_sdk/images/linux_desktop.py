@@ -81,16 +81,26 @@ exec openbox --startup /usr/local/bin/desktop-programs
 PROGRAMS = """#!/bin/sh
 tint2 &
 pcmanfm --desktop &
-work() { for name in Xorg openbox tint2 pcmanfm; do cut -d' ' -f3,14,15 "/proc/$(pidof $name)/stat"; done; }
-# Ready is a desktop that is drawn: its windows are there, and its programs have nothing left to do.
+# How long its programs have worked, in hundredths of a second.
+worked() {
+  total=0
+  for program in $programs; do
+    read -r line <"/proc/$program/stat"
+    set -- ${line##*)}
+    total=$((total + ${12} + ${13}))
+  done
+}
+# Ready is a desktop that is drawn: its windows are there, and its programs have little left to do.
 ready() {
   xdotool search --sync --onlyvisible --class tint2
   xdotool search --sync --onlyvisible --class pcmanfm
-  for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-    before=$(work)
-    sleep 0.4
-    case $before in *R*) continue ;; esac
-    [ "$before" = "$(work)" ] && break
+  programs="$(pidof Xorg) $(pidof openbox) $(pidof tint2) $(pidof pcmanfm)"
+  for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    worked
+    before=$total
+    sleep 0.5
+    worked
+    [ $((total - before)) -lt 5 ] && break
   done
   NOTIFY_SOCKET=$READY_SOCKET systemd-notify --ready
 }
