@@ -107,7 +107,8 @@ def answer_file(answers: Answers) -> bytes:
     oobe = _settings(root, "oobeSystem")
     _languages(_component(oobe, "Microsoft-Windows-International-Core"), answers.locale, setup=False)
     _first_start(_component(oobe, SHELL), answers)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document
 
 
 def _tag(name: str) -> str:
