@@ -189,8 +189,8 @@ class IsolationEngine:
         Raises
         ------
         ValidationError
-            If both or neither of `pids` and `all` are given, a pid is not positive, or `qmp` names a process that is not among
-            `pids`.
+            If both or neither of `pids` and `all` are given, a pid is not positive or there twice, or `qmp` names a
+            process that is not among `pids`.
         NotFoundError
             If a process does not run.
         """

@@ -86,7 +86,9 @@ Wanted wanted_by(const std::vector<Layer>& layers) {
             if (name.starts_with(prefix)) wanted.of_neighbours.insert(name.substr(prefix.size()));
             else wanted.own.insert(name);
     }
+    // These only add to the picture of another.
     if (wanted.own.contains("nft.ruleset")) wanted.own.insert("iptables.rules");
+    if (wanted.own.contains("sys.init_namespaces")) wanted.own.insert("sys.our_namespaces");
     return wanted;
 }
 

@@ -69,5 +69,7 @@ def audit(
     screen = console()
     columns = {"check": "check_id", "status": "status", "severity": "severity", "what was seen": "reason"}
     for report in reports:
-        screen.print(f"{report.session_id}   {report.verdict}   {report.lower:.0f} to {report.upper:.0f} of 100", style="bold")
+        screen.print(
+            f"{report.session_id}   {report.verdict}   {report.lower:.0f} to {report.upper:.0f} of 100", style="bold"
+        )
         show(report.to_dict()["findings"], columns, output, key="check_id")

@@ -79,6 +79,11 @@ std::vector<Fault> network_faults() {
         {"NET-07", "a service of the host", [](Scene& s) { reach(s, "probe.host"); }},
         {"NET-07", "open user network", [=](Scene& s) { s["hmp:info network"] = open; }, {"NET-01", "NET-02"}},
         {"NET-08", "the host's network", [](Scene& s) { s["proc.namespaces"]["net"] = 1u; }},
+        {"NET-08", "the network of the process that looks",
+         [](Scene& s) {
+             s["sys.our_namespaces"] = s["sys.init_namespaces"];
+             s["sys.our_namespaces"]["net"] = 1000u;
+         }},
         {"NET-08", "a neighbour's network", [](Scene& s) { s["proc.namespaces"]["net"] = 1002u; }},
         {"NET-09", "a second network",
          [](Scene& s) {
@@ -141,6 +146,11 @@ std::vector<Fault> runtime_faults() {
         {"RUN-04", "unconfined", [](Scene& s) { s["proc.label"] = "unconfined\n"; }},
         {"RUN-04", "a neighbour's label", [](Scene& s) { s["proc.label"] = "libvirt-1 (enforce)\n"; }},
         {"RUN-05", "the host's mounts", [](Scene& s) { s["proc.namespaces"]["mnt"] = 1u; }},
+        {"RUN-05", "the mounts of the process that looks",
+         [](Scene& s) {
+             s["sys.our_namespaces"] = s["sys.init_namespaces"];
+             s["sys.our_namespaces"]["mnt"] = 1000u;
+         }},
         {"RUN-06", "a token", [](Scene& s) { s["proc.environ"].push_back("API_TOKEN"); }},
         {"RUN-06", "a key", [](Scene& s) { s["proc.files"].push_back(test::open_file(40, "/root/.ssh/id", 9, "w")); }},
         {"RUN-07", "a TCP monitor",

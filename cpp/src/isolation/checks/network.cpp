@@ -155,7 +155,10 @@ Finding judge_net_08(const CheckDefinition& check, const Facts& facts) {
     auto others = look.neighbours("proc.namespaces", read_namespaces);
     if (own) look.saw("proc.namespaces", "net " + std::to_string(own->at("net")));
     if (first) look.saw("sys.init_namespaces", "net " + std::to_string(first->at("net")));
-    if (own && first && own->at("net") == first->at("net")) look.fault("it is in the host's network namespace");
+    auto ours = look.may("sys.our_namespaces", read_namespaces);
+    if (own && ((first && own->at("net") == first->at("net")) || (ours && own->at("net") == ours->at("net"))))
+        look.fault("it is in the host's network namespace");
+    look.saw("sys.our_namespaces", "of the process that looks");
     for (const auto& [session, theirs] : others)
         if (own && theirs.at("net") == own->at("net"))
             look.fault("session " + session + " is in the same network namespace");

@@ -173,15 +173,21 @@ Finding judge_run_05(const CheckDefinition& check, const Facts& facts) {
     Look look(check, facts);
     auto own = look.need("proc.namespaces", read_namespaces);
     auto first = look.need("sys.init_namespaces", read_namespaces);
-    if (!own || !first) return look.conclude({});
+    // What it shares with whoever looks is not its own either, also where process 1 may not be looked at.
+    auto ours = look.may("sys.our_namespaces", read_namespaces);
+    if (!own) return look.conclude({});
+    auto is_shared = [&](const char* name) {
+        return (first && own->at(name) == first->at(name)) || (ours && own->at(name) == ours->at(name));
+    };
     std::string shared;
     for (const char* name : {"mnt", "pid", "ipc", "user"})
-        if (own->at(name) == first->at(name)) shared += std::string(shared.empty() ? "" : ", ") + name;
+        if (is_shared(name)) shared += std::string(shared.empty() ? "" : ", ") + name;
     look.saw("proc.namespaces", shared.empty() ? "all its own" : "shared with the host: " + shared);
     look.saw("sys.init_namespaces", "of process 1");
+    look.saw("sys.our_namespaces", "of the process that looks");
     // A user namespace is not asked for: a distinct uid without capabilities does what it would do.
     for (const char* name : {"mnt", "pid", "ipc"})
-        if (own->at(name) == first->at(name)) look.fault("it shares namespaces with the host: " + shared);
+        if (is_shared(name)) look.fault("it shares namespaces with the host: " + shared);
     return look.conclude("it sees its own processes, mounts and messages only");
 }
 

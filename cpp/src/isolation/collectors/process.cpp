@@ -343,6 +343,7 @@ const Row rows[] = {
     {"file.directory", "file-stat", "the VM's folder", folder_of},
     {"file.digests", "file-stat", "sha256 of base images and their manifest", digests_of},
     {"sys.init_namespaces", "procfs", "/proc/1/ns/*", [](Process&) { return namespaces_of("/proc/1/ns"); }},
+    {"sys.our_namespaces", "procfs", "/proc/self/ns/*", [](Process&) { return namespaces_of("/proc/self/ns"); }},
     {"sys.taps", "sysfs", "/sys/class/net/TAP", taps_of},
     {"nft.ruleset", "nft", "nft -j list ruleset", [](Process& p) { return rules_of(p, read_nft); }},
     {"iptables.rules", "iptables", "iptables-save", [](Process& p) { return rules_of(p, read_iptables); }},

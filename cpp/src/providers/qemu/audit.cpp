@@ -89,12 +89,16 @@ private:
         auto guard = co_await mutex_.lock(*environment_.clock, call, "connecting to QMP");
         if (client_ && client_->connected()) co_return client_;
         if (!refused_.empty()) throw Error(Errc::not_ready, refused_);
-        try {
-            client_ = co_await qemu::QmpClient::connect(environment_, process_.qmp_socket, call);
-        } catch (const Error& error) {
-            if (error.errc() == Errc::cancelled) throw;
-            refused_ = "the QMP socket " + process_.qmp_socket + " does not answer; another client may hold it";
-        }
+        // Sooner than whoever waits for the connection runs out of time.
+        auto soon = call.within(Deadline::after(*environment_.clock, std::chrono::seconds(1)));
+        std::error_code ignored;
+        if (!fs::exists(process_.qmp_socket, ignored)) refused_ = "there is no QMP socket " + process_.qmp_socket;
+        if (refused_.empty()) try {
+                client_ = co_await qemu::QmpClient::connect(environment_, process_.qmp_socket, soon);
+            } catch (const Error& error) {
+                if (error.errc() == Errc::cancelled) throw;
+                refused_ = "the QMP socket " + process_.qmp_socket + " does not answer; another client may hold it";
+            }
         if (!client_) throw Error(Errc::not_ready, refused_);
         co_return client_;
     }
