@@ -124,7 +124,8 @@ TEST(Admission, AStarIsEveryOneOnItsOwnAndASubjectOverridesItForThatResourceOnly
     EXPECT_EQ(denial->limit, (Limit{S::user, "*", R::sessions, 1}));
     EXPECT_EQ(denial->subject, "bob");
     EXPECT_EQ(denial->message(),
-              "the sessions limit of user 'bob' (as of every user) is 1: 1 in use, 1 requested; held by b1");
+              "the sessions limit of user 'bob' (as of every user) is 1: 1 in use, 1 requested; held by b1; "
+              "what would help: end it, or a higher limit");
     EXPECT_TRUE(admission.check(of_user("e", "eve")));
     EXPECT_EQ(admission.check(of_user("a1", "alice", amounts(R::gpu, 1)))->limit, (Limit{S::user, "*", R::gpu, 0}));
 }
