@@ -37,6 +37,9 @@ class Server(http.server.ThreadingHTTPServer):
         self.ignores_ranges = False
         self.redirect: str | None = None
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is no news."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/images/Debian-12.qcow2"
