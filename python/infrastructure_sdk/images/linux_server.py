@@ -52,7 +52,7 @@ RECIPE = Recipe(
 
 
 def build_linux_server(image_dir: Path, progress: Progress = no_progress) -> Image:
-    """Build the image `linux-server` (about 110 MB downloaded, 130 MB kept).
+    """Build the image `linux-server` (about 70 MB downloaded, 90 MB kept).
 
     Parameters
     ----------
