@@ -133,6 +133,7 @@ async def test_without_a_monitor_what_needs_it_is_unknown(sdk: isdk.Infrastructu
     assert f"{path} does not answer" in reasons(deaf)["RUN-10"]
 
 
+@pytest.mark.integration
 async def test_all_finds_those_of_sessions_and_those_of_others(sdk: isdk.InfrastructureSDK, start: Start) -> None:
     session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
     await session.wait_until_active()

@@ -1,6 +1,7 @@
 #include "isolation/collection.hpp"
 
 #include <algorithm>
+#include <functional>
 
 #include "core/async_tools.hpp"
 #include "isolation/readings.hpp"

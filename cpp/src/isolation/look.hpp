@@ -56,7 +56,6 @@ public:
     void fault(std::string text) { faults_.push_back(std::move(text)); }
     void blind(std::string text) { blind_.push_back(std::move(text)); }
     bool is_blind() const { return !blind_.empty(); }
-    bool is_faulty() const { return !faults_.empty(); }
 
     /// fail, else unknown, else pass.
     Finding conclude(std::string sentence) {

@@ -25,10 +25,12 @@ void judge_probe(Look& look, const std::string& fact) {
 
 void need_gate(Look& look) {
     auto gate = look.need("probe.gate", read_probe);
-    for (const auto& attempt : gate ? *gate : std::vector<Attempt>())
-        if (!attempt.control || attempt.received || !attempt.left_port)
-            look.blind("could not look: nothing shows that rules are enforced here (" + attempt.target + ")");
-    look.saw("probe.gate", "rules are enforced");
+    std::size_t enforced = 0;
+    for (const auto& attempt : gate ? *gate : std::vector<Attempt>()) {
+        if (attempt.control && !attempt.received && attempt.left_port) ++enforced;
+        else look.blind("could not look: nothing shows that rules are enforced here (" + attempt.target + ")");
+    }
+    look.saw("probe.gate", std::to_string(enforced) + " denied attempts were blocked");
 }
 
 }  // namespace infrastructure_sdk::isolation

@@ -35,7 +35,14 @@ struct World {
     const CheckDefinition& define(Layer layer, Severity severity, const char* root_cause) {
         static const char* ids[] = {"CHK-00", "CHK-01", "CHK-02", "CHK-03", "CHK-04",
                                     "CHK-05", "CHK-06", "CHK-07", "CHK-08"};
-        definitions.push_back({ids[definitions.size() % 9], layer, severity, Strength::e3, "", root_cause, "", "", {}});
+        static const std::vector<std::string> fixes = [] {
+            std::vector<std::string> texts;
+            for (int i = 0; i < 64; ++i) texts.push_back("fix " + std::to_string(i) + ".");
+            return texts;
+        }();
+        const char* fix = fixes[definitions.size() % fixes.size()].c_str();
+        definitions.push_back(
+            {ids[definitions.size() % 9], layer, severity, Strength::e3, "", root_cause, fix, "", {}});
         return definitions.back();
     }
     const CheckDefinition& define() {
@@ -199,6 +206,31 @@ TEST(IsolationScore, CountsOneRootCauseOnceAndCompoundsUnrelatedOnes) {
         EXPECT_NEAR(of_layer(), before * (1 - weight), 1e-9) << seed;
         world.findings.push_back(make_finding(world.define(layer, severity, "another cause"), status, now));
         EXPECT_NEAR(of_layer(), before * (1 - weight) * (1 - weight), 1e-9) << seed;
+    }
+}
+
+TEST(IsolationRecommendations, AreOrderedByTheLowerBoundThatMendingOneReaches) {
+    for (unsigned seed = 0; seed < worlds; ++seed) {
+        World world(seed);
+        std::size_t open = 0;
+        for (const auto& finding : world.findings)
+            open += finding.status() == Status::fail || finding.status() == Status::unknown;
+        auto texts = isolation::recommendations(world.findings, now);
+        ASSERT_EQ(texts.size(), open) << seed;
+        double previous = 101;
+        for (const auto& text : texts) {
+            auto mended = std::find_if(world.findings.begin(), world.findings.end(), [&](const auto& f) {
+                return text.ends_with(std::string(": ") + f.check().fix);
+            });
+            ASSERT_NE(mended, world.findings.end()) << seed << " " << text;
+            std::vector<Finding> left;
+            for (const auto& finding : world.findings)
+                if (std::string(finding.check().root_cause) != mended->check().root_cause) left.push_back(finding);
+            auto reached = bound(left, true);
+            EXPECT_LE(reached, previous + 1e-9) << seed << " " << text;
+            EXPECT_GE(reached, bound(world.findings, true) - 1e-9) << seed << " " << text;
+            previous = reached;
+        }
     }
 }
 

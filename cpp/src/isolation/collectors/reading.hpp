@@ -2,8 +2,8 @@
 // What a collector brings: a value, or why there is none. Thin and blocking; parsing is pure.
 
 #include <cstdint>
-#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
