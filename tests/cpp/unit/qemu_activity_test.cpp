@@ -42,10 +42,15 @@ TEST(QemuActivity, AddsUpKeyboardAndMouseOfAllCpus) {
         "  1:         12          3   IO-APIC   1-edge      i8042\n"
         "  8:        500          0   IO-APIC   8-edge      rtc0\n"
         " 12:         30          0   IO-APIC  12-edge      i8042\n"
-        " 30:          4          1   PCI-MSI 81920-edge      virtio3-events\n"
-        " 31:         99          0   PCI-MSI 81921-edge      virtio3-status\n";
-    EXPECT_EQ(input_interrupts(interrupts), 50u);
-    EXPECT_EQ(input_interrupts("NMI: 0 0 Non-maskable interrupts\n"), std::nullopt);
+        " 25:         50          0   PCI-MSI 32769-edge      virtio0-virtqueues\n"
+        " 29:          4          1   PCI-MSI 98305-edge      virtio4-virtqueues\n"
+        " 33:          9          0   PCI-MSI 81921-edge      virtio40-input.0\n";
+    const std::string devices =
+        "N: Name=\"AT Translated Set 2 keyboard\"\nS: Sysfs=/devices/platform/i8042/serio0/input/input0\n\n"
+        "N: Name=\"QEMU Virtio Tablet\"\nS: Sysfs=/devices/pci0000:00/0000:00:05.0/virtio4/input/input3\n";
+    EXPECT_EQ(input_interrupts(interrupts, ""), 45u);
+    EXPECT_EQ(input_interrupts(interrupts, devices), 50u);
+    EXPECT_EQ(input_interrupts("NMI: 0 0 Non-maskable interrupts\n", ""), std::nullopt);
 }
 
 TEST(QemuActivity, TakesNoWrongAnswerForANumber) {

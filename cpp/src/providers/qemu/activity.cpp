@@ -64,13 +64,21 @@ std::optional<std::uint32_t> vnc_clients(const json& answer) {
     return static_cast<std::uint32_t>(clients->size());
 }
 
-std::optional<std::uint64_t> input_interrupts(const std::string& interrupts) {
+std::optional<std::uint64_t> input_interrupts(const std::string& interrupts, const std::string& devices) {
+    // "S: Sysfs=/devices/pci0000:00/0000:00:05.0/virtio4/input/input3": its interrupts are called "virtio4-...".
+    std::vector<std::string> names{"i8042"};
+    std::istringstream described(devices);
+    for (std::string line; std::getline(described, line);) {
+        auto end = line.find("/input/");
+        auto start = line.rfind("/virtio", end);
+        if (!line.starts_with("S: Sysfs=") || end == std::string::npos || start == std::string::npos) continue;
+        names.push_back(line.substr(start + 1, end - start - 1) + "-");
+    }
     std::istringstream lines(interrupts);
     std::optional<std::uint64_t> sum;
     for (std::string line; std::getline(lines, line);) {
-        // A virtio input device's queue is called "events".
-        const bool of_virtio = line.find("virtio") != std::string::npos && line.find("-events") != std::string::npos;
-        if (line.find("i8042") == std::string::npos && !of_virtio) continue;
+        auto of_input = [&line](const std::string& name) { return line.find(" " + name) != std::string::npos; };
+        if (std::none_of(names.begin(), names.end(), of_input)) continue;
         std::istringstream words(line.substr(line.find(':') + 1));
         for (std::uint64_t count = 0; words >> count;) sum = sum.value_or(0) + count;
     }
@@ -150,7 +158,8 @@ Task<VmActivity> QemuProvider::activity(VmId id, Call call) {
             } else {
                 constexpr std::size_t most = 1 << 20;
                 auto text = co_await vm->agent->read_file("/proc/interrupts", most, call);
-                seen.input_events = input_interrupts(text);
+                auto devices = co_await vm->agent->read_file("/proc/bus/input/devices", most, call);
+                seen.input_events = input_interrupts(text, devices);
                 if (!seen.input_events) why = "the guest does not count keyboard and pointer";
             }
         } catch (const Error& error) {

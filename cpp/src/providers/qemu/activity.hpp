@@ -28,7 +28,8 @@ std::optional<Transferred> disk_bytes(const nlohmann::json& answer);
 std::optional<Transferred> network_bytes(const std::vector<GuestInterface>& interfaces);
 /// From `query-vnc`.
 std::optional<std::uint32_t> vnc_clients(const nlohmann::json& answer);
-/// Interrupts of the keyboard and pointer that QEMU gives a PC, from the guest's /proc/interrupts.
-std::optional<std::uint64_t> input_interrupts(const std::string& interrupts);
+/// Interrupts of the keyboard and pointer that QEMU gives a PC and of its virtio tablet, from the guest's
+/// /proc/interrupts and /proc/bus/input/devices.
+std::optional<std::uint64_t> input_interrupts(const std::string& interrupts, const std::string& devices);
 
 }  // namespace infrastructure_sdk::qemu
