@@ -160,9 +160,10 @@ int race(std::uint64_t seeds, const Rows& rows) {
         ++by_kind[one.kind().name];
     }
     rows.add("crash.race.seeds", static_cast<double>(seeds), "count");
-    for (auto [kind, count] : by_kind) {
-        std::replace(kind.begin(), kind.end(), ' ', '_');
-        rows.add("crash.race.seeds." + kind, static_cast<double>(count), "count");
+    for (const auto& [kind, count] : by_kind) {
+        auto name = kind;
+        std::replace(name.begin(), name.end(), ' ', '_');
+        rows.add("crash.race.seeds." + name, static_cast<double>(count), "count");
     }
     rows.add("crash.race.deaths", static_cast<double>(deaths), "count");
     rows.add("crash.race.refused", static_cast<double>(refused), "count");

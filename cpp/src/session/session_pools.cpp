@@ -42,9 +42,9 @@ std::string fingerprint_of(const VmSpec& spec) {
                spec.image.version, spec.image.kernel,
                spec.image.initrd,  spec.image.kernel_arguments,
                spec.image.disk,    spec.image.disk_size_bytes,
-                spec.snapshot,      name_of(spec.firmware),
-                spec.tpm,           spec.enlightenments,
-                name_of(spec.clock)};
+               spec.snapshot,      name_of(spec.firmware),
+               spec.tpm,           spec.enlightenments,
+               name_of(spec.clock)};
     if (spec.gpu_count > 0) parts.push_back(json{spec.gpu_type, spec.gpu_count});
     return sha256_hex(parts.dump(-1, ' ', false, json::error_handler_t::replace)).substr(0, 16);
 }

@@ -246,7 +246,9 @@ TEST(CommandLine, OfWindows11UnderKvmIsExactlyThis) {
         "-netdev",
         "user,id=net0,restrict=on,ipv6=off",
         "-device",
-        "virtio-net-pci,netdev=net0,mac=02:11:22:33:44:55,romfile="};
+        "virtio-net-pci,netdev=net0,mac=02:11:22:33:44:55,romfile=",
+        "-device",
+        "virtio-tablet-pci"};
     EXPECT_EQ(command_line(windows_11(), {"kvm", 64}), expected);
 }
 

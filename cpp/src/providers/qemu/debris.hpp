@@ -17,7 +17,7 @@ struct FolderEntry {
     bool directory = false;          ///< a real one, not a symbolic link
     std::vector<std::string> files;  ///< names inside, "guest/NAME" in the guest folder; a trailing '/' marks what is
                                      ///< no plain file, socket or FIFO
-    bool process = false;  ///< a process lives that calls itself by the uuid
+    bool process = false;            ///< a process lives that calls itself by the uuid
 };
 
 enum class Debris {
