@@ -267,6 +267,14 @@ def test_qcow2_that_is_named_raw_is_kept_as_what_it_is(tmp_path: Path, store: Pa
     assert (image.directory / "disk.qcow2").is_file()
 
 
+def test_nobody_writes_to_an_image_any_more(tmp_path: Path, store: Path) -> None:
+    image = images.import_image(store, raw_disk(tmp_path))
+    assert {path.stat().st_mode & 0o777 for path in image.directory.iterdir()} == {0o444}
+    assert images.import_image(store, raw_disk(tmp_path)).name == image.name, "it may be replaced as a whole"
+    images.remove_image(store, image.name)
+    assert images.list_images(store) == []
+
+
 def test_holes_stay_holes(tmp_path: Path, store: Path) -> None:
     file = tmp_path / "sparse.raw"
     file.write_bytes(b"\x55" * 4096)

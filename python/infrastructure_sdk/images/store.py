@@ -201,7 +201,7 @@ def new_image(image_dir: Path, name: str) -> Iterator[Path]:
         place.mkdir()
         yield place
         for path in place.iterdir():
-            path.chmod(0o644)
+            path.chmod(0o444)  # many VMs lie on it: nobody writes to it any more
         place.chmod(0o755)
         target = image_dir / name
         if target.exists():
