@@ -241,7 +241,8 @@ std::map<std::string, Template> parse_templates(const std::vector<TemplateDocume
     const auto shipped = builtin_family();
     auto family = shipped;
     auto name_in = [](const TemplateDocument& document) {
-        auto* node = child_of(parse_yaml(document.yaml).root, "name");
+        const auto parsed = parse_yaml(document.yaml);
+        auto* node = child_of(parsed.root, "name");
         return node ? node->text : std::string();
     };
     for (const auto& document : documents) family[name_in(document)] = document;
