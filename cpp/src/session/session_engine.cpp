@@ -39,6 +39,25 @@ json started_data(const Session& session) {
             {"cause", session.last_change->reason}};
 }
 
+/// The intent, the session and its events.
+void record_creation(const Session& session, const std::string& correlation_id, Batch& batch) {
+    batch.puts.push_back({intent_kind, session.id,
+                          json{{"verb", "create"},
+                               {"state", name_of(session.state)},
+                               {"vm_id", session.vm_id.value},
+                               {"execution_id", session.execution_id},
+                               {"since", to_rfc3339(session.created_at)}}
+                              .dump(),
+                          0});
+    batch.puts.push_back({session_kind, session.id, json(session).dump(), 0});
+    auto tell = [&](const char* type, const json& data) {
+        batch.events.push_back(
+            {0, session.created_at, type, session.id, session.execution_id, correlation_id, data.dump()});
+    };
+    tell("session.lifecycle.created", created_data(session));
+    if (session.state == SessionState::provisioning) tell("session.lifecycle.started", started_data(session));
+}
+
 }  // namespace
 
 SessionEngine::SessionEngine(Environment environment, std::shared_ptr<Store> store,
@@ -154,23 +173,10 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     auto held = impl->reservations.change(session, batch, false, impl->now());
     // With a place to boot it is one transaction less.
     bool boots_now = impl->boots.try_begin(session.id);
-    if (boots_now) enter_provisioning(session);
-    batch.puts.push_back({intent_kind, session.id,
-                          json{{"verb", "create"},
-                               {"state", name_of(session.state)},
-                               {"vm_id", session.vm_id.value},
-                               {"execution_id", session.execution_id},
-                               {"since", to_rfc3339(session.created_at)}}
-                              .dump(),
-                          0});
-    batch.puts.push_back({session_kind, session.id, json(session).dump(), 0});
-    batch.events.push_back({0, session.created_at, "session.lifecycle.created", session.id, session.execution_id,
-                            call.correlation_id, created_data(session).dump()});
-    if (boots_now)
-        batch.events.push_back({0, session.created_at, "session.lifecycle.started", session.id, session.execution_id,
-                                call.correlation_id, started_data(session).dump()});
     CommitResult result;
     try {
+        if (boots_now) enter_provisioning(session);
+        record_creation(session, call.correlation_id, batch);
         result = co_await impl->commit(std::move(batch));
     } catch (...) {
         impl->leave_place(session.id);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <deque>
 #include <random>
+#include <stdexcept>
 #include <vector>
 
 #include "support/simulated_world.hpp"
@@ -135,6 +136,19 @@ TEST_F(Boots, OneThatEndsOrFailsMakesRoom) {
     Session now;
     world_.run(world_.engine().get(fourth.id), &now);
     EXPECT_EQ(now.state, SessionState::active);
+}
+
+TEST_F(Boots, ARequestThatCannotBeRecordedTakesNoPlace) {
+    auto request = world_.request("a");
+    request.tags["team"] = "\xff";
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_ANY_THROW({
+            world_.run(world_.engine().create(request, world_.call()));
+            if (world_.last_code != Errc{}) throw std::runtime_error(world_.last_message);
+        });
+    }
+    EXPECT_EQ(create("b").state, SessionState::provisioning);
+    EXPECT_EQ(create("c").state, SessionState::provisioning);
 }
 
 TEST_F(Boots, ADeniedRequestTakesNoPlace) {
