@@ -6,6 +6,12 @@
 
 namespace infrastructure_sdk {
 
+static void to_json(nlohmann::json& document, const Waiver& waiver) {
+    document = {
+        {"id", waiver.id},         {"check_id", waiver.check_id},       {"session_id", waiver.session_id},
+        {"reason", waiver.reason}, {"approved_by", waiver.approved_by}, {"expires_at", to_rfc3339(waiver.expires_at)}};
+}
+
 void to_json(nlohmann::json& document, const Evidence& evidence) {
     document = {{"id", evidence.id},
                 {"check_id", evidence.check_id},
@@ -54,7 +60,8 @@ void to_json(nlohmann::json& document, const IsolationReport& report) {
                 {"confidence", report.score.confidence},
                 {"layers", layers},
                 {"findings", report.findings},
-                {"recommendations", report.recommendations}};
+                {"recommendations", report.recommendations},
+                {"waivers", report.waivers}};
 }
 
 }  // namespace infrastructure_sdk

@@ -34,7 +34,7 @@ const std::map<std::string, Folders>& arrows() {
         {"store", {"core"}},
         {"http", {"core"}},
         {"webhooks", {"core", "config", "store", "http"}},
-        {"isolation", {"core", "vm"}},
+        {"isolation", {"core", "vm", "store"}},
         {"policy", {"core", "vm"}},
         {"kubernetes", {"core"}},
         {"session", {"core", "config", "vm", "isolation", "policy", "kubernetes", "store"}},

@@ -122,6 +122,7 @@ struct IsolationReport {
     std::vector<LayerScore> layers;
     std::vector<Finding> findings;             ///< ordered by check id
     std::vector<std::string> recommendations;  ///< what raises the lower bound most, first
+    std::vector<Waiver> waivers;               ///< those that made a failure a waived one
 };
 
 /// The checks that this build knows.
