@@ -85,6 +85,7 @@ void bind_sdk(py::module_& module) {
     py::class_<SdkHandle> handle(module, "Sdk", "An opened SDK; every method starts an operation and returns its id.");
     bind_snapshots(handle);
     bind_access(handle);
+    bind_reports(handle);
     handle.def("capabilities", [](S self) { return as_dict(self.sdk->capabilities()); })
         .def("templates",
              [](S self) {

@@ -9,6 +9,7 @@ void bind_config(pybind11::module_& module);
 void bind_queue(pybind11::module_& module);
 void bind_runtime(pybind11::module_& module);
 void bind_sdk(pybind11::module_& module);
+void bind_report_files(pybind11::module_& module);
 }  // namespace infrastructure_sdk::bindings
 
 PYBIND11_MODULE(_core, module) {
@@ -20,4 +21,5 @@ PYBIND11_MODULE(_core, module) {
     bind_queue(module);
     bind_runtime(module);
     bind_sdk(module);
+    bind_report_files(module);
 }

@@ -52,5 +52,7 @@ std::uint64_t call_sdk(const SdkHandle& self, const QueuePtr& queue, pybind11::o
 void bind_snapshots(pybind11::class_<SdkHandle>& sdk);
 /// Commands, parts of files, screen, keys and pointer, console.
 void bind_access(pybind11::class_<SdkHandle>& sdk);
+/// Kept isolation reports, keys and head records.
+void bind_reports(pybind11::class_<SdkHandle>& sdk);
 
 }  // namespace infrastructure_sdk::bindings

@@ -10,8 +10,10 @@
 
 #include "core/async_tools.hpp"
 #include "core/money.hpp"
+#include "providers/qemu/process.hpp"
 #include "store/wait_for_lock.hpp"
 #include <infrastructure_sdk/duration.hpp>
+#include <infrastructure_sdk/isolation/waivers.hpp>
 
 namespace infrastructure_sdk {
 namespace fs = std::filesystem;
@@ -132,6 +134,17 @@ std::vector<Webhook> load_webhooks(const Config& config) {
     return path.empty() ? std::vector<Webhook>() : parse_webhooks(read_document(config, "session.webhooks_file"), path);
 }
 
+/// Those of isolation.waivers_file. One line that no trusted key signed fails the start: a waiver is never half taken.
+std::vector<Waiver> load_waivers(const Config& config) {
+    auto path = config.text("isolation.waivers_file");
+    if (path.empty()) return {};
+    if (config.text("isolation.waiver_keys_file").empty())
+        throw Error(Errc::configuration, "isolation.waiver_keys_file: it must name the keys that may sign waivers",
+                    {{"field", "isolation.waiver_keys_file"}});
+    return read_waivers(read_document(config, "isolation.waivers_file"), path,
+                        {read_document(config, "isolation.waiver_keys_file")});
+}
+
 }  // namespace
 
 std::string default_state_directory() {
@@ -169,13 +182,25 @@ struct InfrastructureSDK::Impl {
     std::shared_ptr<VmProvider> provider;
     std::shared_ptr<Store> store;
     IsolationEngine isolation;
+    std::vector<Waiver> waivers;
+    std::unique_ptr<ReportLedger> reports;
     std::unique_ptr<SessionEngine> sessions;
     std::unique_ptr<WebhookEngine> webhooks;
     bool closed = false;
 
     Task<IsolationReport> report(Session session, std::vector<Layer> layers, Call call);
+    Task<void> start_reports(const std::string& directory);
     Task<void> start_webhooks(std::vector<Webhook> list);
 };
+
+Task<void> InfrastructureSDK::Impl::start_reports(const std::string& directory) {
+    ReportLedgerOptions options;
+    options.key_directory = fs::path(directory) / "isolation-keys";
+    options.boot_id = qemu::boot_id();
+    options.kept_reports = static_cast<std::size_t>(config.integer("isolation.kept_reports"));
+    reports = std::make_unique<ReportLedger>(environment, store, std::move(options));
+    co_await reports->open();
+}
 
 Task<void> InfrastructureSDK::Impl::start_webhooks(std::vector<Webhook> list) {
     WebhookEngineOptions options;
@@ -190,7 +215,7 @@ Task<void> InfrastructureSDK::Impl::start_webhooks(std::vector<Webhook> list) {
     co_await webhooks->start();
 }
 
-/// One session against all others that run.
+/// One session against all others that run; signed and kept.
 Task<IsolationReport> InfrastructureSDK::Impl::report(Session session, std::vector<Layer> layers, Call call) {
     IsolationSubject subject{session.id, session.vm_id, provider->evidence(session.vm_id)};
     std::vector<IsolationSubject> neighbours;
@@ -204,7 +229,10 @@ Task<IsolationReport> InfrastructureSDK::Impl::report(Session session, std::vect
         if (page.next.empty()) break;
         running.after = page.next;
     }
-    co_return co_await isolation.validate(subject, neighbours, layers, call);
+    auto report = co_await isolation.validate(subject, neighbours, layers, call);
+    apply_waivers(report, waivers, report.created_at);
+    co_await reports->keep(report, call);
+    co_return report;
 }
 
 Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment environment, Config config, Call call) {
@@ -215,6 +243,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
     auto limits = load_limits(config);
     auto pools = load_pools(config);
     auto webhooks = load_webhooks(config);
+    auto waivers = load_waivers(config);
     auto directory = state_directory(config);
     Call patience = call.within(Deadline::after(*environment.clock, config.duration("store.lock_timeout")));
     auto lock = co_await wait_for_lock(environment, directory, patience);
@@ -223,11 +252,13 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
     sdk->impl_ = std::make_unique<Impl>(environment, std::move(config), std::move(lock));
     auto& impl = *sdk->impl_;
     impl.templates = std::move(templates);
+    impl.waivers = std::move(waivers);
     auto options = qemu_options(impl.config);
     impl.provider = co_await make_qemu_provider(environment, options, call);
     std::exception_ptr error;
     try {
         impl.store = make_sqlite_store(environment, fs::path(directory) / "state.db");
+        co_await impl.start_reports(directory);
         SessionEngineOptions engine;
         engine.image_directory = image_directory(impl.config);
         engine.clocks = clocks_of(impl.config);
@@ -264,6 +295,7 @@ InfrastructureSDK::~InfrastructureSDK() = default;
 
 SessionEngine& InfrastructureSDK::sessions() { return *impl_->sessions; }
 WebhookEngine& InfrastructureSDK::webhooks() { return *impl_->webhooks; }
+ReportLedger& InfrastructureSDK::reports() { return *impl_->reports; }
 const Capabilities& InfrastructureSDK::capabilities() const { return impl_->provider->capabilities(); }
 const Config& InfrastructureSDK::config() const { return impl_->config; }
 const std::map<std::string, Template>& InfrastructureSDK::templates() const { return impl_->templates; }

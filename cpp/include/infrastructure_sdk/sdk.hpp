@@ -8,6 +8,7 @@
 #include <infrastructure_sdk/config/config.hpp>
 #include <infrastructure_sdk/environment.hpp>
 #include <infrastructure_sdk/isolation/isolation_engine.hpp>
+#include <infrastructure_sdk/isolation/report_ledger.hpp>
 #include <infrastructure_sdk/providers/qemu.hpp>
 #include <infrastructure_sdk/session/session_engine.hpp>
 #include <infrastructure_sdk/webhooks/webhook_engine.hpp>
@@ -29,10 +30,13 @@ public:
 
     SessionEngine& sessions();
     WebhookEngine& webhooks();
+    /// The kept reports: every one of a session, those of the gate too.
+    ReportLedger& reports();
     const Capabilities& capabilities() const;
     const Config& config() const;
     const std::map<std::string, Template>& templates() const;
-    /// One session against all other running ones.
+    /// One session against all other running ones. The report is signed and kept before it is returned.
+    /// @throws Error(not_found), Error(store) when it cannot be kept, Error(cancelled).
     Task<IsolationReport> validate_isolation(std::string session_id, std::vector<Layer> layers, Call call);
     /// QEMU processes of this host, whoever started them, each against the others. Nothing is started or changed. One
     /// that belongs to a session is looked at through its session; the others' `session_id` is "pid N".

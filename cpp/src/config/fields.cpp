@@ -45,6 +45,11 @@ constexpr ConfigField fields[] = {
     {"isolation.gate", choice, "template", "", "", "template|report|isolated", "",
      "isolated starts a session only when its verdict is isolated; report starts it and shows the verdict; template "
      "leaves it to the template."},
+    {"isolation.kept_reports", integer, "50", "1", "10000", "", "",
+     "How many of the last isolation reports of each session are kept; older ones are removed."},
+    {"isolation.waivers_file", path, "", "", "", "", "", "A file of signed waivers, read at the start."},
+    {"isolation.waiver_keys_file", path, "", "", "", "", "",
+     "The Ed25519 public keys (PEM) that may sign waivers; needed with isolation.waivers_file."},
 
     {"cost_optimization.allow_spot", boolean, "false", "", "", "", "",
      "Whether sessions may run on capacity that can be taken away."},
