@@ -37,17 +37,15 @@ py::object text(const std::string& value) { return py::str(value); }
 
 py::object verify(const std::vector<std::pair<std::string, py::bytes>>& files, const std::vector<std::string>& keys,
                   const std::optional<py::bytes>& anchor, const std::string& session_id, bool complete,
-                  const std::optional<std::string>& maximum_age) {
+                  const std::optional<std::string>& maximum_age, const std::optional<std::string>& now) {
     VerifyRequest request;
     for (const auto& [name, bytes] : files) request.files.push_back({name, std::string(bytes)});
     request.trusted_keys = keys;
     if (anchor) request.anchor = std::string(*anchor);
     request.session_id = session_id;
     request.complete = complete;
-    if (maximum_age) {
-        request.maximum_age = parse_duration(*maximum_age, "maximum_age");
-        request.now = make_system_clock()->wall_now();
-    }
+    if (maximum_age) request.maximum_age = parse_duration(*maximum_age, "maximum_age");
+    if (now) request.now = parse_rfc3339(*now);
     return as_dict(verify_reports(request));
 }
 
@@ -62,7 +60,7 @@ std::string waiver(const std::string& id, const std::string& check_id, const std
 
 void bind_report_files(py::module_& module) {
     module.def("verify_reports", &verify, py::arg("files"), py::arg("trusted_keys"), py::arg("anchor"),
-               py::arg("session_id"), py::arg("complete"), py::arg("maximum_age"),
+               py::arg("session_id"), py::arg("complete"), py::arg("maximum_age"), py::arg("now"),
                "Checks files of signed isolation reports, offline.");
     module.def("sign_waiver", &waiver, py::arg("id"), py::arg("check_id"), py::arg("session_id"), py::arg("reason"),
                py::arg("approved_by"), py::arg("expires_at"), py::arg("private_key"),

@@ -278,6 +278,7 @@ def verify_reports(
     session_id: str,
     complete: bool,
     maximum_age: str | None,
+    now: str | None,
 ) -> Any: ...
 def sign_waiver(
     id: str, check_id: str, session_id: str, reason: str, approved_by: str, expires_at: str, private_key: str

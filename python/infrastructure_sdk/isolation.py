@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from infrastructure_sdk.exceptions import ValidationError
+from infrastructure_sdk.exceptions import NotFoundError, ValidationError
 
 if TYPE_CHECKING:
+    from infrastructure_sdk.reports.compliance import ComplianceView
+    from infrastructure_sdk.reports.explanation import FindingExplanation
+    from infrastructure_sdk.reports.signed import SignedReport, StrPath, Verification
     from infrastructure_sdk.sdk import InfrastructureSDK
     from infrastructure_sdk.session import Session
 
@@ -33,7 +36,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check: pass, fail, unknown (could not look) or not_applicable.
+    """The outcome of one check: pass, fail, unknown (could not look), not_applicable or waived (an accepted failure).
 
     `meaning` says what a failure would let somebody do.
     """
@@ -136,6 +139,8 @@ class IsolationEngine:
     ) -> IsolationReport:
         """Judge one session; the other running ones are looked at for what they may share with it.
 
+        The report is signed and kept before it is returned: see `history` and `report`.
+
         Parameters
         ----------
         session
@@ -149,8 +154,10 @@ class IsolationEngine:
         ------
         NotFoundError
             If there is no such session.
+        StoreError
+            If the report cannot be kept.
         """
-        found = session if isinstance(session, str) else session.id
+        found = _id_of(session)
         document = await self._sdk._call(lambda native: native.validate_isolation, found, list(layers), timeout=timeout)
         return IsolationReport.from_document(document)
 
@@ -212,3 +219,138 @@ class IsolationEngine:
             lambda native: native.audit_isolation, chosen, all, list(layers), timeout=timeout
         )
         return [IsolationReport.from_document(document) for document in documents]
+
+    # The documents of reports are read by a package that builds upon this module: it is imported when it is used.
+
+    async def report(self, report_id: str) -> SignedReport:
+        """A kept report.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none; the oldest reports of a session are removed, see ``isolation.kept_reports``.
+        """
+        from infrastructure_sdk.reports.signed import SignedReport
+
+        return SignedReport(**await self._sdk._call(lambda native: native.isolation_report, report_id))
+
+    async def history(self, session: Session | str) -> list[SignedReport]:
+        """The kept reports of a session, oldest first, also when it has ended; empty if there is none."""
+        from infrastructure_sdk.reports.signed import SignedReport
+
+        kept = await self._sdk._call(lambda native: native.isolation_history, _id_of(session))
+        return [SignedReport(**item) for item in kept]
+
+    async def chain(self, session: Session | str) -> str:
+        """The kept reports of a session as a file for `verify`: an envelope a line, rotations of keys among them."""
+        text: str = await self._sdk._call(lambda native: native.isolation_chain, _id_of(session))
+        return text
+
+    async def anchor(self, sessions: Iterable[Session | str] = ()) -> str:
+        """A signed record of where the chains of these sessions end. Kept elsewhere, it shows what was cut off.
+
+        Parameters
+        ----------
+        sessions
+            Sessions or their ids; all that have reports if empty.
+
+        Raises
+        ------
+        NotFoundError
+            If a session has no report.
+        """
+        wanted = [_id_of(session) for session in sessions]
+        text: str = await self._sdk._call(lambda native: native.isolation_anchor, wanted)
+        return text
+
+    async def public_keys(self) -> str:
+        """The keys that this installation has signed reports with, oldest first, as PEM."""
+        text: str = await self._sdk._call(lambda native: native.isolation_keys)
+        return text
+
+    async def rotate_key(self) -> str:
+        """Sign with a new key from now on; the old one signs the change and is removed. Gives the new key's id."""
+        key_id: str = await self._sdk._call(lambda native: native.rotate_isolation_key)
+        return key_id
+
+    async def verify(
+        self,
+        files: StrPath | Iterable[StrPath],
+        *,
+        keys: StrPath | Iterable[StrPath] = (),
+        anchor: StrPath | None = None,
+        session: str = "",
+        complete: bool = False,
+        max_age: str | None = None,
+    ) -> Verification:
+        """As `infrastructure_sdk.reports.signed.verify`, which needs no open SDK; without keys, this installation's."""
+        from infrastructure_sdk.reports import signed
+
+        chosen = signed.texts_of("keys", keys) or [await self.public_keys()]
+        return signed.verify_with(files, chosen, anchor=anchor, session=session, complete=complete, max_age=max_age)
+
+    async def compliance(self, session: Session | str, framework: str = "nist-800-53") -> ComplianceView:
+        """The last kept report of a session by the controls of a framework.
+
+        Parameters
+        ----------
+        session
+            A session or its id.
+        framework
+            nist-800-53, cis, soc2 or pci.
+
+        Raises
+        ------
+        NotFoundError
+            If the session has no report yet.
+        ValidationError
+            If there is no such framework.
+        """
+        from infrastructure_sdk.reports.compliance import view_of
+
+        return view_of((await self._last(session)).report, framework)
+
+    async def explain(self, finding: Finding | str) -> FindingExplanation:
+        """What a finding means, what it rests on and what would change it.
+
+        Parameters
+        ----------
+        finding
+            A `Finding`, "REPORT_ID/CHECK_ID" of a kept report, "SESSION_ID/CHECK_ID" for its last one, or a check's id
+            alone, which tells what it is about.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such report or check.
+        """
+        from infrastructure_sdk.reports.explanation import explain, explain_check
+
+        if isinstance(finding, Finding):
+            return explain(finding)
+        place, slash, check_id = finding.rpartition("/")
+        if not slash:
+            return explain_check(check_id)
+        try:
+            report = (await self.report(place)).report
+        except NotFoundError:
+            report = (await self._last(place)).report
+        for found in report.findings:
+            if found.check_id == check_id:
+                return explain(found, report)
+        raise NotFoundError(
+            f"report {report.id} has no check '{check_id}'", context={"field": "finding", "value": finding}
+        )
+
+    async def _last(self, session: Session | str) -> SignedReport:
+        kept = await self.history(session)
+        if not kept:
+            raise NotFoundError(
+                f"there is no report of session '{_id_of(session)}': validate it first",
+                context={"field": "session", "value": _id_of(session)},
+            )
+        return kept[-1]
+
+
+def _id_of(session: Session | str) -> str:
+    return session if isinstance(session, str) else session.id
