@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from playwright.async_api import async_playwright
 
 import infrastructure_sdk as isdk
 from infrastructure_sdk import _core
@@ -238,12 +239,11 @@ def test_controls_are_read_from_the_catalogue_s_text() -> None:
 
 
 async def test_the_page_can_be_read_in_a_browser(tmp_path: Path) -> None:
-    playwright_api = pytest.importorskip("playwright.async_api")
     browser_path = shutil.which("chromium") or shutil.which("chromium-browser")
     assert browser_path, "chromium is missing; ./dev installs it"
     place = tmp_path / "report.html"
     place.write_text(made_report(reason="<b>bold</b> & plain", excerpt="<script>x</script>").export("html"))
-    async with playwright_api.async_playwright() as playwright:
+    async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=browser_path, headless=True, args=["--no-sandbox", "--no-proxy-server"]
         )

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from securesystemslib import dsse, signer
 
 import infrastructure_sdk as isdk
 import infrastructure_sdk.sync as sync
 from infrastructure_sdk.reports import FORMATS
 from infrastructure_sdk.reports.signed import SignedReport, sign_waiver, verify
 
-ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
-serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
 Infra = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -41,6 +42,7 @@ def pae(kind: bytes, body: bytes) -> bytes:
 def check_with_cryptography(report: SignedReport, pem: str) -> None:
     envelope = json.loads(report.envelope)
     key = serialization.load_pem_public_key(pem.encode())
+    assert isinstance(key, ed25519.Ed25519PublicKey)
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     body = base64.b64decode(envelope["payload"], validate=True)
     (signature,) = envelope["signatures"]
@@ -54,8 +56,6 @@ def check_with_cryptography(report: SignedReport, pem: str) -> None:
 
 
 def check_with_securesystemslib(report: SignedReport, pem: str) -> None:
-    dsse = pytest.importorskip("securesystemslib.dsse")
-    signer = pytest.importorskip("securesystemslib.signer")
     envelope = dsse.Envelope.from_dict(json.loads(report.envelope))
     loaded = serialization.load_pem_public_key(pem.encode())
     key = signer.SSlibKey.from_crypto(loaded, keyid=report.key_id)
