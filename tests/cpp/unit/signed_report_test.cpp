@@ -256,6 +256,33 @@ TEST(SignedReport, EveryChangedByteIsCaught) {
     }
 }
 
+TEST(SignedReport, EveryChangeOfWhichReportsAreThereIsCaught) {
+    auto a = SignedChain("s-a").of(4), b = SignedChain("s-b").of(4);
+    auto request = request_of({{}});
+    request.anchor = anchor_of({a.head(), b.head()});
+    SeededRandom random(21);
+    auto pick = [&](std::size_t end) { return static_cast<std::ptrdiff_t>(random.below(end)); };
+    int changed = 0;
+    for (int round = 0; round < 60; ++round) {
+        auto lines = a.envelopes;
+        for (auto steps = 1 + pick(3); steps > 0 && !lines.empty(); --steps) {
+            auto at = lines.begin() + pick(lines.size());
+            switch (pick(4)) {
+                case 0: lines.erase(at); break;
+                case 1: lines.insert(at, a.envelopes[static_cast<std::size_t>(pick(4))]); break;
+                case 2: std::swap(*at, lines[static_cast<std::size_t>(pick(lines.size()))]); break;
+                case 3: *at = b.envelopes[static_cast<std::size_t>(pick(4))]; break;
+            }
+        }
+        request.files[0].text = joined(lines);
+        // One report is checked by itself, and the newest one alone is no lie.
+        bool honest = lines == a.envelopes || lines == Lines{a.envelopes.back()} || lines == Lines{b.envelopes.back()};
+        EXPECT_EQ(verify_reports(request).ok(), honest) << "round " << round;
+        changed += !honest;
+    }
+    EXPECT_GT(changed, 30);
+}
+
 TEST(SignedReport, OtherSpellingsOfAnEnvelopeAreRefused) {
     auto line = SignedChain("s-a").add();
     EXPECT_THAT(kinds_in({" " + line}), Contains(Kind::malformed));
