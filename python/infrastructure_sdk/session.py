@@ -70,6 +70,9 @@ class ResourceSpec:
         0 to 64; None = none, or one when a type is named.
     gpu_type
         One of the ``gpus`` of the provider's capabilities; may be None when the host has one type only.
+    network
+        "none", "isolated", "internet" or "bridge:NAME", or a mapping of "mode" and "bridge"; None = the template's.
+        What this host can give, and why not, is in ``networks`` of the provider's capabilities.
     """
 
     cpu: str | None = None
@@ -77,6 +80,15 @@ class ResourceSpec:
     disk_size: str | None = None
     gpu_count: int | None = None
     gpu_type: str | None = None
+    network: str | Mapping[str, str] | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """What the core reads."""
+        document = dict(vars(self))
+        if isinstance(self.network, str):
+            mode, _, bridge = self.network.partition(":")
+            document["network"] = {"mode": mode, "bridge": bridge}
+        return document
 
 
 @dataclass(frozen=True)
@@ -132,7 +144,7 @@ class SessionRequest:
             "tenant": self.tenant,
             "template": self.template,
             "session_type": self.session_type,
-            "resources": vars(self.resources),
+            "resources": self.resources.to_document(),
             "ttl": self.ttl,
             "idle_timeout": self.idle_timeout,
             "disconnect_timeout": self.disconnect_timeout,

@@ -113,6 +113,24 @@ async def test_bad_requests_leave_nothing(sdk: isdk.InfrastructureSDK, state_dir
     assert list((state_dir / "vms").iterdir()) == []
 
 
+async def test_networks_are_listed_and_planned(sdk: isdk.InfrastructureSDK) -> None:
+    networks = sdk.vms.capabilities()["networks"]
+    assert set(networks) == {"none", "isolated", "internet", "bridge"}
+    assert networks["none"] == networks["isolated"] == ""
+
+    async def planned(network: str | dict[str, str] | None) -> dict[str, str]:
+        resources = isdk.ResourceSpec(network=network)
+        document = await sdk.sessions.plan(isdk.SessionRequest(user_id="a", resources=resources))
+        found: dict[str, str] = document["resources"]["network"]
+        return found
+
+    assert await planned(None) == {"mode": "isolated", "bridge": ""}
+    assert await planned("none") == await planned({"mode": "none"}) == {"mode": "none", "bridge": ""}
+    with pytest.raises(isdk.UnsupportedError) as caught:
+        await planned("bridge:no-such-bridge")
+    assert caught.value.context["field"] == "network.mode"
+
+
 async def test_cancelling_an_ephemeral_boot_leaves_nothing(sdk: isdk.InfrastructureSDK, state_dir: Path) -> None:
     entered = asyncio.Event()
 

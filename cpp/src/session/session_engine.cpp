@@ -89,6 +89,15 @@ void need_capabilities(const SessionClocks& clocks, const Capabilities& capabili
     }
 }
 
+/// Whether the host can give it is the provider's to say.
+void need_network(NetworkMode mode, const Capabilities& capabilities) {
+    if (capabilities.networks.contains(name_of(mode))) return;
+    throw Error(
+        Errc::unsupported,
+        std::string("network.mode: '") + name_of(mode) + "' is not possible with provider " + capabilities.provider,
+        {{"field", "network.mode"}, {"value", name_of(mode)}, {"capability", "network"}});
+}
+
 }  // namespace
 
 /// A request that cannot become a VM is refused before anything is recorded.
@@ -121,6 +130,7 @@ Session SessionEngine::Impl::plan(SessionRequest request, std::string* fingerpri
     session.provider = provider->capabilities().provider;
     session.accelerator = provider->capabilities().accelerator;
     auto spec = plan_vm(session, source->second, image_of(session, source->second));
+    need_network(spec.network, provider->capabilities());
     provider->check_spec(spec);
     if (!pools.units.empty()) *fingerprint = fingerprint_of(spec);
     return session;

@@ -81,12 +81,32 @@ std::string tenant(const json& document) {
     return value;
 }
 
+/// A mode, or {"mode", "bridge"}.
+void read_network(const json& document, ResourceSpec& spec) {
+    auto it = document.find("network");
+    if (it == document.end() || it->is_null()) return;
+    const auto value = it->is_string() ? json{{"mode", *it}} : *it;
+    if (!value.is_object())
+        reject("resources.network", shown(*it), "a mode, or an object of mode and bridge, is needed");
+    only_known(value, "resources.network", {"mode", "bridge"});
+    const auto mode = text(value, "mode", "");
+    spec.bridge = text(value, "bridge", "");
+    if (!mode.empty()) spec.network = parse_network_mode(mode);
+    if (spec.network == NetworkMode::bridge) {
+        if (!is_interface_name(spec.bridge))
+            reject("resources.network.bridge", shown(spec.bridge), "the name of a bridge of the host is needed");
+    } else if (!spec.bridge.empty()) {
+        reject("resources.network.bridge", shown(spec.bridge), "only the mode bridge has one");
+    }
+}
+
 ResourceSpec resources(const json& document) {
-    only_known(document, "resources", {"cpu", "memory", "disk_size", "gpu_count", "gpu_type"});
+    only_known(document, "resources", {"cpu", "memory", "disk_size", "gpu_count", "gpu_type", "network"});
     ResourceSpec spec;
     spec.cpu = quantity(document, "cpu");
     spec.memory = quantity(document, "memory");
     spec.disk_size = quantity(document, "disk_size");
+    read_network(document, spec);
     if (auto it = document.find("gpu_count"); it != document.end() && !it->is_null()) {
         if (!it->is_number_integer()) reject("resources.gpu_count", shown(*it), "an integer of 0 to 64 is needed");
         // What does not fit is refused by its text.
@@ -185,6 +205,8 @@ void to_json(json& document, const Session& session) {
     resources["disk_size"] = session.disk_size.to_string();
     resources["gpu_count"] = session.gpu_count;
     resources["gpu_type"] = session.gpu_type;
+    resources["network"] =
+        session.network ? json{{"mode", name_of(*session.network)}, {"bridge", session.bridge}} : json(nullptr);
     document["cost"] = session.charge;
     // For who reads it; the rest of `cost` is what it follows from.
     document["cost"]["this_month"] =
@@ -251,6 +273,10 @@ Session session_from_json(const json& document) try {
     session.disk_size = Quantity::parse(resources.at("disk_size").get<std::string>(), "resources.disk_size");
     session.gpu_count = resources.value("gpu_count", std::int64_t{0});
     session.gpu_type = resources.value("gpu_type", "");
+    if (auto network = resources.value("network", json(nullptr)); !network.is_null()) {
+        session.network = parse_network_mode(network.at("mode"));
+        session.bridge = network.at("bridge");
+    }
     session.charge = read_charge(document);
     session.snapshot = text(document, "snapshot", "");
     session.provider = document.at("provider");

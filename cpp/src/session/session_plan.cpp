@@ -55,6 +55,8 @@ Session plan_session(const SessionRequest& request, const Template& source, cons
                "template '" + source.name + "' needs at least " + source.memory.to_string());
     if (session.memory.value() % mebibyte != 0)
         reject("resources.memory", session.memory.to_string(), "a multiple of 1Mi");
+    session.network = request.resources.network.value_or(source.network);
+    session.bridge = request.resources.network ? request.resources.bridge : source.bridge;
     session.mac_address = mac_address_of(ids.session);
     session.created_at = session.updated_at = session.observed_at = now;
     session.expires_at = session.clocks.ttl.deadline;
@@ -112,7 +114,8 @@ VmSpec plan_vm(const Session& session, const Template& source, ImageFiles image)
     spec.gpu_count = session.gpu_count;
     spec.gpu_type = session.gpu_type;
     spec.display = source.display;
-    spec.network = source.network;
+    spec.network = session.network.value_or(source.network);
+    spec.bridge = session.network ? session.bridge : source.bridge;
     spec.mac_address = session.mac_address;
     spec.channels = source.channels;
     spec.boot_timeout = source.boot_timeout;

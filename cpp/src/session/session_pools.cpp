@@ -45,6 +45,7 @@ std::string fingerprint_of(const VmSpec& spec) {
                spec.snapshot,      name_of(spec.firmware),
                spec.tpm,           spec.enlightenments,
                name_of(spec.clock)};
+    if (!spec.bridge.empty()) parts.push_back(json{"bridge", spec.bridge});
     if (spec.gpu_count > 0) parts.push_back(json{spec.gpu_type, spec.gpu_count});
     return sha256_hex(parts.dump(-1, ' ', false, json::error_handler_t::replace)).substr(0, 16);
 }

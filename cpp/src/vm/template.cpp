@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <span>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -40,8 +41,6 @@ constexpr ConfigField fields[] = {
     {"memory", quantity, "", "16Mi", "4Ti", "", "bytes", "How much memory."},
     {"disk_size", quantity, "", "1Mi", "64Ti", "", "bytes", "The disk's size. Unset: the image's."},
     {"display", boolean, "true", "", "", "", "", "Whether the VM has a screen."},
-    {"network", choice, "isolated", "", "", "none|isolated", "",
-     "none: no network card; isolated: a network that no other VM and no host service can reach."},
     {"channels", list, "[\"agent\"]", "", "", "agent|display", "", "What must answer before a session is active."},
     {"boot_timeout", duration, "60s", "1s", "24h", "", "", "How long booting may take with KVM; scaled up for TCG."},
     {"isolation", choice, "report", "", "", "report|isolated", "",
@@ -60,6 +59,13 @@ constexpr ConfigField restart_fields[] = {
      "How long before the first attempt; doubles with each, up to 5 minutes."},
     {"restart.window", duration, "10m", "1s", "24h", "", "",
      "A session that was active this long has its attempts forgotten."},
+};
+constexpr ConfigField network_fields[] = {
+    {"network.mode", choice, "isolated", "", "", "none|isolated|internet|bridge", "",
+     "none: no network card; isolated: no host, no other guest, no internet; internet: outbound to public addresses "
+     "only; bridge: a port of a bridge of the host, apart from other guests."},
+    {"network.bridge", text, "", "", "", "", "", "The bridge of the host; for the mode bridge alone.",
+     "[A-Za-z0-9._][A-Za-z0-9._-]{0,14}"},
 };
 constexpr const char* required[] = {"name", "image", "memory"};
 
@@ -81,7 +87,6 @@ void put(Template& result, const std::string& name, const std::string& text) {
     if (name == "memory") result.memory = Quantity::parse(text, name);
     if (name == "disk_size") result.disk_size = Quantity::parse(text, name);
     if (name == "display") result.display = text == "true";
-    if (name == "network") result.network = text == "none" ? NetworkMode::none : NetworkMode::isolated;
     if (name == "channels") result.channels = nlohmann::json::parse(text).get<std::vector<std::string>>();
     if (name == "boot_timeout") result.boot_timeout = parse_duration(text, name);
     if (name == "isolation") result.isolation = text == "isolated" ? IsolationGate::isolated : IsolationGate::report;
@@ -96,32 +101,55 @@ void put_restart(RestartRule& rule, const std::string& name, const std::string& 
     if (name == "window") rule.window = parse_duration(text, name);
 }
 
-/// The one section of a template is taken out of `root` and read by its own table.
-RestartRule take_restart(Node& root, ProblemList& problems) {
-    RestartRule rule;
+/// A section of a template is taken out of `root` and read by its own table.
+std::vector<ReadValue> take_section(Node& root, const std::string& name, std::span<const ConfigField> rows,
+                                    const std::string& wanted, ProblemList& problems) {
+    std::vector<ReadValue> values;
     std::vector<Node> others;
     bool seen = false;
     for (auto& node : root.children) {
-        if (node.key != "restart") {
+        if (node.key != name) {
             others.push_back(std::move(node));
             continue;
         }
         auto origin = problems.origin(node.line);
         if (std::exchange(seen, true))
-            problems.add({"restart", Secret::redacted(), {}, origin, {}, "the key is there twice"});
-        else if (node.kind == Node::Kind::map) {
-            for (const auto& value : read_values(node, "restart.", restart_fields, problems))
-                if (!value.text.empty()) put_restart(rule, leaf_name(*value.field), value.text);
-        } else if (node.kind != Node::Kind::null)
-            problems.add({"restart",
-                          {},
-                          "a mapping of policy, max_attempts, backoff, window",
-                          origin,
-                          {},
-                          "it is " + std::string(describe(node.kind))});
+            problems.add({name, Secret::redacted(), {}, origin, {}, "the key is there twice"});
+        else if (node.kind == Node::Kind::map) values = read_values(node, name + ".", rows, problems);
+        else if (node.kind != Node::Kind::null)
+            problems.add({name, {}, wanted, origin, {}, "it is " + std::string(describe(node.kind))});
     }
     root.children = std::move(others);
+    // An unset value leaves the default.
+    std::erase_if(values, [](const ReadValue& value) { return value.text.empty(); });
+    return values;
+}
+
+RestartRule take_restart(Node& root, ProblemList& problems) {
+    RestartRule rule;
+    for (const auto& value :
+         take_section(root, "restart", restart_fields, "a mapping of policy, max_attempts, backoff, window", problems))
+        put_restart(rule, leaf_name(*value.field), value.text);
     return rule;
+}
+
+void take_network(Node& root, Template& result, ProblemList& problems) {
+    for (const auto& value :
+         take_section(root, "network", network_fields, "a mode, or a mapping of mode, bridge", problems))
+        if (leaf_name(*value.field) == "mode") result.network = parse_network_mode(value.text);
+        else result.bridge = value.text;
+}
+
+/// `network: internet` is short for `network: {mode: internet}`.
+void spell_out_network(Node& root) {
+    for (auto& node : root.children) {
+        if (node.key != "network" || node.kind != Node::Kind::text) continue;
+        Node mode = node;
+        mode.key = "mode";
+        node.children = {mode};
+        node.kind = Node::Kind::map;
+        node.text.clear();
+    }
 }
 
 const ConfigField& field_named(const std::string& name) {
@@ -182,6 +210,7 @@ void extend(Node& root, const Family& family, std::set<std::string> seen, Proble
     if (!seen.insert(found->second.source).second) return refuse("it extends itself");
     auto parent = parse_yaml(found->second.yaml);
     if (!parent.problems.empty() || parent.root.kind != Node::Kind::map) return refuse("that template cannot be read");
+    spell_out_network(parent.root);
     extend(parent.root, family, seen, problems);
     std::erase_if(parent.root.children, [](const Node& node) { return node.key == "name" || node.key == "extends"; });
     inherit(root, parent.root);
@@ -193,6 +222,16 @@ void check_rules(const Template& value, const std::string& source, ProblemList& 
     if (value.firmware == Firmware::secure_boot && value.machine.find("q35") == std::string::npos)
         problems.add(
             {"firmware", "secure_boot", "a q35 machine", source, {}, "machine " + value.machine + " has none"});
+    const bool bridged = value.network == NetworkMode::bridge;
+    if (bridged && value.bridge.empty())
+        problems.add({"network.bridge", {}, "the name of a bridge of the host", source, {}, "it is missing"});
+    if (!bridged && !value.bridge.empty())
+        problems.add({"network.bridge",
+                      value.bridge,
+                      {},
+                      source,
+                      {},
+                      "only the mode bridge has one, and the mode is " + std::string(name_of(value.network))});
     auto has = [&](const std::string& name) {
         return std::find(value.enlightenments.begin(), value.enlightenments.end(), name) != value.enlightenments.end();
     };
@@ -217,8 +256,10 @@ Template read_template(const TemplateDocument& document, const Family& family) {
                           "the document is " + std::string(describe(root.kind))});
         refuse_document("template " + document.source, problems.take());
     }
+    spell_out_network(root);
     extend(root, family, {document.source}, problems);
     result.restart = take_restart(root, problems);
+    take_network(root, result, problems);
     for (const auto& value : read_values(root, "", fields, problems))
         // An unset value leaves the default.
         if (!value.text.empty()) put(result, leaf_name(*value.field), value.text);
@@ -264,6 +305,19 @@ const std::map<std::string, Template>& builtin_templates() {
     return templates;
 }
 
+namespace {
+
+nlohmann::ordered_json section_schema(std::span<const ConfigField> rows) {
+    nlohmann::ordered_json section{{"type", {"object", "null"}}};
+    for (const auto& field : rows)
+        section["properties"][leaf_name(field)] = nlohmann::ordered_json::parse(value_schema(field));
+    section["patternProperties"] = {{"^x-", true}};
+    section["additionalProperties"] = false;
+    return section;
+}
+
+}  // namespace
+
 std::string template_json_schema() {
     nlohmann::ordered_json schema{{"$schema", "https://json-schema.org/draft/2020-12/schema"},
                                   {"$id", "urn:infrastructure-sdk:template"},
@@ -279,12 +333,9 @@ std::string template_json_schema() {
         if (needed) value["not"] = {{"enum", {nullptr, ""}}};
         schema["properties"][field.path] = std::move(value);
     }
-    nlohmann::ordered_json restart{{"type", {"object", "null"}}};
-    for (const auto& field : restart_fields)
-        restart["properties"][leaf_name(field)] = nlohmann::ordered_json::parse(value_schema(field));
-    restart["patternProperties"] = {{"^x-", true}};
-    restart["additionalProperties"] = false;
-    schema["properties"]["restart"] = std::move(restart);
+    schema["properties"]["restart"] = section_schema(restart_fields);
+    auto mode = nlohmann::ordered_json::parse(value_schema(network_fields[0]));
+    schema["properties"]["network"] = {{"anyOf", {mode, section_schema(network_fields)}}};
     schema["patternProperties"] = {{"^x-", true}};
     schema["additionalProperties"] = false;
     return schema.dump(2);

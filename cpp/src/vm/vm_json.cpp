@@ -45,7 +45,8 @@ void to_json(nlohmann::json& document, const Capabilities& capabilities) {
                 {"disconnect", capabilities.disconnect},
                 {"gpus", capabilities.gpus},
                 {"firmware", capabilities.firmware},
-                {"tpm", capabilities.tpm}};
+                {"tpm", capabilities.tpm},
+                {"networks", capabilities.networks}};
 }
 
 void to_json(nlohmann::json& document, const Template& value) {
@@ -62,7 +63,7 @@ void to_json(nlohmann::json& document, const Template& value) {
                 {"memory", value.memory.to_string()},
                 {"disk_size", value.disk_size.to_string()},
                 {"display", value.display},
-                {"network", name_of(value.network)},
+                {"network", {{"mode", name_of(value.network)}, {"bridge", value.bridge}}},
                 {"channels", value.channels},
                 {"boot_timeout", to_string(value.boot_timeout)},
                 {"isolation", value.isolation == IsolationGate::report ? "report" : "isolated"},

@@ -1,5 +1,7 @@
 #include <array>
+#include <string>
 
+#include "core/did_you_mean.hpp"
 #include <infrastructure_sdk/error.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
 
@@ -107,6 +109,31 @@ std::vector<std::string> needs_of_enlightenment(const std::string& name) {
     return {};
 }
 
-const char* name_of(NetworkMode mode) noexcept { return mode == NetworkMode::none ? "none" : "isolated"; }
+const std::vector<std::string>& network_mode_names() {
+    static const std::vector<std::string> names{"none", "isolated", "internet", "bridge"};
+    return names;
+}
+
+const char* name_of(NetworkMode mode) noexcept { return network_mode_names()[static_cast<std::size_t>(mode)].c_str(); }
+
+NetworkMode parse_network_mode(const std::string& name) {
+    const auto& names = network_mode_names();
+    for (std::size_t i = 0; i < names.size(); ++i)
+        if (name == names[i]) return static_cast<NetworkMode>(i);
+    const auto guess = did_you_mean(name, names);
+    throw Error(Errc::validation,
+                "network.mode: '" + name + "' is not allowed; allowed: none, isolated, internet, bridge" +
+                    (guess.empty() ? std::string() : "; did you mean '" + guess + "'?"),
+                {{"field", "network.mode"},
+                 {"value", name},
+                 {"allowed", "none, isolated, internet, bridge"},
+                 {"did_you_mean", guess}});
+}
+
+bool is_interface_name(const std::string& name) noexcept {
+    constexpr const char* allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    return !name.empty() && name.size() <= 15 && name != "." && name != ".." && name.front() != '-' &&
+           name.find_first_not_of(allowed) == std::string::npos;
+}
 
 }  // namespace infrastructure_sdk

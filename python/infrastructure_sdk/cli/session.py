@@ -58,6 +58,10 @@ def create(
     tenant: Annotated[str, typer.Option(help="The group whose limits it counts for.")] = "",
     gpus: Annotated[int | None, typer.Option(help="How many GPUs, 0 to 64.")] = None,
     gpu_type: Annotated[str | None, typer.Option(help="Which GPUs, when the host has several types.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="none, isolated, internet or bridge:NAME; the template's if not given.", metavar="MODE"),
+    ] = None,
     ttl: Annotated[str | None, typer.Option(help="Lifetime from now, e.g. 8h.")] = None,
     idle_timeout: Annotated[str | None, typer.Option(help="How long it may be idle, e.g. 30m; 0s = for ever.")] = None,
     disconnect_timeout: Annotated[
@@ -84,7 +88,9 @@ def create(
         user_id=user,
         template=template,
         tenant=tenant,
-        resources=isdk.ResourceSpec(cpu=cpu, memory=memory, disk_size=disk_size, gpu_count=gpus, gpu_type=gpu_type),
+        resources=isdk.ResourceSpec(
+            cpu=cpu, memory=memory, disk_size=disk_size, gpu_count=gpus, gpu_type=gpu_type, network=network
+        ),
         ttl=ttl,
         idle_timeout=idle_timeout,
         disconnect_timeout=disconnect_timeout,

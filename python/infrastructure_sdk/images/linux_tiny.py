@@ -69,7 +69,8 @@ for word in $(cat /proc/cmdline); do
   case $word in isdk.hostname=*) hostname "${word#isdk.hostname=}" ;; esac
 done
 [ -b /dev/vda ] && mount -t ext4 -o noatime /dev/vda /data 2>/dev/null
-[ -d /sys/class/net/eth0 ] && { ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; }
+[ -d /sys/class/net/eth0 ] && { ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0;
+  ip route add default via 10.0.2.2; echo nameserver 10.0.2.3 >/etc/resolv.conf; }
 banner() {
   echo
   echo "  Infrastructure SDK - linux-tiny"

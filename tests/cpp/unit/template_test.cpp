@@ -98,7 +98,7 @@ TEST(Template, AllProblemsComeAtOnceWithTheirLines) {
     EXPECT_TRUE(says(message, "t.yaml:1: name = 'Bad Name'")) << message;
     EXPECT_TRUE(says(message, "t.yaml:2: memori: there is no such key; did you mean 'memory'?")) << message;
     EXPECT_TRUE(says(message, "t.yaml:3: cpu = '0': it is less than 1m")) << message;
-    EXPECT_TRUE(says(message, "t.yaml:4: network = 'isolatd'")) << message;
+    EXPECT_TRUE(says(message, "t.yaml:4: network.mode = 'isolatd'")) << message;
     EXPECT_TRUE(says(message, "did you mean 'isolated'?")) << message;
     EXPECT_TRUE(says(message, "t.yaml:5: channels")) << message;
     EXPECT_TRUE(says(message, "t.yaml:6: boot_timeout = '-1s': it is negative")) << message;
@@ -150,6 +150,52 @@ TEST(Template, TheSchemaHasEveryFieldAndWhatIsRequired) {
     EXPECT_EQ(schema["else"]["required"], (nlohmann::json{"name", "image", "memory"}));
     EXPECT_EQ(schema["additionalProperties"], false);
     EXPECT_EQ(schema["properties"].size(), 21u);
+}
+
+TEST(Template, ANetworkIsAModeOrAMapping) {
+    auto network = [](const std::string& yaml) {
+        auto value = parse_template(smallest + yaml, "t.yaml");
+        return std::string(name_of(value.network)) + "/" + value.bridge;
+    };
+    EXPECT_EQ(network(""), "isolated/");
+    EXPECT_EQ(network("network:\n"), "isolated/");
+    EXPECT_EQ(network("network: internet\n"), "internet/");
+    EXPECT_EQ(network("network: {mode: none}\n"), "none/");
+    EXPECT_EQ(network("network: {mode: bridge, bridge: br-lab.1}\n"), "bridge/br-lab.1");
+}
+
+TEST(Template, AWrongNetworkIsRefused) {
+    struct Row {
+        const char* yaml;
+        const char* told;
+    };
+    const Row rows[] = {
+        {"network: internt\n", "did you mean 'internet'?"},
+        {"network: {mod: internet}\n", "did you mean 'network.mode'?"},
+        {"network: [internet]\n", "a mode, or a mapping of mode, bridge"},
+        {"network: true\n", "a mode, or a mapping of mode, bridge"},
+        {"network: bridge\n", "network.bridge: it is missing"},
+        {"network: {mode: bridge, bridge: 'br0,fd=3'}\n", "network.bridge = 'br0,fd=3'"},
+        {"network: {mode: bridge, bridge: a234567890123456}\n", "network.bridge = 'a234567890123456'"},
+        {"network: {mode: internet, bridge: br0}\n", "only the mode bridge has one, and the mode is internet"},
+        {"network: none\nnetwork: internet\n", "the key is there twice"},
+    };
+    for (const auto& row : rows) {
+        auto message = message_of(smallest + std::string(row.yaml));
+        EXPECT_TRUE(says(message, row.told)) << row.yaml << message;
+    }
+}
+
+TEST(Template, ANetworkIsInheritedKeyByKey) {
+    TemplateDocument parent{"parent.yaml", smallest + std::string("network: {mode: bridge, bridge: br0}\n")};
+    auto with = [&](const std::string& yaml) {
+        TemplateDocument child{"child.yaml", "extends: t\nname: child\n" + yaml};
+        auto value = parse_templates({parent, child}).at("child");
+        return std::string(name_of(value.network)) + "/" + value.bridge;
+    };
+    EXPECT_EQ(with(""), "bridge/br0");
+    EXPECT_EQ(with("network: {bridge: br1}\n"), "bridge/br1");
+    EXPECT_EQ(with("network: {mode: isolated, bridge: ''}\n"), "isolated/");
 }
 
 TEST(Template, ExtendsTakesWhatTheDocumentDoesNotSay) {

@@ -54,6 +54,8 @@ struct ResourceSpec {
     std::optional<Quantity> disk_size;
     std::optional<std::int64_t> gpu_count;  ///< 0..64; none = 0, or 1 when a type is named
     std::string gpu_type;                   ///< one of the provider's; may be empty when it has one type only
+    std::optional<NetworkMode> network;     ///< none = the template's, with its bridge
+    std::string bridge;                     ///< for NetworkMode::bridge alone
 };
 
 struct SessionRequest {
@@ -122,7 +124,9 @@ struct Session {
     Quantity memory;
     Quantity disk_size;
     std::int64_t gpu_count = 0;
-    std::string gpu_type;  ///< empty without GPUs
+    std::string gpu_type;                ///< empty without GPUs
+    std::optional<NetworkMode> network;  ///< none = the template's, with its bridge
+    std::string bridge;                  ///< empty but for NetworkMode::bridge
     Charge charge;
     std::string snapshot;  ///< what its disk began from; empty = the template's image
     std::string provider;

@@ -37,6 +37,7 @@ struct Template {
     Quantity disk_size;  ///< 0 = the image's
     bool display = true;
     NetworkMode network = NetworkMode::isolated;
+    std::string bridge;  ///< for NetworkMode::bridge
     std::vector<std::string> channels{"agent"};
     Duration boot_timeout = std::chrono::seconds(60);
     IsolationGate isolation = IsolationGate::report;

@@ -35,8 +35,19 @@ struct VmId {
     friend auto operator<=>(const VmId&, const VmId&) = default;
 };
 
-enum class NetworkMode { none, isolated };
+enum class NetworkMode {
+    none,      ///< no network card
+    isolated,  ///< a card that reaches no host, no other guest and no internet
+    internet,  ///< outbound to public addresses only; private ranges, metadata services, host and guests are not
+    bridge,    ///< a port of a bridge of the host: whatever is there, but no other guest's port
+};
 const char* name_of(NetworkMode mode) noexcept;
+/// @throws Error(validation), with a suggestion
+NetworkMode parse_network_mode(const std::string& name);
+/// All, in the order of the enumeration.
+const std::vector<std::string>& network_mode_names();
+/// A name that the kernel takes for an interface: 1 to 15 of [A-Za-z0-9._-], not "." or "..". Pure.
+bool is_interface_name(const std::string& name) noexcept;
 
 /// What starts a guest before its own boot loader or kernel.
 enum class Firmware {
@@ -93,6 +104,7 @@ struct VmSpec {
     std::string snapshot;  ///< its disk begins as this snapshot's; empty = as the image's
     bool display = true;
     NetworkMode network = NetworkMode::isolated;
+    std::string bridge;  ///< of the host; for NetworkMode::bridge alone
     std::string mac_address;
     std::vector<std::string> channels;                 ///< "agent", "display": what must answer before the VM is ready
     Duration boot_timeout = std::chrono::seconds(60);  ///< as for KVM; the provider scales it by its accelerator
@@ -149,6 +161,8 @@ struct Capabilities {
     std::map<std::string, std::int64_t> gpus;   ///< how many of each type there are to give to VMs; empty = none
     std::vector<std::string> firmware{"bios"};  ///< names of `Firmware`
     bool tpm = false;
+    /// Every name of `NetworkMode`, with why this host cannot give it; empty = it can.
+    std::map<std::string, std::string> networks{{"none", ""}, {"isolated", ""}};
 };
 
 }  // namespace infrastructure_sdk

@@ -1,5 +1,7 @@
 #include "providers/qemu/command_line.hpp"
 
+#include "providers/qemu/network_plan.hpp"
+
 namespace infrastructure_sdk::qemu {
 namespace {
 
@@ -130,9 +132,8 @@ std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptio
         add("-device", "virtio-blk-pci,drive=disk");
     }
     if (!spec.image.disc.empty()) add_disc(line, spec);
-    if (spec.network == NetworkMode::isolated) {
-        // restrict=on: without it the guest reads what listens on the host's loopback.
-        add("-netdev", "user,id=net0,restrict=on,ipv6=off");
+    if (spec.network != NetworkMode::none) {
+        add("-netdev", netdev_of(spec.network));
         add("-device", "virtio-net-pci,netdev=net0,mac=" + spec.mac_address + ",romfile=");
     }
     // A pointer that knows places, as a viewer's does; the machine's own PS/2 mouse knows only ways. The keyboard is

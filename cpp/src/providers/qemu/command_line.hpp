@@ -21,6 +21,7 @@ constexpr int memory = 15;
 constexpr int firmware = 16;
 constexpr int tpm = 17;
 constexpr int disc = 18;
+constexpr int tap = 19;
 }  // namespace inherited
 
 /// Files of a VM. Only the record is ours alone; the others lie in the guest folder, which is QEMU's working directory

@@ -47,6 +47,14 @@ inline constexpr std::array<const char*, 30> effect_names{
     "resume intended", "memory loaded",  "resume recorded",  "guest continued",   "memory forgotten",
     "memory removed",  "process ended",  "end recorded",     "folder set aside",  "folder removed"};
 
+/// Of VMs with an interface on the host.
+enum class NetworkEffect { rules_loaded, tap_made, connected, rules_removed };
+inline constexpr std::array<const char*, 4> network_effect_names{"network rules loaded", "tap made",
+                                                                 "network connected", "network rules removed"};
+constexpr const char* name_of(NetworkEffect effect) noexcept {
+    return network_effect_names[static_cast<std::size_t>(effect)];
+}
+
 constexpr const char* name_of(Effect effect) noexcept { return effect_names[static_cast<std::size_t>(effect)]; }
 
 }  // namespace infrastructure_sdk::qemu

@@ -9,6 +9,7 @@
 
 #include "core/async_tools.hpp"
 #include "providers/qemu/accelerator.hpp"
+#include "providers/qemu/network.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/provider.hpp"
 #include <infrastructure_sdk/json.hpp>
@@ -53,6 +54,23 @@ DoctorLine windows_line(const QemuOptions& options) {
                 "VMs can have UEFI with secure boot and a TPM", ""};
     return {"secure-boot", "warning", "not there:" + missing,
             "templates with secure boot or a TPM (Windows) are refused", "apt-get install" + missing};
+}
+
+DoctorLine network_line() {
+    const auto host = qemu::look_at_network();
+    std::string given = "none, isolated", refused, causes;
+    for (auto mode : {NetworkMode::internet, NetworkMode::bridge}) {
+        const std::string name = name_of(mode);
+        const auto why = qemu::refusal_of(mode, "", host);
+        if (why.empty()) {
+            given += ", " + name;
+            continue;
+        }
+        refused += (refused.empty() ? "" : ", ") + name;
+        causes += (causes.empty() ? "" : "; ") + name + ": " + why;
+    }
+    if (refused.empty()) return {"network", "ok", given, "guests can be given every kind of network", ""};
+    return {"network", "warning", given, "a session that asks for " + refused + " is refused", causes};
 }
 
 DoctorLine state_line(const std::string& directory) {
@@ -107,6 +125,7 @@ Task<std::vector<DoctorLine>> qemu_doctor(Environment environment, QemuOptions o
                          kvm ? "" : "use a host with hardware virtualization"});
     }
     lines.push_back(windows_line(options));
+    lines.push_back(network_line());
     lines.push_back(state_line(options.state_directory));
     try {
         auto image = load_image(options.probe_image_directory, "linux-tiny");

@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "providers/qemu/descriptors.hpp"
 #include "providers/qemu/process.hpp"
 #include <infrastructure_sdk/error.hpp>
 
@@ -26,37 +25,24 @@ Error no_way(const std::string& doing) {
                  {{"capability", "forward"}});
 }
 
-/// This thread is in the process's network namespace until the end of the block; sockets stay where they were made.
-class Visit {
-public:
-    explicit Visit(const ProcessIdentity& process) {
-        own_ = files_.add(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-        auto path = "/proc/" + std::to_string(process.pid) + "/ns/net";
-        const int there = files_.add(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-        // After opening: the number may be another process's by now.
-        if (!is_alive(process)) throw Error(Errc::not_ready, "the VM does not run");
-        struct stat mine{}, its{};
-        if (own_ < 0 || there < 0 || ::fstat(own_, &mine) != 0 || ::fstat(there, &its) != 0)
-            throw no_way("its namespace");
-        if (mine.st_dev == its.st_dev && mine.st_ino == its.st_ino) return;
-        if (::setns(there, CLONE_NEWNET) != 0) throw no_way("its namespace");
-        away_ = true;
-    }
-    // A pool's thread that stays in a guest's namespace would do other work there.
-    ~Visit() {
-        if (away_ && ::setns(own_, CLONE_NEWNET) != 0) std::abort();
-    }
-    Visit(const Visit&) = delete;
-    Visit& operator=(const Visit&) = delete;
-    bool is_away() const { return away_; }
-
-private:
-    Descriptors files_;
-    int own_ = -1;
-    bool away_ = false;
-};
-
 }  // namespace
+
+Visit::Visit(const ProcessIdentity& process) {
+    own_ = files_.add(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    auto path = "/proc/" + std::to_string(process.pid) + "/ns/net";
+    const int there = files_.add(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    // After opening: the number may be another process's by now.
+    if (!is_alive(process)) throw Error(Errc::not_ready, "the VM does not run");
+    struct stat mine{}, its{};
+    if (own_ < 0 || there < 0 || ::fstat(own_, &mine) != 0 || ::fstat(there, &its) != 0) throw no_way("its namespace");
+    if (mine.st_dev == its.st_dev && mine.st_ino == its.st_ino) return;
+    if (::setns(there, CLONE_NEWNET) != 0) throw no_way("its namespace");
+    away_ = true;
+}
+
+Visit::~Visit() {
+    if (away_ && ::setns(own_, CLONE_NEWNET) != 0) std::abort();
+}
 
 void raise_loopback(const ProcessIdentity& process) {
     Visit visit(process);

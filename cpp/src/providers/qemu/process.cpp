@@ -98,7 +98,7 @@ constexpr int first_fd = 10, last_fd = 19;
     ::setrlimit(RLIMIT_CORE, &no_core);
     if (request.uid) {
         // Best effort: a container may forbid namespaces. The isolation report reads what is really there.
-        (void)::unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS);
+        if (::unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0 && request.own_network) fail(9);
         for (int capability = 0; capability < 64; ++capability) ::prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
         if (::syscall(SYS_setgroups, request.group ? 1 : 0, request.group ? &*request.group : nullptr) != 0) fail(4);
         if (::syscall(SYS_setresgid, *request.uid, *request.uid, *request.uid) != 0) fail(5);
@@ -160,9 +160,10 @@ int launch(const Launch& request, const std::function<void(int pid)>& forked) {
     if (pid < 0) refuse("fork", fork_error);
     if (got != 0) {
         ::waitpid(pid, nullptr, 0);
-        constexpr const char* steps[] = {"",       "descriptors", "setsid",       "its directory", "setgroups",
-                                         "setgid", "setuid",      "no_new_privs", "exec"};
-        refuse(steps[answer[0] >= 0 && answer[0] <= 8 ? answer[0] : 0], answer[1]);
+        constexpr const char* steps[] = {
+            "",       "descriptors", "setsid",       "its directory", "setgroups",
+            "setgid", "setuid",      "no_new_privs", "exec",          "a network namespace"};
+        refuse(steps[answer[0] >= 0 && answer[0] <= 9 ? answer[0] : 0], answer[1]);
     }
     return pid;
 }

@@ -18,6 +18,7 @@ struct Launch {
     std::string log_file;                          ///< inside the directory; gets standard output and error
     std::vector<std::pair<int, int>> descriptors;  ///< ours -> the child's number (10..19)
     std::optional<unsigned> uid;    ///< when root: this uid and gid, no capabilities, own net, ipc and uts namespaces
+    bool own_network = false;       ///< with a uid: fail without a network namespace of its own
     std::optional<unsigned> group;  ///< the one group beside it, e.g. that of /dev/kvm; without it there is none
 };
 

@@ -116,6 +116,7 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
         throw Error(Errc::store, "the folder " + vms_ + " cannot be made: " + error.message(),
                     {{"field", "store.state_directory"}, {"value", options_.state_directory}});
     ::chmod(vms_.c_str(), 0711);
+    offer_networks();
 }
 
 std::string QemuProvider::directory_of(const VmId& id) const { return vms_ + "/" + id.value; }
@@ -195,6 +196,8 @@ Task<void> QemuProvider::adopt(VmPtr vm) {
     if (!vm->alive) {
         remove_sockets(vm);
         co_await end_tpm(vm);
+    } else {
+        co_await reconnect_network(vm);
     }
     if (vm->alive && !record.snapshotting.empty())
         tasks_.spawn(environment_.logger, "clear a snapshot of VM " + record.spec.id.value, clear_after_crash(vm));
@@ -229,6 +232,7 @@ Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
     ::waitpid(static_cast<pid_t>(vm->record.process->pid), nullptr, WNOHANG);
     remove_sockets(vm);
     co_await end_tpm(vm);
+    co_await disconnect_network(vm);
     vm->alive = false;
     vm->life.request_stop();
     if (vm->qmp) vm->qmp->close();
@@ -399,6 +403,7 @@ Task<void> QemuProvider::sweep_debris() {
         environment_.logger->log(LogLevel::warning, "vm.qemu",
                                  "an entry in the folder of VMs is not known to be ours and is left alone",
                                  {{"path", folder + "/" + name}});
+    co_await sweep_networks();
 }
 
 // ---- create, start -------------------------------------------------------------------------------------------------
@@ -433,6 +438,8 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
     record.spec = spec;
     record.accelerator = accelerator_.name;
     record.program = program_;
+    if (spec.network == NetworkMode::internet || spec.network == NetworkMode::bridge)
+        record.network_interface = interface_name(network_prefix_, spec.id);
     if (::geteuid() == 0) record.uid = co_await free_uid();
     auto target = directory_of(spec.id);
     auto scratch = vms_ + "/" + scratch_prefix + spec.id.value;
@@ -495,6 +502,7 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
     request.directory = guest_folder(vm->directory);
     request.log_file = file_name::log;
     request.uid = vm->record.uid;
+    request.own_network = vm->record.spec.network == NetworkMode::internet;
     if (vm->record.accelerator == "kvm") request.group = group_of("/dev/kvm");
     auto give = [&](int fd, int number) { request.descriptors.emplace_back(fd, number); };
     give(descriptors.add(listen_unix(vm->path(file_name::qmp))), inherited::qmp);
@@ -519,6 +527,7 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
         give(descriptors.add(co_await start_tpm(vm)), inherited::tpm);
         passed(Effect::tpm_started);
     }
+    if (int tap = co_await prepare_network(vm); tap >= 0) give(descriptors.add(tap), inherited::tap);
     {
         Call no_limit;
         auto guard = co_await vm->writing.lock(*environment_.clock, no_limit, "saving a VM's record");
@@ -555,6 +564,7 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
         if (!vm->alive) throw died(vm, "QEMU ended as soon as it was started");
         std::rethrow_exception(failure);
     }
+    co_await connect_network(vm);
     passed(Effect::handshake_done);
 }
 
@@ -724,6 +734,7 @@ Task<void> QemuProvider::destroy(VmId id, Call call) {
     auto guard = co_await turn(vm, call, "destroying a VM");
     co_await end(vm, call);
     co_await end_tpm(vm);
+    co_await disconnect_network(vm);
     vm->agent->disconnect();
     Call no_limit;
     auto last = co_await vm->writing.lock(*environment_.clock, no_limit, "removing a VM's folder");

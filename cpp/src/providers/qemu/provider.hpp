@@ -11,6 +11,7 @@
 #include "providers/qemu/effects.hpp"
 #include "providers/qemu/guest_agent.hpp"
 #include "providers/qemu/host_check.hpp"
+#include "providers/qemu/network_plan.hpp"
 #include "providers/qemu/qmp_client.hpp"
 #include "providers/qemu/snapshot_files.hpp"
 #include "providers/qemu/vm_record.hpp"
@@ -119,6 +120,14 @@ private:
     // provider_tpm.cpp
     Task<int> start_tpm(VmPtr vm);
     Task<void> end_tpm(VmPtr vm);
+    // provider_network.cpp
+    void offer_networks();
+    void check_network(const VmSpec& spec) const;
+    Task<int> prepare_network(VmPtr vm);
+    Task<void> connect_network(VmPtr vm);
+    Task<void> reconnect_network(VmPtr vm);
+    Task<void> disconnect_network(VmPtr vm);
+    Task<void> sweep_networks();
     // provider_snapshots.cpp
     Task<DiskSource> collect_disk(VmPtr vm, VmSnapshot* snapshot, Call call);
     Task<void> copy_live_disk(VmPtr vm, VmSnapshot* snapshot, Call call);
@@ -137,7 +146,8 @@ private:
     Task<void> clear_migration(VmPtr vm, std::string status, Call call);
     Task<bool> finish_resume(VmPtr vm, std::string status, Call call);
     Task<void> forget_memory(VmPtr vm);
-    void passed(Effect effect) const {
+    template <class Named>
+    void passed(Named effect) const {
         if (options_.after_effect) options_.after_effect(name_of(effect));
     }
     Error died(VmPtr vm, std::string what);
@@ -150,6 +160,8 @@ private:
     SnapshotFolder snapshots_;
     Accelerator accelerator_;
     HostFacts host_;
+    NetworkHost network_host_;
+    std::string network_prefix_;
     Capabilities capabilities_;
     std::map<VmId, VmPtr> known_;
     AsyncMutex creating_;

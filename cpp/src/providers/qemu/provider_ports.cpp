@@ -73,7 +73,8 @@ Task<GuestStreamPtr> QemuProvider::open_port(VmId id, std::uint16_t port, Call c
     auto vm = co_await need(id, call);
     if (port == 0)
         throw Error(Errc::validation, "port: '0' is not allowed; 1 to 65535", {{"field", "port"}, {"value", "0"}});
-    if (vm->record.spec.network != NetworkMode::isolated)
+    const auto mode = vm->record.spec.network;
+    if (mode != NetworkMode::isolated && mode != NetworkMode::internet)
         throw Error(Errc::unsupported, "the VM has no network that ports can be reached through",
                     {{"capability", "forward"}, {"network", name_of(vm->record.spec.network)}});
     auto guard = co_await vm->forwarding.lock(*environment_.clock, call, "opening a port of the guest");

@@ -92,6 +92,9 @@ Task<void> QemuProvider::end_tpm(VmPtr vm) {
                                  {{"vm", identity.vm_uuid}, {"pid", std::to_string(identity.pid)}});
 }
 
-void QemuProvider::check_spec(const VmSpec& spec) const { check_host(spec, host_); }
+void QemuProvider::check_spec(const VmSpec& spec) const {
+    check_host(spec, host_);
+    check_network(spec);
+}
 
 }  // namespace infrastructure_sdk::qemu

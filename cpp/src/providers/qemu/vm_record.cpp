@@ -47,6 +47,7 @@ std::string to_text(const VmRecord& record) {
                     {"snapshot", spec.snapshot},
                     {"display", spec.display},
                     {"network", name_of(spec.network)},
+                    {"bridge", spec.bridge},
                     {"mac_address", spec.mac_address},
                     {"channels", spec.channels},
                     {"boot_timeout", to_string(spec.boot_timeout)}}},
@@ -61,6 +62,7 @@ std::string to_text(const VmRecord& record) {
                   {"uid", record.uid ? json(*record.uid) : json(nullptr)},
                   {"process", record.process ? json(*record.process) : json(nullptr)},
                   {"tpm_process", record.tpm_process ? json(*record.tpm_process) : json(nullptr)},
+                  {"network_interface", record.network_interface},
                   {"firmware_code", record.firmware_code},
                   {"snapshotting", record.snapshotting},
                   {"image_identity", record.image_identity},
@@ -111,7 +113,9 @@ VmRecord record_from_text(const std::string& text) try {
     record.firmware_code = document.value("firmware_code", "");
     record.snapshotting = document.value("snapshotting", "");
     spec.display = from.at("display").get<bool>();
-    spec.network = from.at("network").get<std::string>() == "none" ? NetworkMode::none : NetworkMode::isolated;
+    spec.network = parse_network_mode(from.at("network").get<std::string>());
+    spec.bridge = from.value("bridge", "");
+    record.network_interface = document.value("network_interface", "");
     spec.mac_address = from.at("mac_address").get<std::string>();
     spec.channels = from.at("channels").get<std::vector<std::string>>();
     spec.boot_timeout = parse_duration(from.at("boot_timeout").get<std::string>(), "boot_timeout");

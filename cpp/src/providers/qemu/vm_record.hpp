@@ -23,10 +23,11 @@ struct VmRecord {
     std::optional<unsigned> uid;
     std::optional<ProcessIdentity> process;
     std::optional<ProcessIdentity> tpm_process;  ///< swtpm's; it ends with the VM's process
-    std::string firmware_code;                   ///< the host's file that the VM was made with; empty = BIOS
-    std::string snapshotting;                    ///< the snapshot that is being copied: its guest may be frozen
-    std::string image_identity;                  ///< of the image's files when the VM was made: its disk fits no others
-    std::string memory_sha256;                   ///< of a complete memory file; empty = there is none
+    std::string network_interface;  ///< the host's for this VM, and its packet rules; empty = there is none
+    std::string firmware_code;      ///< the host's file that the VM was made with; empty = BIOS
+    std::string snapshotting;       ///< the snapshot that is being copied: its guest may be frozen
+    std::string image_identity;     ///< of the image's files when the VM was made: its disk fits no others
+    std::string memory_sha256;      ///< of a complete memory file; empty = there is none
 };
 
 std::string to_text(const VmRecord& record);
