@@ -229,6 +229,7 @@ TEST_F(NetworkModes, InternetIsOutboundToPublicAddressesOnly) {
     EXPECT_NE(links().find(interface), std::string::npos);
     EXPECT_NE(tables().find(other), std::string::npos);
     open();
+    EXPECT_EQ(run(*runtime_, provider_->inspect(b.id, call())).state, VmState::failed);
     EXPECT_EQ(tables().find(other), std::string::npos);
     EXPECT_NE(tables().find(interface), std::string::npos);
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <mutex>
 #include <optional>
 #include <sstream>
 
@@ -154,7 +155,13 @@ std::size_t remove_stale_rules(const NetworkHost& host, const std::string& prefi
 bool is_up(const std::string& interface) { return interfaces(interface).up; }
 
 void remove_interface(const NetworkHost& host, const std::string& interface) {
-    if (interfaces().names.contains(interface)) run_tool({host.ip_program, "link", "delete", interface});
+    if (!interfaces().names.contains(interface)) return;
+    try {
+        run_tool({host.ip_program, "link", "delete", interface});
+    } catch (const Error&) {
+        // The kernel takes away what a VM's process had some time after its end.
+        if (interfaces().names.contains(interface)) throw;
+    }
 }
 
 int make_tap(const std::string& interface) {
@@ -181,6 +188,9 @@ void connect_port(const NetworkHost& host, const std::string& interface, const s
 }
 
 void connect_uplink(const NetworkHost& host, const std::string& interface, const ProcessIdentity& process) {
+    // An address is free until the interface that gets it is there.
+    static std::mutex choosing;
+    std::lock_guard one_at_a_time(choosing);
     const auto addresses = uplink_addresses({process.vm_uuid}, interfaces().addresses);
     Descriptors files;
     const int here = files.add(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));

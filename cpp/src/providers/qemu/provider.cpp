@@ -196,6 +196,7 @@ Task<void> QemuProvider::adopt(VmPtr vm) {
     if (!vm->alive) {
         remove_sockets(vm);
         co_await end_tpm(vm);
+        co_await disconnect_network(vm);
     } else {
         co_await reconnect_network(vm);
     }
