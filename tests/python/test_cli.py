@@ -476,6 +476,7 @@ def test_schema_and_reference_are_printed(infra: Command) -> None:
                 "qemu-img",
                 "accelerator",
                 "secure-boot",
+                "network",
                 "state-directory",
                 "image",
                 "uid-separation",
