@@ -5,12 +5,14 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <set>
 
 #include <unistd.h>
 
 #include "core/async_tools.hpp"
 #include "core/money.hpp"
 #include "providers/qemu/process.hpp"
+#include "isolation/host_watch.hpp"
 #include "store/wait_for_lock.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/isolation/waivers.hpp>
@@ -185,11 +187,14 @@ struct InfrastructureSDK::Impl {
     std::vector<Waiver> waivers;
     std::unique_ptr<ReportLedger> reports;
     std::unique_ptr<SessionEngine> sessions;
+    std::unique_ptr<isolation::HostWatch> host_watch;
     std::unique_ptr<WebhookEngine> webhooks;
     bool closed = false;
 
     Task<IsolationReport> report(Session session, std::vector<Layer> layers, Call call);
     Task<void> start_reports(const std::string& directory);
+    Task<std::vector<IsolationReport>> judge(std::vector<Session> judged, std::vector<Layer> layers, Call call);
+    void listen_to_host();
     Task<void> start_webhooks(std::vector<Webhook> list);
 };
 
@@ -215,24 +220,47 @@ Task<void> InfrastructureSDK::Impl::start_webhooks(std::vector<Webhook> list) {
     co_await webhooks->start();
 }
 
-/// One session against all others that run; signed and kept.
-Task<IsolationReport> InfrastructureSDK::Impl::report(Session session, std::vector<Layer> layers, Call call) {
-    IsolationSubject subject{session.id, session.vm_id, provider->evidence(session.vm_id)};
+/// Each of these sessions against all that run.
+Task<std::vector<IsolationReport>> InfrastructureSDK::Impl::judge(std::vector<Session> judged,
+                                                                  std::vector<Layer> layers, Call call) {
+    std::vector<IsolationSubject> subjects;
     std::vector<IsolationSubject> neighbours;
+    std::set<std::string> named;
+    for (const auto& session : judged) {
+        named.insert(session.id);
+        subjects.push_back({session.id, session.vm_id, provider->evidence(session.vm_id)});
+    }
     SessionFilter running;
     running.states = {SessionState::active};
     running.limit = 1000;
     for (;;) {
         auto page = co_await sessions->list(running);
         for (const auto& other : page.sessions)
-            if (other.id != session.id) neighbours.push_back({other.id, other.vm_id, provider->evidence(other.vm_id)});
+            if (!named.contains(other.id))
+                neighbours.push_back({other.id, other.vm_id, provider->evidence(other.vm_id)});
         if (page.next.empty()) break;
         running.after = page.next;
     }
-    auto report = co_await isolation.validate(subject, neighbours, layers, call);
-    apply_waivers(report, waivers, report.created_at);
-    co_await reports->keep(report, call);
-    co_return report;
+    auto found = co_await isolation.audit(subjects, neighbours, layers, call);
+    for (auto& report : found) apply_waivers(report, waivers, report.created_at);
+    co_return found;
+}
+
+/// Signed and kept.
+Task<IsolationReport> InfrastructureSDK::Impl::report(Session session, std::vector<Layer> layers, Call call) {
+    std::vector<Session> judged{std::move(session)};
+    auto found = co_await judge(std::move(judged), std::move(layers), call);
+    co_await reports->keep(found.front(), call);
+    co_return std::move(found.front());
+}
+
+/// From now on what happens on the host has sessions looked at again.
+void InfrastructureSDK::Impl::listen_to_host() {
+    auto suspect = [this](std::string vm) {
+        sessions->suspect_isolation(vm.empty() ? std::nullopt : std::optional(VmId{std::move(vm)}));
+    };
+    auto directory = fs::path(state_directory(config)) / "vms";
+    host_watch = std::make_unique<isolation::HostWatch>(environment, directory.string(), suspect);
 }
 
 Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment environment, Config config, Call call) {
@@ -277,10 +305,20 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
             auto report = co_await impl.report(session, all, gate_call);
             co_return report.score.verdict == Verdict::isolated;
         };
+        engine.isolation_interval = impl.config.duration("isolation.recheck_interval");
+        const bool rechecks = engine.isolation_interval > Duration::zero();
+        if (rechecks)
+            engine.isolation_reports = [&impl](std::vector<Session> judged, Call look) {
+                return impl.judge(std::move(judged), {}, look);
+            };
+        engine.keep_isolation_report = [&impl](IsolationReport report, Call keeping) {
+            return impl.reports->keep(std::move(report), keeping);
+        };
         impl.sessions = std::make_unique<SessionEngine>(environment, impl.store, impl.provider, std::move(engine));
         // Before recovery, whose events are for them too.
         co_await impl.start_webhooks(std::move(webhooks));
         co_await impl.sessions->recover(call);
+        if (rechecks) impl.listen_to_host();
     } catch (...) {
         error = std::current_exception();
     }
@@ -350,7 +388,7 @@ Task<std::vector<IsolationReport>> InfrastructureSDK::audit_isolation(std::vecto
             subjects.push_back({session, own->id, impl.provider->evidence(own->id)});
         }
     }
-    co_return co_await impl.isolation.audit(subjects, layers, call);
+    co_return co_await impl.isolation.audit(subjects, {}, layers, call);
 }
 
 Task<std::vector<VmStatus>> InfrastructureSDK::list_vms(Call call) { return impl_->sessions->list_vms(call); }
@@ -359,6 +397,7 @@ Task<void> InfrastructureSDK::close() {
     auto& impl = *impl_;
     if (impl.closed) co_return;
     impl.closed = true;
+    if (impl.host_watch) co_await impl.host_watch->close();
     if (impl.sessions) co_await impl.sessions->close();
     if (impl.webhooks) co_await impl.webhooks->close();
     if (impl.provider) co_await impl.provider->close();

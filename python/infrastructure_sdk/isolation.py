@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +160,38 @@ class IsolationEngine:
         found = _id_of(session)
         document = await self._sdk._call(lambda native: native.validate_isolation, found, list(layers), timeout=timeout)
         return IsolationReport.from_document(document)
+
+    async def watch(self, session: Session | str | None = None, *, after: int = 0) -> AsyncIterator[Mapping[str, Any]]:
+        """What changes in the isolation of running sessions, as it happens, for ever.
+
+        Sessions are looked at every ``isolation.recheck_interval``, and within about a second when their files, a
+        network link, a packet rule or page merging change. ``session.isolation.checked``: the first look after a start,
+        a claim or a resume. ``session.isolation.drifted``: a check fails that did not, or could not be looked at twice
+        in a row. ``session.isolation.restored``: every change is for the better.
+
+        Parameters
+        ----------
+        session
+            A session or its id; all if None.
+        after
+            The last ``sequence`` that was seen: what came after it is given first.
+
+        Yields
+        ------
+        Mapping
+            An event. The ``data`` of ``checked`` has ``report``, ``epoch``, ``verdict``, ``lower`` and ``upper``; that
+            of the others ``report``, ``epoch``, ``verdict`` (``from``, ``to``) and ``changes``, each with ``check``,
+            ``severity``, ``from``, ``to`` and ``reason``.
+
+        Raises
+        ------
+        CancelledError
+            When the SDK is closed.
+        """
+        found = session if session is None or isinstance(session, str) else session.id
+        async for event in self._sdk.events.watch(after=after, session_id=found):
+            if event["type"].startswith("session.isolation."):
+                yield event
 
     async def audit(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -205,3 +206,28 @@ def test_the_catalogue_is_data() -> None:
     for check in checks.values():
         assert check["title"] and check["meaning"] and check["fix"] and check["controls"] and check["facts"]
         assert check["floor"] in ("E1", "E2", "E3", "E4")
+
+
+@pytest.mark.integration
+async def test_a_disk_that_is_opened_to_others_is_told_and_so_is_its_end(
+    sdk: isdk.InfrastructureSDK, state_dir: Path
+) -> None:
+    session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
+    await session.wait_until_active()
+    (disk,) = (state_dir / "vms").glob("*/guest/disk.qcow2")
+    kinds = []
+    async with asyncio.timeout(300):
+        async for event in sdk.isolation.watch(session):
+            kinds.append(event["type"].removeprefix("session.isolation."))
+            changed = {change["check"]: change["to"] for change in event["data"].get("changes", [])}
+            if kinds[-1] == "checked":
+                assert event["data"]["verdict"] in ("not_isolated", "unproven", "degraded", "isolated")
+                disk.chmod(0o644)
+            elif changed.get("STO-05") == "fail":
+                disk.chmod(0o600)
+            elif changed.get("STO-05") == "pass":
+                break
+    assert kinds[0] == "checked" and kinds.count("checked") == 1
+    report = await sdk.isolation.validate(session)
+    assert next(finding.status for finding in report.findings if finding.check_id == "STO-05") == "pass"
+    await session.terminate()

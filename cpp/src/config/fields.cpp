@@ -40,7 +40,9 @@ constexpr ConfigField fields[] = {
     {"vm.translation_cache", quantity, "64Mi", "16Mi", "2Gi", "", "bytes",
      "QEMU's cache of translated code per VM; with TCG only."},
     {"vm.boot_timeout", duration, "", "1s", "24h", "", "",
-     "How long a VM may take to boot with KVM; scaled up for TCG. Unset: the template's."},
+     "How long a VM may take to boot with KVM; scaled up for TCG, and up to four times as long while the guest's disks "
+     "or "
+     "network move. Unset: the template's."},
 
     {"isolation.gate", choice, "template", "", "", "template|report|isolated", "",
      "isolated starts a session only when its verdict is isolated; report starts it and shows the verdict; template "
@@ -50,6 +52,10 @@ constexpr ConfigField fields[] = {
     {"isolation.waivers_file", path, "", "", "", "", "", "A file of signed waivers, read at the start."},
     {"isolation.waiver_keys_file", path, "", "", "", "", "",
      "The Ed25519 public keys (PEM) that may sign waivers; needed with isolation.waivers_file."},
+    {"isolation.recheck_interval", duration, "30s", "0s", "24h", "", "",
+     "How often running sessions are looked at again; what changed becomes an event. 0s: never, and what happens on "
+     "the "
+     "host is not listened to."},
 
     {"cost_optimization.allow_spot", boolean, "false", "", "", "", "",
      "Whether sessions may run on capacity that can be taken away."},

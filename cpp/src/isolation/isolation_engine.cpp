@@ -87,25 +87,23 @@ IsolationEngine::~IsolationEngine() = default;
 
 Task<IsolationReport> IsolationEngine::validate(IsolationSubject subject, std::vector<IsolationSubject> neighbours,
                                                 std::vector<Layer> layers, Call call) {
-    auto environment = environment_;
-    auto started = environment.clock->monotonic_now();
-    neighbours.insert(neighbours.begin(), subject);
-    auto wanted = isolation::wanted_by(layers);
-    auto all = co_await collect_all(environment, neighbours, 1, wanted, impl_->digests, call);
-    check(Call{Deadline(), call.stop, std::string()}, *environment.clock, "an isolation report");
-    auto facts = with_neighbours(all, 0, environment.clock->wall_now());
-    co_return report_of(environment, subject, facts, layers, started);
+    std::vector<IsolationSubject> subjects{std::move(subject)};
+    auto reports = co_await audit(std::move(subjects), std::move(neighbours), std::move(layers), call);
+    co_return std::move(reports.front());
 }
 
 Task<std::vector<IsolationReport>> IsolationEngine::audit(std::vector<IsolationSubject> subjects,
+                                                          std::vector<IsolationSubject> neighbours,
                                                           std::vector<Layer> layers, Call call) {
     auto environment = environment_;
     auto started = environment.clock->monotonic_now();
     auto wanted = isolation::wanted_by(layers);
-    auto all = co_await collect_all(environment, subjects, subjects.size(), wanted, impl_->digests, call);
-    check(Call{Deadline(), call.stop, std::string()}, *environment.clock, "an isolation audit");
+    const auto judged = subjects.size();
+    subjects.insert(subjects.end(), neighbours.begin(), neighbours.end());
+    auto all = co_await collect_all(environment, subjects, judged, wanted, impl_->digests, call);
+    check(Call{Deadline(), call.stop, std::string()}, *environment.clock, "an isolation report");
     std::vector<IsolationReport> reports;
-    for (std::size_t i = 0; i < subjects.size(); ++i) {
+    for (std::size_t i = 0; i < judged; ++i) {
         auto facts = with_neighbours(all, i, environment.clock->wall_now());
         reports.push_back(report_of(environment, subjects[i], facts, layers, started));
     }

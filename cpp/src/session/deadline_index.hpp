@@ -31,6 +31,10 @@ public:
         return next() != before;
     }
     bool has(const std::string& id) const { return by_id_.contains(id); }
+    std::optional<Time> at(const std::string& id) const {
+        auto known = by_id_.find(id);
+        return known == by_id_.end() ? std::nullopt : std::optional(known->second);
+    }
     std::optional<Time> next() const {
         if (by_time_.empty()) return std::nullopt;
         return by_time_.begin()->first;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "session/boot_patience.hpp"
 #include "session/session_plan.hpp"
 
 namespace infrastructure_sdk {
@@ -182,14 +183,15 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
         throw Error(Errc::cancelled, "the session gets another VM");
     }
     auto spec = plan_vm(session, source->second, image_of(session, source->second));
-    auto channels_deadline = budget(source->second.boot_timeout);
-    auto within = call.within(channels_deadline);
+    const auto boot_timeout = source->second.boot_timeout;
+    auto within = call.within(budget(boot_timeout));
     std::exception_ptr error;
     try {
         co_await clear_for_recovery(session, within);
         co_await provider->create(spec, within);
         co_await provider->start(session.vm_id, session.execution_id, within);
-        co_await provider->wait_ready(session.vm_id, within);
+        co_await wait_booted(session.vm_id, boot_timeout, call);
+        within = call.within(budget(boot_timeout));
         if (takes_identity(source->second)) co_await name_guest(session, within);
         co_await pass_gate(session, source->second, within);
         co_return Outcome{SessionInput::channels_ready, "", "", ""};
@@ -199,6 +201,40 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
     }
     co_await power_off_useless(target, session, call);
     std::rethrow_exception(error);
+}
+
+/// Every channel of a VM that was just started. @throws as `wait_ready` when it takes too long and does not get on.
+Task<void> SessionEngine::Impl::wait_booted(VmId vm, Duration boot_timeout, Call call) {
+    const auto began = env.clock->monotonic_now();
+    BootPatience patience(began, budget(boot_timeout).when() - began);
+    for (;;) {
+        std::exception_ptr late;
+        try {
+            auto within = call.within(Deadline(patience.next_look()));
+            co_await provider->wait_ready(vm, within);
+            co_return;
+        } catch (const Error& error) {
+            if (error.errc() != Errc::not_ready && error.errc() != Errc::timeout) throw;
+            late = std::current_exception();
+        }
+        check(call, *env.clock, "waiting for a guest to boot");
+        auto moved = co_await bytes_moved(vm, call);
+        if (!patience.goes_on(env.clock->monotonic_now(), moved)) std::rethrow_exception(late);
+    }
+}
+
+/// By the guest's disks and network cards, as far as can be seen.
+Task<std::optional<std::uint64_t>> SessionEngine::Impl::bytes_moved(VmId vm, Call call) {
+    constexpr Duration patience = std::chrono::seconds(1);
+    auto within = call.within(budget(patience));
+    try {
+        auto seen = co_await provider->activity(vm, within);
+        co_return seen.disk_read_bytes.value_or(0) + seen.disk_write_bytes.value_or(0) +
+            seen.network_rx_bytes.value_or(0) + seen.network_tx_bytes.value_or(0);
+    } catch (const Error& error) {
+        if (error.errc() == Errc::cancelled) throw;
+    }
+    co_return std::nullopt;
 }
 
 /// A guest without a shell keeps the name that it booted with.

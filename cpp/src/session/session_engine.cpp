@@ -405,6 +405,7 @@ Task<void> SessionEngine::close() {
     impl->tasks.stop_source().request_stop();
     impl->clock_changed.notify_all();
     impl->looks_changed.notify_all();
+    impl->isolation_changed.notify_all();
     impl->events_written.notify_all();
     impl->pools.notify();
     co_await impl->tasks.join();

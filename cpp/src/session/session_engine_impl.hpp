@@ -3,7 +3,7 @@
 // (what is written and shown), session_driver.cpp (work on VMs), session_recovery.cpp (after a crash),
 // session_expiry.cpp (clocks), session_use.cpp (idleness and its explanation), session_snapshots.cpp (snapshots and
 // forks), session_restart.cpp (recovery by hand and by rule), session_pools.cpp and session_claims.cpp (warm pools),
-// session_access.cpp (what a user does with a session).
+// session_access.cpp (what a user does with a session), session_isolation.cpp (isolation is looked at again).
 
 #include <map>
 #include <memory>
@@ -11,6 +11,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <infrastructure_sdk/isolation/drift.hpp>
 #include <infrastructure_sdk/session/explain.hpp>
 #include <infrastructure_sdk/session/idleness.hpp>
 #include <infrastructure_sdk/session/session_engine.hpp>
@@ -64,6 +65,8 @@ struct LiveSession {
     bool files_suffice = false;  // of its claimed unit; after a crash the longer way is taken
     std::stop_source work;       // stops the worker's present step
     SessionUse use;
+    DriftDetector isolation;
+    std::string isolation_checked;  // the execution whose first look is recorded
 };
 using LivePtr = std::shared_ptr<LiveSession>;
 
@@ -113,6 +116,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
           tasks(env.executor),
           clock_changed(env.executor),
           looks_changed(env.executor),
+          isolation_changed(env.executor),
           boots(options.concurrent_boots ? options.concurrent_boots : provider->capabilities().concurrent_boots),
           reservations(options.limits, options.currency, provider->capabilities().gpus),
           events_written(env.executor),
@@ -123,8 +127,9 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     std::shared_ptr<VmProvider> provider;
     SessionEngineOptions options;
     TaskGroup tasks;
-    Signal clock_changed;  // another session's clock is the next to run out
-    Signal looks_changed;  // another session is the next to be looked at
+    Signal clock_changed;      // another session's clock is the next to run out
+    Signal looks_changed;      // another session is the next to be looked at
+    Signal isolation_changed;  // the same, for what isolates it
     std::map<std::string, LivePtr> live;
     BootQueue boots;  // cold starts: every session that is pending or provisioning without a unit
     ReservationLedger reservations;
@@ -132,6 +137,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     DeadlineIndex<WallTime> expiries;
     DeadlineIndex<MonotonicTime> looks;
     std::size_t looks_under_way = 0;
+    DeadlineIndex<MonotonicTime> isolation_looks;
+    MonotonicTime isolation_rested{};  // ahead of it suspicion waits
     DeadlineIndex<WallTime> restarts;
     std::map<std::string, SnapshotPtr> snapshots;
     Signal events_written;
@@ -177,6 +184,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<Outcome> step(LivePtr target, Session session, Call call);
     Task<Outcome> provision(LivePtr target, Session session, Call call);
     Task<Outcome> resume_vm(LivePtr target, Session session, Call call);
+    Task<void> wait_booted(VmId vm, Duration boot_timeout, Call call);
+    Task<std::optional<std::uint64_t>> bytes_moved(VmId vm, Call call);
     Task<void> power_off_useless(LivePtr target, Session session, Call call);
     Task<VmStatus> look(VmId vm, Call call);
     Task<Outcome> end_vm(Session session, Call call);
@@ -198,6 +207,11 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> note_lost(LivePtr target, VmEvent event);
     void observe(VmEvent event);
     std::shared_ptr<RunningExec> need_exec(const std::string& session, const std::string& process) const;
+    // session_isolation.cpp
+    void plan_isolation_look(const Session& session);
+    Task<void> watch_isolation();
+    Task<void> look_at_isolation(std::vector<std::string> ids);
+    Task<void> note_isolation(LivePtr target, Session seen, IsolationReport report);
     // session_restart.cpp
     nlohmann::json aftermath(Session& session, SessionState before, SessionInput input);
     Task<void> clear_for_recovery(Session session, Call call);

@@ -162,7 +162,8 @@ Task<void> SessionEngine::Impl::boot_unit(UnitPtr live, Call call) {
     co_await provider->start(unit.vm_id, unit.execution_id, within);
     // A boot that was cut off after its pause is done again.
     co_await provider->unpause(unit.vm_id, within);
-    co_await provider->wait_ready(unit.vm_id, within);
+    co_await wait_booted(unit.vm_id, spec.boot_timeout, call);
+    within = call.within(budget(spec.boot_timeout));
     bool by_files = co_await personalize(unit.vm_id, unit.id, within);
     if (by_files) co_await rehearse(unit, within);
     co_await provider->pause(unit.vm_id, within);

@@ -25,6 +25,7 @@ void SessionEngine::Impl::index(const Session& session) {
     if (restarts.set(session.id, again) || sooner) clock_changed.notify_all();
     keep_place(session);
     if (session.state != SessionState::active && looks.set(session.id, std::nullopt)) looks_changed.notify_all();
+    plan_isolation_look(session);
 }
 
 Task<LivePtr> SessionEngine::Impl::need(std::string id) {

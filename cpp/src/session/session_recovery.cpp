@@ -48,6 +48,7 @@ Task<void> SessionEngine::recover(Call call) {
     co_await impl->reap_orphans(call);
     impl->tasks.spawn(impl->env.logger, "expiry", impl->expire());
     impl->tasks.spawn(impl->env.logger, "use", impl->watch_use());
+    if (impl->options.isolation_reports) impl->tasks.spawn(impl->env.logger, "isolation", impl->watch_isolation());
     impl->tasks.spawn(impl->env.logger, "restart", impl->restart());
     impl->sweep_snapshots();
     if (!impl->options.pools.empty()) impl->tasks.spawn(impl->env.logger, "pools", impl->keep_pools());

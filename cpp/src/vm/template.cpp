@@ -42,9 +42,15 @@ constexpr ConfigField fields[] = {
     {"disk_size", quantity, "", "1Mi", "64Ti", "", "bytes", "The disk's size. Unset: the image's."},
     {"display", boolean, "true", "", "", "", "", "Whether the VM has a screen."},
     {"channels", list, "[\"agent\"]", "", "", "agent|display", "", "What must answer before a session is active."},
-    {"boot_timeout", duration, "60s", "1s", "24h", "", "", "How long booting may take with KVM; scaled up for TCG."},
+    {"boot_timeout", duration, "60s", "1s", "24h", "", "",
+     "How long booting may take with KVM; scaled up for TCG. While the guest's disks or network move it may take up to "
+     "four times as long."},
     {"isolation", choice, "report", "", "", "report|isolated", "",
      "isolated: a session starts only when its verdict is isolated; report: it starts and the verdict is shown."},
+    {"on_drift", choice, "report", "", "", "report|suspend", "",
+     "What happens when a check that passed begins to fail while a session runs. report: an event; suspend: the "
+     "session "
+     "is suspended too, again after each resume while the check fails."},
     {"price_per_hour", text, "", "", "", "", "currency",
      "What a session costs an hour while it is not suspended, as a decimal text such as \"0.50\". Unset: nothing.",
      price_grammar},
@@ -90,6 +96,7 @@ void put(Template& result, const std::string& name, const std::string& text) {
     if (name == "channels") result.channels = nlohmann::json::parse(text).get<std::vector<std::string>>();
     if (name == "boot_timeout") result.boot_timeout = parse_duration(text, name);
     if (name == "isolation") result.isolation = text == "isolated" ? IsolationGate::isolated : IsolationGate::report;
+    if (name == "on_drift") result.on_drift = text == "suspend" ? DriftAction::suspend : DriftAction::report;
     if (name == "price_per_hour") result.price_per_hour_micros = parse_money(text, name);
     if (name == "gpu_price_per_hour") result.gpu_price_per_hour_micros = parse_money(text, name);
 }

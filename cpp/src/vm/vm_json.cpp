@@ -67,6 +67,7 @@ void to_json(nlohmann::json& document, const Template& value) {
                 {"channels", value.channels},
                 {"boot_timeout", to_string(value.boot_timeout)},
                 {"isolation", value.isolation == IsolationGate::report ? "report" : "isolated"},
+                {"on_drift", value.on_drift == DriftAction::report ? "report" : "suspend"},
                 {"price_per_hour", money_text(value.price_per_hour_micros)},
                 {"gpu_price_per_hour", money_text(value.gpu_price_per_hour_micros)},
                 {"restart",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+import json
 from typing import Annotated, Any
 
 import typer
@@ -295,3 +296,17 @@ def waive(
     except exceptions.InfrastructureSDKError as error:
         context.fail(error)
     sys.stdout.write(line)
+@app.command(epilog="Example:  infra-sdk isolation watch s-0123456789abcdef")
+def watch(
+    session: Annotated[str | None, typer.Argument(help="A session's id; all if left out.", metavar="SESSION")] = None,
+    after: Annotated[int, typer.Option("--after", help="The last sequence number that was seen.", min=0)] = 0,
+) -> None:
+    """Look again at running sessions and tell what changes, one JSON object a line, until stopped."""
+
+    async def follow(sdk: Any) -> None:
+        if session is not None:
+            await sdk.sessions.get(session)
+        async for event in sdk.isolation.watch(session, after=after):
+            print(json.dumps(dict(event)), flush=True)
+
+    context.run(follow)

@@ -28,6 +28,8 @@ MARKS = {
     "session.clock.warning": "warning",
     "session.hold.placed": "hold",
     "session.hold.released": "hold released",
+    "session.isolation.drifted": "isolation drifted",
+    "session.isolation.restored": "isolation restored",
     "session.clients.connected": "client came",
     "session.clients.left": "last client left",
     "session.clients.disconnected": "clients cut off",

@@ -108,7 +108,7 @@ protected:
         EXPECT_TRUE(process.is_up()) << process.pid();
         std::vector<IsolationSubject> subjects{{"subject", VmId{}, evidence(process)},
                                                {"neighbour", VmId{}, evidence(*neighbour_)}};
-        return run_(engine_.audit(subjects, {}, Call{})).front();
+        return run_(engine_.audit(subjects, {}, {}, Call{})).front();
     }
     static Statuses statuses(const IsolationReport& report) {
         Statuses found;
@@ -154,7 +154,7 @@ TEST_F(IsolationLab, WithoutAMonitorWhatNeedsItIsUnknownForThatReason) {
     ASSERT_TRUE(twin.is_up() && neighbour_->is_up());
     std::vector<IsolationSubject> subjects{{"subject", VmId{}, evidence(twin, false)},
                                            {"neighbour", VmId{}, evidence(*neighbour_, false)}};
-    auto reports = run_(engine_.audit(subjects, {}, Call{}));
+    auto reports = run_(engine_.audit(subjects, {}, {}, Call{}));
     auto found = statuses(reports.front());
     for (const char* check : {"NET-01", "NET-12", "RUN-07", "RUN-10", "RUN-12", "STO-04", "STO-06"}) {
         EXPECT_EQ(found[check], "unknown") << check << ": " << reason(reports.front(), check);
@@ -186,7 +186,7 @@ TEST_F(IsolationLab, NothingIsProvenOfAProcessThatEnded) {
     }
     std::vector<IsolationSubject> subjects{
         {"gone", VmId{}, make_process_evidence(run_.runtime.environment(), {pid, {}})}};
-    auto reports = run_(engine_.audit(subjects, {}, Call{}));
+    auto reports = run_(engine_.audit(subjects, {}, {}, Call{}));
     ASSERT_EQ(reports.front().findings.size(), 50u);
     for (const auto& finding : reports.front().findings)
         EXPECT_EQ(finding.status(), FindingStatus::unknown) << finding.check().id;

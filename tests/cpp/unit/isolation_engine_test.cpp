@@ -231,7 +231,7 @@ TEST_F(IsolationEngineTest, RefusesAFactThatIsOfAnotherInstance) {
 TEST_F(IsolationEngineTest, AnAuditJudgesEachAgainstAllOthers) {
     auto other = neighbour();
     std::vector<IsolationSubject> subjects{{"a", VmId{uuid}, source_}, {"b", VmId{}, other}};
-    auto reports = run_(engine_.audit(subjects, {}, Call{}));
+    auto reports = run_(engine_.audit(subjects, {}, {}, Call{}));
     ASSERT_EQ(reports.size(), 2u);
     for (std::size_t i = 0; i < 2; ++i) {
         EXPECT_EQ(reports[i].session_id, i == 0 ? "a" : "b");
@@ -239,7 +239,7 @@ TEST_F(IsolationEngineTest, AnAuditJudgesEachAgainstAllOthers) {
         EXPECT_EQ(statuses(reports[i])["NET-12"], Status::fail);
         EXPECT_EQ(statuses(reports[i])["MEM-03"], Status::fail);
     }
-    EXPECT_TRUE(run_(engine_.audit({}, {}, Call{})).empty());
+    EXPECT_TRUE(run_(engine_.audit({}, {}, {}, Call{})).empty());
 }
 
 std::map<std::string, Fact> facts_of(std::int64_t pid, const std::set<std::string>& names,

@@ -420,6 +420,48 @@ TEST(Scenarios, Scenario20_ExactlyAsManyAsThereArePlacesUnderCrashes) {
     EXPECT_GT(deaths, 300u) << "the owner must really have died";
 }
 
+/// Not run: it needs a cluster that evicts.
+TEST(Scenarios, Scenario26_ASpotNoticeSuspendsOrMigratesAndCanBeCancelled) {
+    GTEST_SKIP() << "not yet run: needs a cluster";
+}
+
+/// How a session ends whose guest takes `boot_time` where a minute is allowed, and after how long.
+std::pair<SessionState, Duration> boot_of(Duration boot_time, double disk_bytes_per_second) {
+    SimulatorOptions options;
+    options.boot_time = boot_time;
+    SimulatedWorld world(27, options);
+    world.adjust = [](SessionEngineOptions& engine) {
+        engine.templates.at("tiny").boot_timeout = std::chrono::minutes(1);
+    };
+    EXPECT_TRUE(world.open());
+    const auto began = world.runtime().environment().clock->monotonic_now();
+    Session session;
+    world.run(world.engine().create(world.request("alice"), world.call()), &session);
+    world.run_for(std::chrono::seconds(1));
+    SimulatedUse use;
+    use.disk_bytes_per_second = disk_bytes_per_second;
+    world.host().set_use(session.vm_id, use, world.runtime().environment().clock->monotonic_now());
+    world.run(world.engine().wait(session.id, SessionState::active, world.call()));
+    world.run(world.engine().get(session.id), &session);
+    return {session.state, world.runtime().environment().clock->monotonic_now() - began};
+}
+
+TEST(Scenarios, Scenario27_ABootThatGetsOnMayTakeLongerAndOneThatDoesNotMayNot) {
+    using std::chrono::seconds;
+    auto [fast, fast_time] = boot_of(seconds(40), 0);
+    EXPECT_EQ(fast, SessionState::active);
+    EXPECT_LT(fast_time, seconds(45));
+    auto [slow, slow_time] = boot_of(seconds(150), 4096);
+    EXPECT_EQ(slow, SessionState::active) << "its disk moved all the time";
+    EXPECT_LT(slow_time, seconds(155));
+    auto [silent, silent_time] = boot_of(seconds(150), 0);
+    EXPECT_EQ(silent, SessionState::failed);
+    EXPECT_LT(silent_time, seconds(65));
+    auto [endless, endless_time] = boot_of(std::chrono::hours(1), 4096);
+    EXPECT_EQ(endless, SessionState::failed);
+    EXPECT_LT(endless_time, seconds(260)) << "four times what is allowed";
+}
+
 TEST(Scenarios, Scenario30_AFailedCreateLeavesNothing) {
     for (std::uint64_t seed = 1; seed <= 20; ++seed) {
         // 50 at once on a host that fails, hangs and loses replies.

@@ -27,9 +27,10 @@ public:
     Task<IsolationReport> validate(IsolationSubject subject, std::vector<IsolationSubject> neighbours,
                                    std::vector<Layer> layers, Call call);
 
-    /// Each subject against all others: one report per subject, in their order. Nothing is started or changed.
-    /// @param layers empty = all. @throws Error(cancelled)
-    Task<std::vector<IsolationReport>> audit(std::vector<IsolationSubject> subjects, std::vector<Layer> layers,
+    /// Each subject against all others and the neighbours: one report per subject, in their order. Everything is read
+    /// once. Nothing is started or changed. @param layers empty = all. @throws Error(cancelled)
+    Task<std::vector<IsolationReport>> audit(std::vector<IsolationSubject> subjects,
+                                             std::vector<IsolationSubject> neighbours, std::vector<Layer> layers,
                                              Call call);
 
 private:

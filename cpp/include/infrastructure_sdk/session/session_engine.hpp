@@ -7,6 +7,7 @@
 #include <string>
 
 #include <infrastructure_sdk/environment.hpp>
+#include <infrastructure_sdk/isolation/isolation.hpp>
 #include <infrastructure_sdk/session/explain.hpp>
 #include <infrastructure_sdk/session/idleness.hpp>
 #include <infrastructure_sdk/session/limits.hpp>
@@ -50,6 +51,13 @@ struct SessionEngineOptions {
     Duration claim_timeout = std::chrono::seconds(5);
     /// Asked when a template demands isolation, before the session becomes active. False refuses it.
     std::function<Task<bool>(Session, Call)> isolation_gate;
+    /// Looks at these running sessions, all layers: a report for each, in their order. Empty = sessions are not looked
+    /// at again after their start.
+    std::function<Task<std::vector<IsolationReport>>(std::vector<Session>, Call)> isolation_reports;
+    /// Given each report that an event names, before the event is written. Empty = they are not kept.
+    std::function<Task<void>(IsolationReport, Call)> keep_isolation_report;
+    /// How often; `suspect_isolation` has it done sooner.
+    Duration isolation_interval = std::chrono::seconds(30);
 };
 
 /// What opens a session's console once.
@@ -136,6 +144,11 @@ public:
     /// Keeps the session from being idle for so long; it does not move the ttl. One per name, 1 to 64 characters: asked
     /// again it is replaced. @throws Error(validation), Error(invalid_transition) when it is ending
     Task<Session> hold(std::string id, std::string name, Duration length, std::string note, Call call);
+    /// Something happened that may have changed the isolation of one VM, or of all: its session is looked at again
+    /// within about a second, and no more than that however often it is said. Does not wait. What changed becomes an
+    /// event, `session.isolation.drifted` or `session.isolation.restored`, and a suspension where the template demands
+    /// it; the first look after a start, a claim or a resume is `session.isolation.checked`.
+    void suspect_isolation(std::optional<VmId> vm);
     /// Lets go of a hold. Unknown names are fine.
     Task<Session> release(std::string id, std::string name, Call call);
     /// Completes when the guest's agent answered. Moves no clock. @throws Error(not_ready), Error(invalid_transition)

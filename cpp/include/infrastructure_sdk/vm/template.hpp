@@ -12,6 +12,9 @@ namespace infrastructure_sdk {
 
 enum class IsolationGate { report, isolated };
 
+/// What a check that begins to fail in a running session does.
+enum class DriftAction { report, suspend };
+
 enum class RestartPolicy { never, on_failure };
 
 /// Whether a session whose VM was lost (killed, panicked) is started again by itself.
@@ -41,6 +44,7 @@ struct Template {
     std::vector<std::string> channels{"agent"};
     Duration boot_timeout = std::chrono::seconds(60);
     IsolationGate isolation = IsolationGate::report;
+    DriftAction on_drift = DriftAction::report;
     RestartRule restart;
     std::int64_t price_per_hour_micros = 0;      ///< of one session, in millionths of the currency
     std::int64_t gpu_price_per_hour_micros = 0;  ///< of each GPU, on top of it
