@@ -311,8 +311,8 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
             engine.isolation_reports = [&impl](std::vector<Session> judged, Call look) {
                 return impl.judge(std::move(judged), {}, look);
             };
-        engine.keep_isolation_report = [&impl](IsolationReport report, Call keeping) {
-            return impl.reports->keep(std::move(report), keeping);
+        engine.keep_isolation_report = [&impl](IsolationReport report, Call keeping) -> Task<void> {
+            co_await impl.reports->keep(std::move(report), keeping);
         };
         impl.sessions = std::make_unique<SessionEngine>(environment, impl.store, impl.provider, std::move(engine));
         // Before recovery, whose events are for them too.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-import json
 from typing import Annotated, Any
 
 import typer
@@ -296,6 +296,8 @@ def waive(
     except exceptions.InfrastructureSDKError as error:
         context.fail(error)
     sys.stdout.write(line)
+
+
 @app.command(epilog="Example:  infra-sdk isolation watch s-0123456789abcdef")
 def watch(
     session: Annotated[str | None, typer.Argument(help="A session's id; all if left out.", metavar="SESSION")] = None,
