@@ -170,6 +170,7 @@ QemuOptions qemu_options(const Config& config) {
                                                  : AcceleratorChoice::automatic;
     options.probe_image_directory = image_directory(config);
     options.translation_cache_mib = static_cast<int>(config.quantity("vm.translation_cache").value() >> 20);
+    options.fast_launch = config.text("vm.fast_launch") == "auto";
     options.uid_base = static_cast<unsigned>(config.integer("providers.qemu_uid_base"));
     return options;
 }

@@ -640,6 +640,16 @@ class Session:
         return str(self._document["launch_type"])
 
     @property
+    def launched_from(self) -> str:
+        """``template`` when its guest began as a copy of one that had booted, ``cold boot``, or empty before that."""
+        return str(self._document["launched_from"])
+
+    @property
+    def launch_reason(self) -> str:
+        """Why its guest was booted; empty when it came from a template."""
+        return str(self._document["launch_reason"])
+
+    @property
     def pool(self) -> str:
         """The warm pool whose unit it took; empty for a cold start."""
         return str(self._document["pool"])

@@ -44,7 +44,7 @@ async def installation(place: Path, units: int) -> AsyncIterator[isdk.Infrastruc
     pools.write_text(json.dumps({"pools": [{"name": "desks", "template": "linux-tiny", "min": units}]}))
     config = {
         "store": {"state_directory": str(place / "state")},
-        "vm": {"image_directory": str(images)},
+        "vm": {"image_directory": str(images), "fast_launch": "off"},
         "session": {"pools_file": str(pools)},
     }
     async with isdk.InfrastructureSDK(config) as sdk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import base64
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from typing import Any
 
 PATIENCE = 120.0
 """Seconds after which a socket that says nothing is an error."""
+
+IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}]
 
 
 class Line:
@@ -84,6 +87,7 @@ class HandVm:
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
         self._agent: Line | None = None
+        self._ram: list[str] = []
         self.directory = directory
         self.memory = directory / "memory.state"
 
@@ -131,13 +135,19 @@ class HandVm:
 
     def resume(self) -> None:
         """The same command line waits for the memory file; returns when the agent has set the clock."""
-        memory = os.open(self.memory, os.O_RDONLY)
+        self._load(self.memory)
+
+    def _load(self, stream: Path) -> None:
+        """A process that goes on from a stream of memory; returns when the agent has set the clock."""
+        descriptor = os.open(stream, os.O_RDONLY)
         try:
-            self._start("-incoming", "defer", memory=memory)
+            self._start("-incoming", "defer", memory=descriptor)
         finally:
-            os.close(memory)
+            os.close(descriptor)
         qmp = self._monitor()
-        qmp.execute("migrate-incoming", uri=f"fd:{memory}")
+        if self._ram:
+            qmp.execute("migrate-set-capabilities", capabilities=IGNORE_SHARED)
+        qmp.execute("migrate-incoming", uri=f"fd:{descriptor}")
         while qmp.execute("query-status")["status"] == "inmigrate":
             time.sleep(0.001)
         qmp.execute("cont")
@@ -148,13 +158,40 @@ class HandVm:
         self._agent.send({"execute": "guest-set-time", "arguments": {"time": time.time_ns()}})
         self._agent.receive()
 
+    def save_template(self, state: Path) -> None:
+        """End a VM that was booted by `boot_in`; what is not RAM goes to `state`."""
+        qmp = self._monitor()
+        descriptor = os.open(state, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            qmp.execute("migrate-set-capabilities", capabilities=IGNORE_SHARED)
+            qmp.execute("stop")
+            qmp.execute("getfd", descriptor, fdname="state")
+            qmp.execute("migrate", uri="fd:state")
+            while qmp.execute("query-migrate")["status"] != "completed":
+                time.sleep(0.001)
+        finally:
+            os.close(descriptor)
+        self.end()
+
+    def boot_in(self, ram: Path) -> None:
+        """As `boot`, with all of its RAM in a file."""
+        self._ram = ["share=on", str(ram)]
+        self.boot()
+
+    def clone(self, ram: Path, state: Path, disk: Path) -> None:
+        """Start as a copy of a template; returns when the agent has set the clock. The directory is there."""
+        shutil.copyfile(disk, self.directory / "disk.qcow2")
+        self._ram = ["share=off", str(ram)]
+        self._load(state)
+
     def monitor_command(self, command: str) -> None:
         """One QMP command."""
         self._monitor().execute(command)
 
-    def run_command(self, words: list[str]) -> None:
+    def run_command(self, words: list[str], text: str = "") -> None:
         """Through the agent, in step with it since `boot`; returns when the command has ended."""
-        pid = self._ask("guest-exec", path=words[0], arg=words[1:], **{"capture-output": True})["pid"]
+        given = {"input-data": base64.b64encode(text.encode()).decode()} if text else {}
+        pid = self._ask("guest-exec", path=words[0], arg=words[1:], **{"capture-output": True}, **given)["pid"]
         pause = 0.002
         while not self._ask("guest-exec-status", pid=pid)["exited"]:
             time.sleep(pause)
@@ -169,6 +206,12 @@ class HandVm:
     def connect(self) -> None:
         """To the monitor, ahead of a suspend: an SDK's session is connected all the time."""
         self._monitor()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
 
     def end(self) -> None:
         """Kill what runs and close what is open; the files stay."""
@@ -194,6 +237,11 @@ class HandVm:
             return f"{match[1]}{given[int(match[2])]}"
 
         words = [re.sub(r"(\bfd=|/proc/self/fd/)(\d+)", own_number, word) for word in self._arguments]
+        if self._ram:
+            words[words.index("-machine") + 1] += ",memory-backend=ram0"
+            size = f"{words[words.index('-m') + 1]}M"
+            share, path = self._ram
+            words += ["-object", f"memory-backend-file,id=ram0,size={size},mem-path={path},{share}"]
         inherited = [*given.values(), *([] if memory is None else [memory])]
         try:
             with open(self.directory / "qemu.log", "ab") as log:

@@ -71,10 +71,13 @@ def scratch_directory() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def installation(place: Path) -> AsyncIterator[isdk.InfrastructureSDK]:
+async def installation(place: Path, fast_launch: str = "off") -> AsyncIterator[isdk.InfrastructureSDK]:
     """An opened SDK, state in `place`/state, images from INFRA_SDK_TEST_IMAGE_DIR; at the end no session is left."""
     images = os.environ.get("INFRA_SDK_TEST_IMAGE_DIR") or isdk.config.default_image_directory()
-    config = {"store": {"state_directory": str(place / "state")}, "vm": {"image_directory": str(images)}}
+    config = {
+        "store": {"state_directory": str(place / "state")},
+        "vm": {"image_directory": str(images), "fast_launch": fast_launch},
+    }
     async with isdk.InfrastructureSDK(config) as sdk:
         try:
             yield sdk

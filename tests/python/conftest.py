@@ -57,7 +57,10 @@ def tiny_disk() -> Iterator[Callable[[str], Path]]:
 @pytest.fixture
 def config(state_dir: Path, image_dir: Path) -> isdk.InfraSDKConfig:
     return isdk.InfraSDKConfig.from_dict(
-        {"store": {"state_directory": str(state_dir)}, "vm": {"image_directory": str(image_dir)}}
+        {
+            "store": {"state_directory": str(state_dir)},
+            "vm": {"image_directory": str(image_dir), "fast_launch": "off"},
+        }
     )
 
 

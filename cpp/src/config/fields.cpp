@@ -39,6 +39,10 @@ constexpr ConfigField fields[] = {
      "auto takes KVM where it works, else TCG. TCG is not a security boundary."},
     {"vm.translation_cache", quantity, "64Mi", "16Mi", "2Gi", "", "bytes",
      "QEMU's cache of translated code per VM; with TCG only."},
+    {"vm.fast_launch", choice, "auto", "", "", "auto|off", "",
+     "auto starts VMs as copies of a guest that has booted and never had a user, where that can be. Such a guest is "
+     "kept "
+     "for each image and shape, on disk and in memory, as large as what it uses of its memory. off boots every VM."},
     {"vm.boot_timeout", duration, "", "1s", "24h", "", "",
      "How long a VM may take to boot with KVM; scaled up for TCG, and up to four times as long while the guest's disks "
      "or "

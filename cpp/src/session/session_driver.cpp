@@ -177,8 +177,10 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
                     {{"reason", "TemplateMissing"}});
     // A recovery begins from the disk that the unit has become.
     if (!session.pool.empty() && session.generation == 1) {
-        if (co_await warm_start(target, session, source->second, call))
-            co_return Outcome{SessionInput::channels_ready, "", "", ""};
+        if (co_await warm_start(target, session, source->second, call)) {
+            auto launch = co_await launch_of(session.vm_id, call);
+            co_return Outcome{SessionInput::channels_ready, "", "", "", "", launch};
+        }
         // It has another VM now, for which this step is asked again.
         throw Error(Errc::cancelled, "the session gets another VM");
     }
@@ -192,9 +194,11 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
         co_await provider->start(session.vm_id, session.execution_id, within);
         co_await wait_booted(session.vm_id, boot_timeout, call);
         within = call.within(budget(boot_timeout));
-        if (takes_identity(source->second)) co_await name_guest(session, within);
+        auto launch = co_await launch_of(session.vm_id, within);
+        // A copy of a template has an identity since its start.
+        if (takes_identity(source->second) && launch.from != "template") co_await name_guest(session, within);
         co_await pass_gate(session, source->second, within);
-        co_return Outcome{SessionInput::channels_ready, "", "", ""};
+        co_return Outcome{SessionInput::channels_ready, "", "", "", "", launch};
     } catch (const Error& caught) {
         if (caught.errc() == Errc::cancelled) throw;
         error = std::current_exception();
@@ -235,6 +239,11 @@ Task<std::optional<std::uint64_t>> SessionEngine::Impl::bytes_moved(VmId vm, Cal
         if (error.errc() == Errc::cancelled) throw;
     }
     co_return std::nullopt;
+}
+
+Task<VmLaunch> SessionEngine::Impl::launch_of(VmId vm, Call call) {
+    auto status = co_await provider->inspect(vm, call);
+    co_return status.launch;
 }
 
 /// A guest without a shell keeps the name that it booted with.

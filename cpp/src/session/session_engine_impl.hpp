@@ -40,6 +40,7 @@ struct Outcome {
     std::string message;
     std::string channel;
     std::string cause = {};  // who wants it, where it begins: "request" or a clock's reason
+    VmLaunch launch = {};    // of the VM that now runs, if it was started
 };
 
 /// What is known of a session's use. Lost with the process: a new owner begins to look anew.
@@ -237,6 +238,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     void note_cold_start(const std::string& template_name);
     Task<bool> personalize(VmId vm, std::string hostname, Call call);
     Task<void> take_over(Session session, bool files_suffice, Call call);
+    Task<VmLaunch> launch_of(VmId vm, Call call);
     Task<void> name_guest(Session session, Call call);
     Task<void> pass_gate(Session session, Template source, Call call);
     Task<bool> warm_start(LivePtr target, Session session, Template source, Call call);

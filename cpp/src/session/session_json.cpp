@@ -216,6 +216,8 @@ void to_json(json& document, const Session& session) {
     document["accelerator"] = session.accelerator;
     document["mac_address"] = session.mac_address;
     document["launch_type"] = session.pool.empty() ? "cold" : "warm";
+    document["launched_from"] = session.launch.from;
+    document["launch_reason"] = session.launch.reason;
     document["pool"] = session.pool;
     document["pool_unit"] = session.pool_unit;
     document["created_at"] = to_rfc3339(session.created_at);
@@ -282,6 +284,7 @@ Session session_from_json(const json& document) try {
     session.provider = document.at("provider");
     session.accelerator = document.at("accelerator");
     session.mac_address = document.at("mac_address");
+    session.launch = {text(document, "launched_from", ""), text(document, "launch_reason", "")};
     session.pool = document.value("pool", "");
     session.pool_unit = document.value("pool_unit", "");
     session.created_at = parse_rfc3339(document.at("created_at"));

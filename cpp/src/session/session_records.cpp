@@ -136,6 +136,11 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
         data.update(more);
         if (before == SessionState::provisioning && *next == SessionState::active)
             data["launch_type"] = session.pool.empty() ? "cold" : "warm";
+        if (!outcome.launch.from.empty()) {
+            session.launch = outcome.launch;
+            data["launched_from"] = session.launch.from;
+            if (!session.launch.reason.empty()) data["launch_reason"] = session.launch.reason;
+        }
         if (session.termination_reason) data["termination_reason"] = name_of(*session.termination_reason);
         batch.events.push_back({0, now(), event_type(before, *next), session.id, session.execution_id, correlation_id,
                                 data.dump(-1, ' ', false, json::error_handler_t::replace)});

@@ -24,6 +24,8 @@ void to_json(nlohmann::json& document, const VmStatus& status) {
                 {"process", status.process ? nlohmann::json(*status.process) : nlohmann::json(nullptr)},
                 {"owner_session", status.owner_session},
                 {"execution_id", status.execution_id},
+                {"launched_from", status.launch.from},
+                {"launch_reason", status.launch.reason},
                 {"observed_at", to_rfc3339(status.observed_at)}};
 }
 

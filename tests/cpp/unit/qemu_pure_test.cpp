@@ -132,6 +132,20 @@ TEST(CommandLine, FollowsTheSpec) {
     EXPECT_EQ(incoming(line).size(), line.size() + 2);
 }
 
+TEST(CommandLine, OfATemplateAndItsCopiesDiffersInTheRamAlone) {
+    const auto line = command_line(tiny(), {});
+    for (bool writes : {true, false}) {
+        auto expected = line;
+        *(std::find(expected.begin(), expected.end(), "-machine") + 1) += ",memory-backend=pc.ram";
+        expected.push_back("-object");
+        expected.push_back(
+            "memory-backend-file,id=pc.ram,x-use-canonical-path-for-ramblock-id=off,size=134217728,"
+            "mem-path=/proc/self/fd/20,share=" +
+            std::string(writes ? "on" : "off"));
+        EXPECT_EQ(with_ram_file(line, 128 << 20, writes), expected);
+    }
+}
+
 VmSpec windows_11() {
     const auto& source = builtin_templates().at("windows-11");
     auto spec = tiny();

@@ -28,6 +28,9 @@ struct QemuOptions {
     /// When root, each VM runs under a uid of its own from [uid_base, uid_base + uid_count).
     unsigned uid_base = 610000;
     unsigned uid_count = 10000;
+    /// Whether new VMs begin as copies of a guest that has booted, where that can be: see `VmStatus::launch`. The first
+    /// VM of a kind waits for the boot of that guest. Templates live in <state_directory>/templates.
+    bool fast_launch = false;
     /// For tests of crashes: called after each effect of the provider with its name, on any thread. Empty = nobody
     /// looks.
     std::function<void(const char* effect)> after_effect;

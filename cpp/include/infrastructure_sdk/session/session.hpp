@@ -132,6 +132,7 @@ struct Session {
     std::string provider;
     std::string accelerator;
     std::string mac_address;
+    VmLaunch launch;        ///< of its VM's last start; empty from = not started yet
     std::string pool;       ///< the warm pool whose unit it took; "" = its VM was started for it
     std::string pool_unit;  ///< that unit's id
     WallTime created_at;

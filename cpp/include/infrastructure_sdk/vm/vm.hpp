@@ -119,6 +119,12 @@ struct ProcessIdentity {
     friend bool operator==(const ProcessIdentity&, const ProcessIdentity&) = default;
 };
 
+/// How a guest came to run.
+struct VmLaunch {
+    std::string from;    ///< "template" (a copy of a guest that had booted) or "cold boot"; empty = it never ran
+    std::string reason;  ///< why it was booted; empty with "template"
+};
+
 struct VmStatus {
     VmId id;
     VmState state = VmState::unknown;
@@ -128,6 +134,7 @@ struct VmStatus {
     std::optional<ProcessIdentity> process;
     std::string owner_session;
     std::string execution_id;
+    VmLaunch launch;
     WallTime observed_at;
 };
 

@@ -36,6 +36,7 @@ Task<std::string> try_kvm(Environment environment, QemuOptions options, std::str
         co_return "it was not tried: image linux-tiny is missing";
     }
     options.state_directory += "/kvm-probe";
+    options.fast_launch = false;
     Accelerator kvm{"kvm", "probe"};
     auto provider =
         std::make_shared<QemuProvider>(environment, options, program, find_program(options.qemu_img_binary), kvm);

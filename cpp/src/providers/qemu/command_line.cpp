@@ -149,6 +149,16 @@ std::vector<std::string> tpm_command_line() {
             "--terminate"};
 }
 
+std::vector<std::string> with_ram_file(std::vector<std::string> arguments, std::uint64_t memory_bytes, bool writes) {
+    for (std::size_t i = 0; i + 1 < arguments.size(); ++i)
+        if (arguments[i] == "-machine") arguments[i + 1] += ",memory-backend=pc.ram";
+    // Named as the machine names its own RAM, so that a stream of memory fits both.
+    add(arguments, "-object",
+        "memory-backend-file,id=pc.ram,x-use-canonical-path-for-ramblock-id=off,size=" + std::to_string(memory_bytes) +
+            ",mem-path=/proc/self/fd/" + std::to_string(inherited::ram) + ",share=" + (writes ? "on" : "off"));
+    return arguments;
+}
+
 std::vector<std::string> incoming(std::vector<std::string> arguments) {
     arguments.push_back("-incoming");
     arguments.push_back("defer");

@@ -3,6 +3,7 @@
 // fixed number, and QEMU's working directory is the VM's: so the line holds no host path, is the same at every start
 // and resume, and the VM's uid needs no access to anything else.
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ constexpr int firmware = 16;
 constexpr int tpm = 17;
 constexpr int disc = 18;
 constexpr int tap = 19;
+constexpr int ram = 20;
 }  // namespace inherited
 
 /// Files of a VM. Only the record is ours alone; the others lie in the guest folder, which is QEMU's working directory
@@ -53,6 +55,10 @@ std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptio
 
 /// The arguments of swtpm after its name. It serves the one connection that it is born with and ends with it.
 std::vector<std::string> tpm_command_line();
+
+/// The first, with its RAM in the file of descriptor `inherited::ram`: that of a template, which writes to it, or of a
+/// copy, whose own writes stay with it. The guest sees no difference, and a resume needs neither.
+std::vector<std::string> with_ram_file(std::vector<std::string> arguments, std::uint64_t memory_bytes, bool writes);
 
 /// The first, for a process that waits for a memory stream.
 std::vector<std::string> incoming(std::vector<std::string> arguments);

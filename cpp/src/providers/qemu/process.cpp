@@ -47,7 +47,7 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
 
 constexpr int report_fd = 20;  // the child tells here why it could not start
 constexpr int go_fd = 21;      // and waits here until it may
-constexpr int first_fd = 10, last_fd = 19;
+constexpr int first_fd = 10, last_fd = 20;
 
 /// Only async-signal-safe calls: the parent has threads.
 [[noreturn]] void child(const Launch& request, char* const* argv, char* const* environment, int log, int null,

@@ -20,6 +20,7 @@
 #include "providers/qemu/debris.hpp"
 #include "providers/qemu/descriptors.hpp"
 #include "providers/qemu/process.hpp"
+#include "providers/qemu/qcow2_overlay.hpp"
 
 namespace infrastructure_sdk::qemu {
 namespace fs = std::filesystem;
@@ -76,6 +77,14 @@ void begin_from_snapshot(VmRecord& record, const SnapshotFolder& snapshots, cons
     record.spec.image.disk_size_bytes = found->virtual_size_bytes;
 }
 
+void write_whole(const std::string& path, const std::string& bytes) {
+    int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool good = fd >= 0 && ::write(fd, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size());
+    auto why = std::string(std::strerror(errno));
+    if (fd >= 0) ::close(fd);
+    if (!good) throw Error(Errc::store, "the VM's disk cannot be made: " + why, {{"path", path}});
+}
+
 std::string tail_of(const std::string& path, std::size_t most) {
     std::ifstream file(path, std::ios::binary);
     std::string text((std::istreambuf_iterator<char>(file)), {});
@@ -83,6 +92,18 @@ std::string tail_of(const std::string& path, std::size_t most) {
 }
 
 }  // namespace
+
+void make_disk_file(const VmRecord& record, const std::string& guest, const std::string& from) {
+    auto disk = guest + "/" + file_name::disk;
+    // Made anew: an old one belongs to the VM's uid, which may have put anything in its place.
+    ::unlink(disk.c_str());
+    if (from.empty())
+        write_whole(disk, empty_qcow2(std::max(record.spec.disk_size_bytes, record.spec.image.disk_size_bytes)));
+    else copy_file(from, disk);
+    if (record.uid && ::chown(disk.c_str(), *record.uid, *record.uid) != 0)
+        throw Error(Errc::permission_denied,
+                    "the disk cannot be given to its uid: " + std::string(std::strerror(errno)));
+}
 
 QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::string program, std::string image_tool,
                            Accelerator accelerator)
@@ -96,6 +117,8 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
       host_(look_at_host(options_.firmware_directory, options_.tpm_binary)),
       creating_(environment.executor),
       adopting_(environment.executor),
+      templating_(environment.executor),
+      template_folder_(options_.state_directory + "/templates"),
       tasks_(environment.executor) {
     capabilities_.provider = "qemu";
     capabilities_.accelerator = accelerator_.name;
@@ -324,6 +347,7 @@ VmStatus QemuProvider::status_of(const VmPtr& vm, VmState state) const {
     if (vm->alive) status.process = vm->record.process;
     status.owner_session = vm->record.spec.owner_session;
     status.execution_id = vm->record.execution_id;
+    status.launch = vm->record.launch;
     status.observed_at = environment_.clock->wall_now();
     return status;
 }
@@ -389,6 +413,7 @@ Task<std::vector<VmStatus>> QemuProvider::list_owned(Call call) {
     auto ids = co_await run_blocking(environment_.blocking, work);
     std::vector<VmStatus> statuses;
     for (const auto& id : ids) {
+        if (auto it = known_.find(id); it != known_.end() && it->second->record.donor) continue;
         auto status = co_await inspect(id, call);
         if (status.state != VmState::deleted) statuses.push_back(std::move(status));
     }
@@ -405,6 +430,7 @@ Task<void> QemuProvider::sweep_debris() {
                                  "an entry in the folder of VMs is not known to be ours and is left alone",
                                  {{"path", folder + "/" + name}});
     co_await sweep_networks();
+    co_await sweep_templates();
 }
 
 // ---- create, start -------------------------------------------------------------------------------------------------
@@ -429,7 +455,9 @@ Task<unsigned> QemuProvider::free_uid() {
                 {{"field", "providers.qemu_uid_base"}});
 }
 
-Task<void> QemuProvider::create(VmSpec spec, Call call) {
+Task<void> QemuProvider::create(VmSpec spec, Call call) { return create_vm(std::move(spec), false, std::move(call)); }
+
+Task<void> QemuProvider::create_vm(VmSpec spec, bool donor, Call call) {
     auto self = shared_from_this();
     auto guard = co_await creating_.lock(*environment_.clock, call, "creating a VM");
     auto existing = co_await find(spec.id);
@@ -437,6 +465,7 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
     check_spec(spec);
     VmRecord record;
     record.spec = spec;
+    record.donor = donor;
     record.accelerator = accelerator_.name;
     record.program = program_;
     if (spec.network == NetworkMode::internet || spec.network == NetworkMode::bridge)
@@ -444,9 +473,8 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
     if (::geteuid() == 0) record.uid = co_await free_uid();
     auto target = directory_of(spec.id);
     auto scratch = vms_ + "/" + scratch_prefix + spec.id.value;
-    auto image_tool = image_tool_;
     auto snapshots = snapshots_;
-    auto work = [record, target, scratch, image_tool, snapshots, self]() mutable {
+    auto work = [record, target, scratch, snapshots, self]() mutable {
         fs::remove_all(scratch);
         try {
             const auto guest = guest_folder(scratch);
@@ -460,13 +488,7 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
             record.image_identity = identity_of(files_of(record, scratch));
             if (!record.spec.image.disk.empty()) {
                 // No backing file in the header: QEMU is told the base at every start, by descriptor.
-                auto disk = guest + "/" + file_name::disk;
-                auto size = std::max(record.spec.disk_size_bytes, record.spec.image.disk_size_bytes);
-                run_tool({image_tool, "create", "-q", "-f", "qcow2", disk, std::to_string(size)});
-                ::chmod(disk.c_str(), 0600);
-                if (record.uid && ::chown(disk.c_str(), *record.uid, *record.uid) != 0)
-                    throw Error(Errc::permission_denied,
-                                "the disk cannot be given to its uid: " + std::string(std::strerror(errno)));
+                make_disk_file(record, guest, std::string());
                 self->passed(Effect::disk_made);
             }
             make_machine_files(record, self->host_, guest);
@@ -495,11 +517,13 @@ Task<void> QemuProvider::create(VmSpec spec, Call call) {
 }
 
 /// Starts the process of a saved record and learns its identity over QMP.
-Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call call) {
+Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call call, int ram_fd) {
     Descriptors descriptors;
     Launch request;
     request.program = vm->record.program;
     request.arguments = from_memory ? incoming(vm->record.arguments) : vm->record.arguments;
+    if (ram_fd >= 0)
+        request.arguments = with_ram_file(request.arguments, vm->record.spec.memory_bytes, vm->record.donor);
     request.directory = guest_folder(vm->directory);
     request.log_file = file_name::log;
     request.uid = vm->record.uid;
@@ -522,6 +546,7 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
     if (!vm->record.firmware_code.empty())
         give(descriptors.add(open_for_vm(vm->record.firmware_code)), inherited::firmware);
     if (memory_fd >= 0) give(memory_fd, inherited::memory);
+    if (ram_fd >= 0) give(ram_fd, inherited::ram);
 
     passed(Effect::sockets_bound);
     if (vm->record.spec.tpm) {
@@ -578,10 +603,26 @@ Error QemuProvider::died(VmPtr vm, std::string what) {
     return error;
 }
 
+void QemuProvider::begin_start(VmPtr vm, std::string execution_id) {
+    CommandLineOptions options{accelerator_.name, options_.translation_cache_mib};
+    vm->record.arguments = command_line(vm->record.spec, options);
+    vm->record.accelerator = accelerator_.name;
+    vm->record.program = program_;
+    vm->record.phase = VmState::starting;
+    vm->record.resuming = false;
+    vm->record.cloning = false;
+    vm->record.reason.clear();
+    vm->record.message.clear();
+    vm->record.execution_id = std::move(execution_id);
+    vm->record.process.reset();
+}
+
 Task<void> QemuProvider::start(VmId id, std::string execution_id, Call call) {
     auto self = shared_from_this();
     auto vm = co_await need(id, call);
     auto guard = co_await turn(vm, call, "starting a VM");
+    // An owner died over it: nobody has used it.
+    if (vm->alive && vm->record.cloning) co_await end(vm, call);
     if (vm->alive) {
         auto status = co_await status_unless_dead(vm, call);
         if (vm->alive) {
@@ -595,16 +636,10 @@ Task<void> QemuProvider::start(VmId id, std::string execution_id, Call call) {
     }
     if (settle(vm->record, false, "") == VmState::suspended)
         throw Error(Errc::invalid_transition, "VM " + id.value + " is suspended: resume it", {{"vm", id.value}});
-    CommandLineOptions options{accelerator_.name, options_.translation_cache_mib};
-    vm->record.arguments = command_line(vm->record.spec, options);
-    vm->record.accelerator = accelerator_.name;
-    vm->record.program = program_;
-    vm->record.phase = VmState::starting;
-    vm->record.resuming = false;
-    vm->record.reason.clear();
-    vm->record.message.clear();
-    vm->record.execution_id = execution_id;
-    vm->record.process.reset();
+    auto why_booted = co_await start_from_template(vm, execution_id, call);
+    if (why_booted.empty()) co_return;
+    begin_start(vm, execution_id);
+    vm->record.launch = {"cold boot", why_booted};
     co_await save(vm);
     passed(Effect::start_intended);
     co_await spawn(vm, false, -1, call);

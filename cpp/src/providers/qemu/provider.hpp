@@ -13,6 +13,7 @@
 #include "providers/qemu/host_check.hpp"
 #include "providers/qemu/network_plan.hpp"
 #include "providers/qemu/qmp_client.hpp"
+#include "providers/qemu/ram_template.hpp"
 #include "providers/qemu/snapshot_files.hpp"
 #include "providers/qemu/vm_record.hpp"
 #include <infrastructure_sdk/providers/qemu.hpp>
@@ -59,6 +60,9 @@ using VmPtr = std::shared_ptr<Vm>;
 /// The VM's own firmware variables and TPM folder, in its new guest folder. Blocking. @throws Error,
 /// fs::filesystem_error
 void make_machine_files(VmRecord& record, const HostFacts& host, const std::string& guest);
+
+/// The VM's own layer over its base: empty, or a copy of a template's. Blocking. @throws Error
+void make_disk_file(const VmRecord& record, const std::string& guest, const std::string& from);
 
 class QemuProvider final : public VmProvider, public std::enable_shared_from_this<QemuProvider> {
 public:
@@ -108,7 +112,26 @@ private:
     Task<AsyncMutex::Guard> turn(VmPtr vm, Call call, const char* doing);
     Task<void> save(VmPtr vm);
     Task<void> save_later(VmPtr vm);
-    Task<void> spawn(VmPtr vm, bool from_memory, int memory_fd, Call call);
+    Task<void> create_vm(VmSpec spec, bool donor, Call call);
+    void begin_start(VmPtr vm, std::string execution_id);
+    Task<void> spawn(VmPtr vm, bool from_memory, int memory_fd, Call call, int ram_fd = -1);
+    // provider_clones.cpp
+    Task<std::string> start_from_template(VmPtr vm, std::string execution_id, Call call);
+    Task<void> start_clone(VmPtr vm, RamTemplatePtr source, std::string execution_id, Call call);
+    Task<void> load_memory(VmPtr vm, Call call);
+    Task<void> give_identity(VmPtr vm, TemplateRecord source, Call call);
+    Task<void> give_address(VmPtr vm, std::string interface, std::string address, Call call);
+    Task<void> undo_clone(VmPtr vm);
+    Task<void> make_disk(VmPtr vm, std::string from);
+    // provider_templates.cpp
+    Task<RamTemplatePtr> template_for(VmPtr vm, Call call);
+    Task<RamTemplatePtr> build_template(VmPtr vm, TemplateRecord record, Call call);
+    Task<void> boot_donor(VmPtr vm, int memory, Call call);
+    Task<void> settle_guest(VmPtr vm, Call call);
+    Task<TemplateRecord> rehearse_identity(VmPtr vm, TemplateRecord record, Call call);
+    Task<void> save_devices(VmPtr vm, int file, Call call);
+    Task<void> sweep_templates();
+    RamTemplatePtr keep_at_hand(RamTemplatePtr used);
     Task<void> watch(VmPtr vm, int pidfd);
     void begin_watch(VmPtr vm);
     Task<void> adopt(VmPtr vm);
@@ -166,6 +189,9 @@ private:
     std::map<VmId, VmPtr> known_;
     AsyncMutex creating_;
     AsyncMutex adopting_;
+    AsyncMutex templating_;  ///< one template is made or read at a time
+    TemplateFolder template_folder_;
+    std::vector<RamTemplatePtr> at_hand_;  ///< the last used first
     TaskGroup tasks_;
     std::function<void(VmEvent)> handler_;
     bool closing_ = false;

@@ -205,6 +205,23 @@ Task<bool> QemuProvider::finish_resume(VmPtr vm, std::string status, Call call) 
     co_return true;
 }
 
+/// What was inherited as `inherited::memory`, into a process that waits for it.
+Task<void> QemuProvider::load_memory(VmPtr vm, Call call) {
+    auto self = shared_from_this();
+    auto client = co_await qmp(vm, call);
+    json source{{"uri", "fd:" + std::to_string(inherited::memory)}};
+    co_await client->execute("migrate-incoming", source, call);
+    Duration pause = std::chrono::milliseconds(1);
+    for (;;) {
+        auto status = co_await query_status(vm, call);
+        if (status != "inmigrate") break;
+        check(call, *environment_.clock, "loading memory");
+        auto next = Deadline::after(*environment_.clock, pause).earlier(call.deadline);
+        co_await environment_.clock->sleep_until(next.when(), call.stop);
+        pause = std::min<Duration>(pause * 2, std::chrono::milliseconds(20));
+    }
+}
+
 Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
     auto self = shared_from_this();
     auto vm = co_await need(id, call);
@@ -276,17 +293,7 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
         if (*digest != vm->record.memory_sha256) throw corrupted("is not what was saved");
         if (start_failure) std::rethrow_exception(start_failure);
         auto client = co_await qmp(vm, call);
-        json source{{"uri", "fd:" + std::to_string(inherited::memory)}};
-        co_await client->execute("migrate-incoming", source, call);
-        Duration pause = std::chrono::milliseconds(1);
-        for (;;) {
-            auto status = co_await query_status(vm, call);
-            if (status != "inmigrate") break;
-            check(call, *environment_.clock, "loading memory");
-            auto next = Deadline::after(*environment_.clock, pause).earlier(call.deadline);
-            co_await environment_.clock->sleep_until(next.when(), call.stop);
-            pause = std::min<Duration>(pause * 2, std::chrono::milliseconds(20));
-        }
+        co_await load_memory(vm, call);
         passed(Effect::memory_loaded);
         // Once the guest has run, going back to the file would put old memory over a newer disk.
         may_have_run = true;

@@ -66,6 +66,10 @@ std::string to_text(const VmRecord& record) {
                   {"firmware_code", record.firmware_code},
                   {"snapshotting", record.snapshotting},
                   {"image_identity", record.image_identity},
+                  {"donor", record.donor},
+                  {"cloning", record.cloning},
+                  {"launched_from", record.launch.from},
+                  {"launch_reason", record.launch.reason},
                   {"memory_sha256", record.memory_sha256}};
     return document.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
@@ -112,6 +116,9 @@ VmRecord record_from_text(const std::string& text) try {
     record.tpm_process = process_from(document.value("tpm_process", json(nullptr)));
     record.firmware_code = document.value("firmware_code", "");
     record.snapshotting = document.value("snapshotting", "");
+    record.donor = document.value("donor", false);
+    record.cloning = document.value("cloning", false);
+    record.launch = {document.value("launched_from", ""), document.value("launch_reason", "")};
     spec.display = from.at("display").get<bool>();
     spec.network = parse_network_mode(from.at("network").get<std::string>());
     spec.bridge = from.value("bridge", "");

@@ -27,7 +27,10 @@ struct VmRecord {
     std::string firmware_code;      ///< the host's file that the VM was made with; empty = BIOS
     std::string snapshotting;       ///< the snapshot that is being copied: its guest may be frozen
     std::string image_identity;     ///< of the image's files when the VM was made: its disk fits no others
-    std::string memory_sha256;      ///< of a complete memory file; empty = there is none
+    bool donor = false;             ///< it becomes a template and is nobody's VM
+    bool cloning = false;           ///< its first start, from a template, has not ended: nobody has used it
+    VmLaunch launch;
+    std::string memory_sha256;  ///< of a complete memory file; empty = there is none
 };
 
 std::string to_text(const VmRecord& record);
