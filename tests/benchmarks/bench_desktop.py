@@ -45,7 +45,7 @@ async def launch(sdk: isdk.InfrastructureSDK) -> tuple[float, isdk.Session]:
     """Seconds until the desktop of a new session is on its screen."""
     started = time.perf_counter()
     session = await sdk.sessions.create(isdk.SessionRequest(user_id="bench", template="linux-desktop", ttl="1h"))
-    await session.wait_until_active("10m")
+    await session.wait_until_active("1h")
     await drawn(session)
     elapsed = time.perf_counter() - started
     assert session.launched_from == "template", session.launch_reason
@@ -81,7 +81,7 @@ async def open_terminal(session: isdk.Session) -> None:
 
 async def main() -> list[Row]:
     with scratch_directory() as place:
-        async with installation(place, fast_launch="auto") as sdk:
+        async with installation(place, fast_launch="auto", boot_timeout="10m") as sdk:
             making, session = await launch(sdk)
             await session.terminate()
             clones: list[float] = []

@@ -71,12 +71,15 @@ def scratch_directory() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def installation(place: Path, fast_launch: str = "off") -> AsyncIterator[isdk.InfrastructureSDK]:
-    """An opened SDK, state in `place`/state, images from INFRA_SDK_TEST_IMAGE_DIR; at the end no session is left."""
+async def installation(place: Path, **vm: str) -> AsyncIterator[isdk.InfrastructureSDK]:
+    """An opened SDK, state in `place`/state, images from INFRA_SDK_TEST_IMAGE_DIR; at the end no session is left.
+
+    `vm` are options of that section; without them every VM is booted.
+    """
     images = os.environ.get("INFRA_SDK_TEST_IMAGE_DIR") or isdk.config.default_image_directory()
     config = {
         "store": {"state_directory": str(place / "state")},
-        "vm": {"image_directory": str(images), "fast_launch": fast_launch},
+        "vm": {"image_directory": str(images), "fast_launch": "off", **vm},
     }
     async with isdk.InfrastructureSDK(config) as sdk:
         try:

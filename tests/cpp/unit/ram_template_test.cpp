@@ -14,7 +14,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "providers/qemu/process.hpp"
 #include "providers/qemu/qcow2_overlay.hpp"
+#include "providers/qemu/reseed_program.hpp"
 #include "support/temporary_directory.hpp"
 #include <infrastructure_sdk/error.hpp>
 
@@ -106,6 +108,17 @@ TEST(CpuTicks, AreReadPastANameThatHoldsAnything) {
     EXPECT_EQ(cpu_ticks("7 (a) b 1) S 1 7 7 0 -1 1 2 3 4 5 30 12 0 0 20 0 1 0 99 1"), 42u);
     EXPECT_FALSE(cpu_ticks("7 (a) S 1 7"));
     EXPECT_FALSE(cpu_ticks(""));
+}
+
+TEST(ReseedProgram, RunsAndTellsWhoMayNot) {
+    test::TemporaryDirectory place;
+    auto path = place.path() + "/reseed";
+    std::ofstream(path, std::ios::binary) << reseed_program();
+    fs::permissions(path, fs::perms::owner_all);
+    // Of this host: whoever is root reseeds it, which does no harm; anybody else is told so (EPERM).
+    const bool root = ::geteuid() == 0;
+    const auto shell = find_program("sh");
+    EXPECT_EQ(tool_output({shell, "-c", path + "; echo $?"}), root ? "0\n" : "1\n");
 }
 
 class TemplateFolderTest : public testing::Test {

@@ -11,6 +11,7 @@
 #include "providers/qemu/descriptors.hpp"
 #include "providers/qemu/ignore_shared.hpp"
 #include "providers/qemu/provider.hpp"
+#include "providers/qemu/reseed_program.hpp"
 #include "vm/guest_identity.hpp"
 
 namespace infrastructure_sdk::qemu {
@@ -123,6 +124,13 @@ Task<void> QemuProvider::give_identity(VmPtr vm, TemplateRecord source, Call cal
             throw Error(Errc::provider, "the guest did not take its identity")
                 .with_remote_message(result.stderr_data.substr(0, 2000));
     }
+    // Until then all copies would draw the same random bytes.
+    ExecRequest reseed;
+    reseed.arguments = {reseed_path};
+    auto reseeded = co_await vm->agent->exec(reseed, call);
+    if (reseeded.exit_code != 0)
+        throw Error(Errc::unsupported, "the guest did not reseed its random number generator: error " +
+                                           std::to_string(reseeded.exit_code));
     if (!source.interface.empty()) co_await give_address(vm, source.interface, vm->record.spec.mac_address, call);
 }
 

@@ -16,6 +16,7 @@
 #include "providers/qemu/ignore_shared.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/provider.hpp"
+#include "providers/qemu/reseed_program.hpp"
 #include "vm/guest_identity.hpp"
 
 namespace infrastructure_sdk::qemu {
@@ -188,6 +189,10 @@ Task<TemplateRecord> QemuProvider::rehearse_identity(VmPtr vm, TemplateRecord re
     shell.stdin_data = identity_script(make_guest_identity(*environment_.random, vm->record.spec.name));
     ExecResult result;
     try {
+        co_await vm->agent->write_file(reseed_path, reseed_program(), call);
+        ExecRequest runnable;
+        runnable.arguments = {"chmod", "0700", reseed_path};
+        co_await vm->agent->exec(runnable, call);
         result = co_await vm->agent->exec(shell, call);
         if (vm->record.spec.network != NetworkMode::none) {
             auto interfaces = co_await vm->agent->interfaces(call);
