@@ -21,7 +21,7 @@ from measure import Row, installation, run, scratch_directory
 
 import infrastructure_sdk as isdk
 
-ROUNDS = 11
+ROUNDS = 7
 VMS = 4
 
 IDENTITY = """set -e
