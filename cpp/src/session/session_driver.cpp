@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "session/boot_patience.hpp"
+#include <nlohmann/json.hpp>
+
 #include "session/session_plan.hpp"
 
 namespace infrastructure_sdk {
@@ -300,10 +302,27 @@ Task<Outcome> SessionEngine::Impl::end_vm(Session session, Call call) {
 void SessionEngine::Impl::observe(VmEvent event) {
     for (const auto& entry : live)
         if (entry.second->session.vm_id == event.id) {
-            tasks.spawn(env.logger, "note a lost VM", note_lost(entry.second, std::move(event)));
+            const bool lives = event.state == VmState::paused || event.state == VmState::running;
+            if (lives) tasks.spawn(env.logger, "note a VM's health", note_health(entry.second, std::move(event)));
+            else tasks.spawn(env.logger, "note a lost VM", note_lost(entry.second, std::move(event)));
             return;
         }
     unit_lost(event);
+}
+
+/// The guest was stopped, or goes on; the session is what it was.
+Task<void> SessionEngine::Impl::note_health(LivePtr target, VmEvent event) {
+    auto self = shared_from_this();
+    const bool healthy = event.state == VmState::running;
+    Edit edit = [&](Session& session, Batch& batch) {
+        if (session.state == SessionState::terminated) return false;
+        set_condition(session, {"Healthy", healthy ? "True" : "False", event.reason, event.message, now()});
+        nlohmann::json data{{"vm_state", name_of(event.state)}, {"reason", event.reason}, {"message", event.message}};
+        batch.events.push_back({0, now(), healthy ? "session.health.recovered" : "session.health.degraded", session.id,
+                                session.execution_id, "", data.dump()});
+        return true;
+    };
+    co_await update(target, edit);
 }
 
 Task<void> SessionEngine::Impl::note_lost(LivePtr target, VmEvent event) {

@@ -206,6 +206,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> adopt(LivePtr target, Call call);
     Task<void> reap_orphans(Call call);
     Task<void> note_lost(LivePtr target, VmEvent event);
+    Task<void> note_health(LivePtr target, VmEvent event);
     void observe(VmEvent event);
     std::shared_ptr<RunningExec> need_exec(const std::string& session, const std::string& process) const;
     // session_isolation.cpp

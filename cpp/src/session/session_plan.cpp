@@ -80,7 +80,8 @@ void plan_gpus(Session& session, const ResourceSpec& resources, const Template& 
     if (gpus.empty())
         throw Error(Errc::unsupported,
                     "resources.gpu_count: '" + std::to_string(count) + "' is not possible: provider " +
-                        capabilities.provider + " has no GPUs on this host",
+                        capabilities.provider + " has no GPUs on this host" +
+                        (capabilities.gpu_reason.empty() ? "" : ": " + capabilities.gpu_reason),
                     {{"field", "resources.gpu_count"}, {"value", std::to_string(count)}, {"capability", "gpu"}});
     std::string known;
     for (const auto& [name, there] : gpus) known += (known.empty() ? "" : ", ") + name;
@@ -111,6 +112,10 @@ VmSpec plan_vm(const Session& session, const Template& source, ImageFiles image)
     if (spec.disk_size_bytes != 0 && spec.disk_size_bytes < image.disk_size_bytes)
         reject("resources.disk_size", session.disk_size.to_string(),
                "image '" + image.name + "' needs at least " + std::to_string(image.disk_size_bytes) + " bytes");
+    spec.limits = source.limits;
+    spec.limits.cpu_milli = session.cpu.milli();
+    spec.pin_cpus = source.pin_cpus;
+    spec.watchdog = source.watchdog;
     spec.gpu_count = session.gpu_count;
     spec.gpu_type = session.gpu_type;
     spec.display = source.display;

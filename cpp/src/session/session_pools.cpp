@@ -47,6 +47,13 @@ std::string fingerprint_of(const VmSpec& spec) {
                name_of(spec.clock)};
     if (!spec.bridge.empty()) parts.push_back(json{"bridge", spec.bridge});
     if (spec.gpu_count > 0) parts.push_back(json{spec.gpu_type, spec.gpu_count});
+    if (spec.limits.cpu_milli != std::int64_t{1000} * spec.cpu_count)
+        parts.push_back(json{"cpu", spec.limits.cpu_milli});
+    if (spec.limits.disk_iops + spec.limits.disk_bytes_per_second + spec.limits.network_bytes_per_second > 0)
+        parts.push_back(
+            json{spec.limits.disk_iops, spec.limits.disk_bytes_per_second, spec.limits.network_bytes_per_second});
+    if (spec.watchdog) parts.push_back("watchdog");
+    if (spec.pin_cpus) parts.push_back("pinned");
     return sha256_hex(parts.dump(-1, ' ', false, json::error_handler_t::replace)).substr(0, 16);
 }
 

@@ -40,6 +40,15 @@ constexpr ConfigField fields[] = {
     {"cpu", quantity, "1", "1m", "256", "", "", "How many CPUs."},
     {"memory", quantity, "", "16Mi", "4Ti", "", "bytes", "How much memory."},
     {"disk_size", quantity, "", "1Mi", "64Ti", "", "bytes", "The disk's size. Unset: the image's."},
+    {"disk_iops", quantity, "", "1", "10M", "", "",
+     "How many reads and writes the disk may do a second, together. Unset: any number."},
+    {"disk_bandwidth", quantity, "", "64Ki", "1Ti", "", "bytes",
+     "How much may be read from and written to the disk a second. Unset: any amount."},
+    {"network_bandwidth", quantity, "", "1Ki", "1Ti", "", "bytes",
+     "How much may be sent and received a second. Unset: any amount."},
+    {"pin_cpus", boolean, "false", "", "", "", "", "Each CPU has a CPU of the host that no other pinned VM has."},
+    {"watchdog", boolean, "false", "", "", "", "",
+     "A watchdog device (i6300esb): a guest that stops feeding it is ended as failed."},
     {"display", boolean, "true", "", "", "", "", "Whether the VM has a screen."},
     {"channels", list, "[\"agent\"]", "", "", "agent|display", "", "What must answer before a session is active."},
     {"boot_timeout", duration, "60s", "1s", "24h", "", "",
@@ -79,6 +88,10 @@ constexpr std::pair<const char*, const char*> builtin[] = {
 #include "builtin_templates.inc"
 };
 
+std::uint64_t count_in(const std::string& text, const std::string& name) {
+    return static_cast<std::uint64_t>(Quantity::parse(text, name).value());
+}
+
 void put(Template& result, const std::string& name, const std::string& text) {
     if (name == "name") result.name = text;
     if (name == "description") result.description = text;
@@ -92,6 +105,11 @@ void put(Template& result, const std::string& name, const std::string& text) {
     if (name == "cpu") result.cpu = Quantity::parse(text, name);
     if (name == "memory") result.memory = Quantity::parse(text, name);
     if (name == "disk_size") result.disk_size = Quantity::parse(text, name);
+    if (name == "disk_iops") result.limits.disk_iops = count_in(text, name);
+    if (name == "disk_bandwidth") result.limits.disk_bytes_per_second = count_in(text, name);
+    if (name == "network_bandwidth") result.limits.network_bytes_per_second = count_in(text, name);
+    if (name == "pin_cpus") result.pin_cpus = text == "true";
+    if (name == "watchdog") result.watchdog = text == "true";
     if (name == "display") result.display = text == "true";
     if (name == "channels") result.channels = nlohmann::json::parse(text).get<std::vector<std::string>>();
     if (name == "boot_timeout") result.boot_timeout = parse_duration(text, name);

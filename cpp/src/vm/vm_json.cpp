@@ -15,6 +15,13 @@ void to_json(nlohmann::json& document, const ProcessIdentity& identity) {
                 {"vm_uuid", identity.vm_uuid}};
 }
 
+void to_json(nlohmann::json& document, const LimitStatus& status) {
+    document = {{"resource", status.resource},
+                {"limit", status.limit},
+                {"enforced_by", status.enforced_by.empty() ? "unavailable" : status.enforced_by},
+                {"reason", status.reason}};
+}
+
 void to_json(nlohmann::json& document, const VmStatus& status) {
     document = {{"id", status.id.value},
                 {"state", name_of(status.state)},
@@ -26,6 +33,8 @@ void to_json(nlohmann::json& document, const VmStatus& status) {
                 {"execution_id", status.execution_id},
                 {"launched_from", status.launch.from},
                 {"launch_reason", status.launch.reason},
+                {"limits", status.limits},
+                {"host_cpus", status.host_cpus},
                 {"observed_at", to_rfc3339(status.observed_at)}};
 }
 
@@ -46,6 +55,11 @@ void to_json(nlohmann::json& document, const Capabilities& capabilities) {
                 {"forward", capabilities.forward},
                 {"disconnect", capabilities.disconnect},
                 {"gpus", capabilities.gpus},
+                {"gpu_reason", capabilities.gpu_reason},
+                {"limits", capabilities.limits},
+                {"separate_uids", capabilities.separate_uids},
+                {"pin_cpus", capabilities.pin_cpus},
+                {"watchdog", capabilities.watchdog},
                 {"firmware", capabilities.firmware},
                 {"tpm", capabilities.tpm},
                 {"networks", capabilities.networks}};
@@ -64,6 +78,11 @@ void to_json(nlohmann::json& document, const Template& value) {
                 {"cpu", value.cpu.to_string()},
                 {"memory", value.memory.to_string()},
                 {"disk_size", value.disk_size.to_string()},
+                {"disk_iops", value.limits.disk_iops},
+                {"disk_bandwidth", value.limits.disk_bytes_per_second},
+                {"network_bandwidth", value.limits.network_bytes_per_second},
+                {"pin_cpus", value.pin_cpus},
+                {"watchdog", value.watchdog},
                 {"display", value.display},
                 {"network", {{"mode", name_of(value.network)}, {"bridge", value.bridge}}},
                 {"channels", value.channels},

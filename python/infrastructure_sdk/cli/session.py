@@ -156,10 +156,15 @@ def list_sessions(
 
 @app.command("show", epilog="Example:  infra-sdk session show s-0123456789abcdef -o yaml")
 def show_session(session: SessionId, output: Output = Format.table) -> None:
-    """Everything about one session."""
+    """Everything about one session, and which limits hold its VM by what."""
 
     async def action(sdk: Any) -> dict[str, Any]:
-        return dict((await sdk.sessions.get(session)).to_dict())
+        document = dict((await sdk.sessions.get(session)).to_dict())
+        if document["state"] != "terminated":
+            vm = await sdk.vms.inspect(session)
+            document["limits"] = vm["limits"]
+            document["host_cpus"] = vm["host_cpus"]
+        return document
 
     show_one(context.run(action), output)
 

@@ -55,6 +55,20 @@ bool ProviderSuite::is_snapshot_refused(const VmId& id) {
     return true;
 }
 
+/// What the capabilities promise holds, and what they say is unavailable is not shown as held.
+void ProviderSuite::expect_promised_limits(const VmStatus& status) {
+    const auto& promised = provider_->capabilities().limits;
+    for (const auto& limit : promised) EXPECT_NE(limit.enforced_by.empty(), limit.reason.empty()) << limit.resource;
+    EXPECT_EQ(status.limits.empty(), promised.empty());
+    for (const auto& limit : status.limits) {
+        auto same = [&](const LimitStatus& each) { return each.resource == limit.resource; };
+        auto found = std::find_if(promised.begin(), promised.end(), same);
+        ASSERT_NE(found, promised.end()) << limit.resource;
+        EXPECT_EQ(limit.enforced_by, found->enforced_by) << limit.resource << ": " << limit.reason;
+        EXPECT_GT(limit.limit, 0u) << limit.resource;
+    }
+}
+
 TEST_P(ProviderSuite, CreatesAtMostOnce) {
     auto spec = bench_->spec();
     EXPECT_EQ(state_of(spec.id), VmState::deleted) << "an id that never existed is deleted";
@@ -86,6 +100,7 @@ TEST_P(ProviderSuite, StartsOnceAndAnswersOnEveryChannel) {
     EXPECT_EQ(state_of(spec.id), VmState::running);
     auto first = get(provider_->inspect(spec.id, call()));
     EXPECT_EQ(first.execution_id, "execution-1");
+    expect_promised_limits(first);
     run(provider_->start(spec.id, "execution-1", call()));
     auto again = get(provider_->inspect(spec.id, call()));
     EXPECT_EQ(again.process, first.process) << "asked again it is the same process";
@@ -269,6 +284,7 @@ TEST_P(ProviderSuite, IsAdoptedByTheNextOwner) {
     ASSERT_EQ(owned.size(), 1u);
     EXPECT_EQ(owned.front().state, VmState::running);
     EXPECT_EQ(owned.front().process, before.process);
+    EXPECT_EQ(owned.front().limits, before.limits);
     EXPECT_EQ(cat(spec.id, "/tmp/note"), "mine");
 }
 

@@ -56,6 +56,7 @@ protected:
     /// Created, started and ready.
     VmSpec boot();
     bool is_snapshot_refused(const VmId& id);
+    void expect_promised_limits(const VmStatus& status);
     std::string cat(const VmId& id, const std::string& path);
 
     std::unique_ptr<ProviderBench> bench_;

@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/seeded_random.hpp"
+#include "providers/qemu/control_groups.hpp"
 #include "providers/qemu/effects.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/vm_record.hpp"
@@ -283,6 +284,10 @@ std::vector<std::string> leavings_of(RealOwner& owner, const std::string& state_
     for (const auto& process : vm_processes(state_directory)) left.push_back("orphan process: " + process.uuid);
     for (const auto& entry : fs::directory_iterator(state_directory + "/vms"))
         left.push_back("orphan folder: " + entry.path().filename().string());
+    for (const auto& [controller, offer] : qemu::look_at_groups()) {
+        auto group = qemu::installation_group(offer.folder, qemu::installation_name(state_directory));
+        if (offer.version != 0 && fs::exists(group)) left.push_back("orphan control group: " + group);
+    }
     for (const auto& kind : {"reservation", "intent"})
         for (const auto& record : owner.records(kind)) left.push_back(std::string(kind) + ": of " + record.id);
     return left;

@@ -14,8 +14,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/cgroup_place.hpp"
 #include "isolation/collection.hpp"
-#include "isolation/collectors/cgroups.hpp"
 #include "isolation/readings.hpp"
 #include "support/isolation_scene.hpp"
 #include "support/real_runtime.hpp"
@@ -340,14 +340,14 @@ TEST(IsolationCollectors, FindTheGroupOfEitherVersion) {
         "31 23 0:27 /docker/x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
         "32 23 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
     const std::string groups = "4:memory:/docker/x/vm\n1:cpu,cpuacct:/a/b\n0::/unified/path\n";
-    auto parsed = isolation::parse_cgroup_mounts(mounts);
+    auto parsed = parse_cgroup_mounts(mounts);
     ASSERT_EQ(parsed.size(), 3u);
-    auto place = [&](const char* name) { return isolation::place_of(groups, parsed, name); };
+    auto place = [&](const char* name) { return place_of(groups, parsed, name); };
     EXPECT_EQ(place("cpu")->mount + place("cpu")->path, "/sys/fs/cgroup/cpu/a/b");
     EXPECT_EQ(place("memory")->mount + place("memory")->path, "/sys/fs/cgroup/memory/vm");
     EXPECT_EQ(place("pids")->mount + place("pids")->path, "/sys/fs/cgroup/unified/unified/path");
     EXPECT_EQ(place("pids")->version, 2);
-    EXPECT_FALSE(isolation::place_of(groups, {}, "cpu"));
+    EXPECT_FALSE(place_of(groups, {}, "cpu"));
 }
 
 }  // namespace

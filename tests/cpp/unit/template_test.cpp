@@ -149,7 +149,7 @@ TEST(Template, TheSchemaHasEveryFieldAndWhatIsRequired) {
     EXPECT_EQ(schema["if"]["required"], nlohmann::json::array({"extends"}));
     EXPECT_EQ(schema["else"]["required"], (nlohmann::json{"name", "image", "memory"}));
     EXPECT_EQ(schema["additionalProperties"], false);
-    EXPECT_EQ(schema["properties"].size(), 21u);
+    EXPECT_EQ(schema["properties"].size(), 26u);
 }
 
 TEST(Template, ANetworkIsAModeOrAMapping) {

@@ -38,6 +38,10 @@ struct Template {
     Quantity cpu = Quantity::from_milli(1000);
     Quantity memory;
     Quantity disk_size;  ///< 0 = the image's
+    /// Of disk and network; `cpu_milli` is not used: a session's CPU is its own.
+    VmLimits limits;
+    bool pin_cpus = false;
+    bool watchdog = false;
     bool display = true;
     NetworkMode network = NetworkMode::isolated;
     std::string bridge;  ///< for NetworkMode::bridge

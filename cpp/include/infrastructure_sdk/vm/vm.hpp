@@ -84,6 +84,26 @@ struct ImageFiles {
     std::string disc;                   ///< an ISO file that the guest may read: drivers, or a cloud-init seed
 };
 
+/// What a VM may take of its host at most, beside its memory and its disk's size. 0 = not limited.
+struct VmLimits {
+    std::int64_t cpu_milli = 0;                  ///< thousandths of a CPU for the guest; 0 = all of its CPUs
+    std::uint64_t disk_iops = 0;                 ///< reads and writes together, a second
+    std::uint64_t disk_bytes_per_second = 0;     ///< read and written together
+    std::uint64_t network_bytes_per_second = 0;  ///< sent and received together
+    friend bool operator==(const VmLimits&, const VmLimits&) = default;
+};
+
+/// What holds a VM to a limit, or why nothing does.
+struct LimitStatus {
+    /// "cpu" (thousandths of a CPU), "memory" (bytes of its process), "processes" (a count), "disk" (bytes),
+    /// "disk_iops", "disk_bandwidth", "network_bandwidth" (both bytes a second)
+    std::string resource;
+    std::uint64_t limit = 0;  ///< in the unit of `resource`; 0 in capabilities
+    std::string enforced_by;  ///< "cgroup v1", "cgroup v2", "qemu"; empty = unavailable
+    std::string reason;       ///< why it is unavailable; empty otherwise
+    friend bool operator==(const LimitStatus&, const LimitStatus&) = default;
+};
+
 struct VmSpec {
     VmId id;
     std::string name;  ///< for people; also the guest's hostname
@@ -97,11 +117,14 @@ struct VmSpec {
     std::vector<std::string> enlightenments;
     ClockBase clock = ClockBase::utc;
     int cpu_count = 1;
+    bool pin_cpus = false;  ///< each of its CPUs has a CPU of the host that no other pinned VM has
     std::uint64_t memory_bytes = 128ull << 20;
     std::uint64_t disk_size_bytes = 0;  ///< 0 = the image's
+    VmLimits limits;
     std::int64_t gpu_count = 0;
-    std::string gpu_type;  ///< one of the capabilities' `gpus`
-    std::string snapshot;  ///< its disk begins as this snapshot's; empty = as the image's
+    std::string gpu_type;   ///< one of the capabilities' `gpus`
+    bool watchdog = false;  ///< a watchdog device: a guest that stops feeding it is ended with reason "GuestHung"
+    std::string snapshot;   ///< its disk begins as this snapshot's; empty = as the image's
     bool display = true;
     NetworkMode network = NetworkMode::isolated;
     std::string bridge;  ///< of the host; for NetworkMode::bridge alone
@@ -135,6 +158,8 @@ struct VmStatus {
     std::string owner_session;
     std::string execution_id;
     VmLaunch launch;
+    std::vector<LimitStatus> limits;  ///< of its last start
+    std::vector<int> host_cpus;       ///< that its CPUs are pinned to, in their order; empty = not pinned
     WallTime observed_at;
 };
 
@@ -163,9 +188,14 @@ struct Capabilities {
     bool screenshot = false;
     bool input = false;  ///< keys and pointer
     bool guest_exec = false;
-    bool forward = false;                       ///< ports of the guest can be reached
-    bool disconnect = false;                    ///< clients can be cut off while the VM runs on
-    std::map<std::string, std::int64_t> gpus;   ///< how many of each type there are to give to VMs; empty = none
+    bool forward = false;                      ///< ports of the guest can be reached
+    bool disconnect = false;                   ///< clients can be cut off while the VM runs on
+    std::map<std::string, std::int64_t> gpus;  ///< how many of each type there are to give to VMs; empty = none
+    std::string gpu_reason;                    ///< why there are none
+    std::vector<LimitStatus> limits;           ///< which limits hold here, and by what
+    bool separate_uids = false;                ///< every VM runs under a user id of its own
+    bool pin_cpus = false;
+    bool watchdog = false;
     std::vector<std::string> firmware{"bios"};  ///< names of `Firmware`
     bool tpm = false;
     /// Every name of `NetworkMode`, with why this host cannot give it; empty = it can.

@@ -26,6 +26,21 @@ void add_raw(Line& line, const std::string& node, bool read_only) {
             (read_only ? R"(,"read-only":true})" : "}"));
 }
 
+/// The node of the disk for its device: below it a filter, where the disk is limited.
+std::string add_disk_limits(Line& line, const VmLimits& limits) {
+    if (limits.disk_iops == 0 && limits.disk_bytes_per_second == 0) return "disk";
+    std::string most;
+    auto limit = [&most](const char* name, std::uint64_t value) {
+        if (value > 0) most += (most.empty() ? "\"" : ",\"") + std::string(name) + "\":" + std::to_string(value);
+    };
+    limit("iops-total", limits.disk_iops);
+    limit("bps-total", limits.disk_bytes_per_second);
+    add(line, "-object", R"({"qom-type":"throttle-group","id":"disk-limits","limits":{)" + most + "}}");
+    add(line, "-blockdev",
+        R"({"driver":"throttle","node-name":"disk-limited","throttle-group":"disk-limits","file":"disk"})");
+    return "disk-limited";
+}
+
 bool is_for_windows(const VmSpec& spec) { return !spec.enlightenments.empty(); }
 
 std::string machine_of(const VmSpec& spec) {
@@ -114,6 +129,10 @@ std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptio
     add("-chardev", std::string("file,id=serial,path=") + file_name::serial + ",append=on");
     add("-serial", "chardev:serial");
     add("-device", "pvpanic");
+    if (spec.watchdog) {
+        add("-device", "i6300esb");
+        add("-action", "watchdog=poweroff");
+    }
     add("-object", "rng-builtin,id=rng0");
     add("-device", "virtio-rng-pci,rng=rng0");
     if (!spec.image.kernel.empty()) {
@@ -129,7 +148,8 @@ std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptio
         add("-blockdev",
             std::string(R"({"driver":"file","node-name":"disk-file","filename":")") + file_name::disk + R"("})");
         add("-blockdev", R"({"driver":"qcow2","node-name":"disk","file":"disk-file","backing":"base"})");
-        add("-device", "virtio-blk-pci,drive=disk");
+        // Out of space the guest is stopped until there is some; other errors are the guest's own to see.
+        add("-device", "virtio-blk-pci,drive=" + add_disk_limits(line, spec.limits));
     }
     if (!spec.image.disc.empty()) add_disc(line, spec);
     if (spec.network != NetworkMode::none) {

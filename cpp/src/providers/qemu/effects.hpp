@@ -12,6 +12,7 @@ enum class Effect {
     record_written,
     folder_placed,
     start_intended,
+    groups_made,  ///< control groups, where the host has them
     sockets_bound,
     tpm_started,       ///< only with a TPM
     process_forked,    ///< it waits; nothing of it is on disk
@@ -39,13 +40,14 @@ enum class Effect {
     folder_removed,
 };
 
-inline constexpr std::array<const char*, 30> effect_names{
-    "folder made",     "disk made",      "record written",   "folder placed",     "start intended",
-    "sockets bound",   "tpm started",    "process forked",   "process recorded",  "process started",
-    "handshake done",  "start recorded", "suspend intended", "memory file made",  "guest stopped",
-    "migration begun", "migration done", "memory recorded",  "process suspended", "suspend recorded",
-    "resume intended", "memory loaded",  "resume recorded",  "guest continued",   "memory forgotten",
-    "memory removed",  "process ended",  "end recorded",     "folder set aside",  "folder removed"};
+inline constexpr std::array<const char*, 31> effect_names{
+    "folder made",      "disk made",       "record written", "folder placed",    "start intended",
+    "groups made",      "sockets bound",   "tpm started",    "process forked",   "process recorded",
+    "process started",  "handshake done",  "start recorded", "suspend intended", "memory file made",
+    "guest stopped",    "migration begun", "migration done", "memory recorded",  "process suspended",
+    "suspend recorded", "resume intended", "memory loaded",  "resume recorded",  "guest continued",
+    "memory forgotten", "memory removed",  "process ended",  "end recorded",     "folder set aside",
+    "folder removed"};
 
 /// Of VMs with an interface on the host.
 enum class NetworkEffect { rules_loaded, tap_made, connected, rules_removed };

@@ -17,8 +17,10 @@
 #include "core/sha256.hpp"
 #include "core/unix_socket.hpp"
 #include "providers/qemu/command_line.hpp"
+#include "providers/qemu/control_groups.hpp"
 #include "providers/qemu/debris.hpp"
 #include "providers/qemu/descriptors.hpp"
+#include "providers/qemu/gpu.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/qcow2_overlay.hpp"
 
@@ -58,6 +60,16 @@ std::optional<unsigned> group_of(const char* path) {
     struct stat status{};
     if (::stat(path, &status) != 0 || (status.st_mode & 0060) != 0060 || status.st_gid == 0) return std::nullopt;
     return status.st_gid;
+}
+
+/// What people are told of an end that nobody asked for.
+std::string words_for_end(const std::string& event) {
+    if (event == "GuestShutdown") return "the guest shut itself down";
+    if (event == "GuestRebooted") return "the guest rebooted itself, as Linux does after a panic";
+    if (event == "GuestPanicked") return "the guest's kernel panicked";
+    if (event == "GuestHung") return "the guest stopped feeding its watchdog";
+    if (event == "MemoryLimitReached") return "the VM needed more memory than its control group allows";
+    return "the VM's process ended without being asked";
 }
 
 /// Nobody listens there any more.
@@ -115,6 +127,8 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
       snapshots_(options_.state_directory + "/snapshots"),
       accelerator_(std::move(accelerator)),
       host_(look_at_host(options_.firmware_directory, options_.tpm_binary)),
+      offers_(look_at_groups()),
+      installation_(installation_name(options_.state_directory)),
       creating_(environment.executor),
       adopting_(environment.executor),
       templating_(environment.executor),
@@ -133,6 +147,10 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
     if (host_.uefi) capabilities_.firmware.push_back(name_of(Firmware::uefi));
     if (host_.secure_boot) capabilities_.firmware.push_back(name_of(Firmware::secure_boot));
     capabilities_.tpm = !host_.tpm_program.empty();
+    capabilities_.watchdog = capabilities_.pin_cpus = true;
+    capabilities_.gpu_reason = judge_gpus(look_at_gpus()).reason;
+    capabilities_.separate_uids = ::geteuid() == 0;
+    capabilities_.limits = limits_on_offer({offers_, installation_, 0});
     std::error_code error;
     fs::create_directories(vms_, error);
     if (error)
@@ -207,6 +225,7 @@ Task<void> QemuProvider::adopt(VmPtr vm) {
     co_await run_blocking(environment_.blocking, leavings);
     if (!maybe) {
         co_await end_tpm(vm);
+        co_await release_groups(vm);
         co_return;
     }
     if (!record.process || record.process->boot_id != boot_id() || !is_alive(*record.process)) {
@@ -220,6 +239,7 @@ Task<void> QemuProvider::adopt(VmPtr vm) {
         remove_sockets(vm);
         co_await end_tpm(vm);
         co_await disconnect_network(vm);
+        co_await release_groups(vm);
     } else {
         co_await reconnect_network(vm);
     }
@@ -257,6 +277,7 @@ Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
     remove_sockets(vm);
     co_await end_tpm(vm);
     co_await disconnect_network(vm);
+    co_await release_groups(vm);
     vm->alive = false;
     vm->life.request_stop();
     if (vm->qmp) vm->qmp->close();
@@ -268,8 +289,7 @@ Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
     vm->record.phase = state;
     if (state == VmState::failed) vm->record.memory_sha256.clear();
     vm->record.reason = vm->last_event.empty() ? "ProcessKilled" : vm->last_event;
-    vm->record.message =
-        vm->last_event == "GuestShutdown" ? "the guest shut itself down" : "the VM's process ended without being asked";
+    vm->record.message = words_for_end(vm->last_event);
     vm->record.process.reset();
     co_await save(vm);
     if (handler_) handler_({vm->record.spec.id, state, vm->record.reason, vm->record.message});
@@ -293,14 +313,10 @@ Task<std::shared_ptr<QmpClient>> QemuProvider::qmp(VmPtr vm, Call call) {
     }
     if (!client) throw Error(Errc::not_ready, "the VM's process ended", {{"channel", "qmp"}});
     std::weak_ptr<Vm> weak = vm;
-    client->on_event([weak](const json& event) {
+    client->on_event([weak, owner = weak_from_this()](const json& event) {
+        auto provider = owner.lock();
         auto target = weak.lock();
-        if (!target || !event["event"].is_string()) return;
-        auto name = event["event"].get<std::string>();
-        if (name == "GUEST_PANICKED") target->last_event = "GuestPanicked";
-        if (name == "SHUTDOWN" && event.contains("data") && event["data"].value("guest", false) &&
-            target->last_event.empty())
-            target->last_event = "GuestShutdown";
+        if (provider && target && event["event"].is_string()) provider->take_event(target, event);
     });
     auto answer = co_await client->execute("query-uuid", no_arguments, call);
     auto uuid = answer.is_object() ? answer.value("UUID", "") : std::string();
@@ -348,6 +364,8 @@ VmStatus QemuProvider::status_of(const VmPtr& vm, VmState state) const {
     status.owner_session = vm->record.spec.owner_session;
     status.execution_id = vm->record.execution_id;
     status.launch = vm->record.launch;
+    status.limits = vm->record.limits;
+    status.host_cpus = vm->record.host_cpus;
     status.observed_at = environment_.clock->wall_now();
     return status;
 }
@@ -388,6 +406,8 @@ Task<VmStatus> QemuProvider::inspect(VmId id, Call call) {
         auto soon = call.within(Deadline::after(*environment_.clock, std::chrono::seconds(5)));
         try {
             status = co_await query_status(vm, soon);
+            // Stopped while nobody listened.
+            if (status == "io-error") expect_space(vm);
         } catch (const Error& error) {
             if (call.stop.stop_requested()) throw;
             environment_.logger->log(LogLevel::warning, "vm.qemu", "a VM could not be looked at",
@@ -423,7 +443,13 @@ Task<std::vector<VmStatus>> QemuProvider::list_owned(Call call) {
 Task<void> QemuProvider::sweep_debris() {
     auto self = shared_from_this();
     auto folder = vms_;
-    auto work = [folder] { return sweep(folder); };
+    auto offers = offers_;
+    auto installation = installation_;
+    auto work = [folder, offers, installation] {
+        auto left = sweep(folder);
+        sweep_groups(offers, installation, folder);
+        return left;
+    };
     auto left = co_await run_blocking(environment_.blocking, work);
     for (const auto& name : left)
         environment_.logger->log(LogLevel::warning, "vm.qemu",
@@ -518,6 +544,8 @@ Task<void> QemuProvider::create_vm(VmSpec spec, bool donor, Call call) {
 
 /// Starts the process of a saved record and learns its identity over QMP.
 Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call call, int ram_fd) {
+    co_await make_groups_of(vm);
+    passed(Effect::groups_made);
     Descriptors descriptors;
     Launch request;
     request.program = vm->record.program;
@@ -566,13 +594,16 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
                 self->passed(Effect::process_forked);
                 record.process =
                     ProcessIdentity{boot_id(), pid, start_time_ticks(pid).value_or(0), record.spec.id.value};
+                note_not_joined(record.limits, join_groups(record.groups, pid));
                 save_record(directory, record);
                 self->passed(Effect::process_recorded);
             };
             launch(request, note);
-            return *record.process;
+            return std::pair(*record.process, record.limits);
         };
-        vm->record.process = co_await run_blocking(environment_.blocking, work);
+        auto started = co_await run_blocking(environment_.blocking, work);
+        vm->record.process = started.first;
+        vm->record.limits = started.second;
     }
     begin_watch(vm);
     if (!vm->alive) {
@@ -591,6 +622,7 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
         std::rethrow_exception(failure);
     }
     co_await connect_network(vm);
+    co_await pin_cpus(vm, call);
     passed(Effect::handshake_done);
 }
 
@@ -615,6 +647,7 @@ void QemuProvider::begin_start(VmPtr vm, std::string execution_id) {
     vm->record.message.clear();
     vm->record.execution_id = std::move(execution_id);
     vm->record.process.reset();
+    intend_limits(vm);
 }
 
 Task<void> QemuProvider::start(VmId id, std::string execution_id, Call call) {
@@ -758,9 +791,11 @@ Task<void> QemuProvider::destroy(VmId id, Call call) {
     if (!vm) {
         if (!is_uuid(id.value)) co_return;
         auto directory = directory_of(id);
-        auto work = [directory, id] {
+        auto work = [directory, id, self] {
             std::error_code error;
-            if (fs::exists(directory, error)) remove_without_record(directory, id.value);
+            if (!fs::exists(directory, error)) return true;
+            remove_without_record(directory, id.value);
+            sweep_groups(self->offers_, self->installation_, self->vms_);
             return true;
         };
         co_await run_blocking(environment_.blocking, work);
@@ -771,6 +806,7 @@ Task<void> QemuProvider::destroy(VmId id, Call call) {
     co_await end(vm, call);
     co_await end_tpm(vm);
     co_await disconnect_network(vm);
+    co_await release_groups(vm);
     vm->agent->disconnect();
     Call no_limit;
     auto last = co_await vm->writing.lock(*environment_.clock, no_limit, "removing a VM's folder");

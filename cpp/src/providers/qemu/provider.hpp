@@ -3,15 +3,18 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "core/async_tools.hpp"
 #include "providers/qemu/accelerator.hpp"
+#include "providers/qemu/activity.hpp"
 #include "providers/qemu/connections.hpp"
 #include "providers/qemu/effects.hpp"
 #include "providers/qemu/guest_agent.hpp"
 #include "providers/qemu/host_check.hpp"
 #include "providers/qemu/network_plan.hpp"
+#include "providers/qemu/limit_plan.hpp"
 #include "providers/qemu/qmp_client.hpp"
 #include "providers/qemu/ram_template.hpp"
 #include "providers/qemu/snapshot_files.hpp"
@@ -52,6 +55,8 @@ struct Vm {
     std::stop_source interrupt;  ///< stops a snapshot, for a verb that ends the VM
     std::stop_source life;       ///< stopped when the process dies: nobody waits for the dead
     std::string last_event;      ///< why, if QMP told
+    LimitPlan limits;            ///< of the start that is under way
+    bool waits_for_space = false;
     /// Of a file in the guest folder.
     std::string path(const char* name) const { return guest_folder(directory) + "/" + name; }
 };
@@ -140,6 +145,18 @@ private:
     Task<void> wait_dead(VmPtr vm, Call call, const char* doing);
     Task<std::uint32_t> viewers(VmPtr vm, Call call);
     Task<void> send_input(std::shared_ptr<QmpClient> client, InputEvent event, Call call);
+    // provider_limits.cpp
+    LimitBasis basis_of(const VmSpec& spec) const;
+    void intend_limits(VmPtr vm);
+    Task<void> make_groups_of(VmPtr vm);
+    Task<void> release_groups(VmPtr vm);
+    // provider_health.cpp
+    void take_event(VmPtr vm, const nlohmann::json& event);
+    void expect_space(VmPtr vm);
+    Task<void> await_space(VmPtr vm);
+    Task<bool> continue_after_error(VmPtr vm, Call call);
+    Task<void> pin_cpus(VmPtr vm, Call call);
+    std::set<int> taken_cpus(const VmId& but) const;
     // provider_tpm.cpp
     Task<int> start_tpm(VmPtr vm);
     Task<void> end_tpm(VmPtr vm);
@@ -185,6 +202,8 @@ private:
     HostFacts host_;
     NetworkHost network_host_;
     std::string network_prefix_;
+    GroupOffers offers_;
+    std::string installation_;
     Capabilities capabilities_;
     std::map<VmId, VmPtr> known_;
     AsyncMutex creating_;

@@ -250,6 +250,7 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
     vm->record.reason.clear();
     vm->record.message.clear();
     vm->record.process.reset();
+    intend_limits(vm);
     co_await save(vm);
     passed(Effect::resume_intended);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "providers/qemu/command_line.hpp"
+#include "providers/qemu/control_groups.hpp"
 #include "providers/qemu/descriptors.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/provider.hpp"
@@ -71,6 +72,7 @@ Task<int> QemuProvider::start_tpm(VmPtr vm) {
         auto note = [&](int pid) {
             record.tpm_process =
                 ProcessIdentity{boot_id(), pid, start_time_ticks(pid).value_or(0), record.spec.id.value};
+            (void)join_groups(record.groups, pid);
             save_record(directory, record);
         };
         launch(request, note);
@@ -90,11 +92,6 @@ Task<void> QemuProvider::end_tpm(VmPtr vm) {
     if (!co_await run_blocking(environment_.blocking, work))
         environment_.logger->log(LogLevel::error, "vm.qemu", "the TPM process of a VM did not end",
                                  {{"vm", identity.vm_uuid}, {"pid", std::to_string(identity.pid)}});
-}
-
-void QemuProvider::check_spec(const VmSpec& spec) const {
-    check_host(spec, host_);
-    check_network(spec);
 }
 
 }  // namespace infrastructure_sdk::qemu

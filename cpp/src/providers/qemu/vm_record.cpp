@@ -42,6 +42,13 @@ std::string to_text(const VmRecord& record) {
                     {"enlightenments", spec.enlightenments},
                     {"clock", name_of(spec.clock)},
                     {"cpu_count", spec.cpu_count},
+                    {"pin_cpus", spec.pin_cpus},
+                    {"watchdog", spec.watchdog},
+                    {"limits",
+                     {{"cpu_milli", spec.limits.cpu_milli},
+                      {"disk_iops", spec.limits.disk_iops},
+                      {"disk_bytes_per_second", spec.limits.disk_bytes_per_second},
+                      {"network_bytes_per_second", spec.limits.network_bytes_per_second}}},
                     {"memory_bytes", spec.memory_bytes},
                     {"disk_size_bytes", spec.disk_size_bytes},
                     {"snapshot", spec.snapshot},
@@ -64,6 +71,9 @@ std::string to_text(const VmRecord& record) {
                   {"tpm_process", record.tpm_process ? json(*record.tpm_process) : json(nullptr)},
                   {"network_interface", record.network_interface},
                   {"firmware_code", record.firmware_code},
+                  {"groups", record.groups},
+                  {"limits", json::array()},
+                  {"host_cpus", record.host_cpus},
                   {"snapshotting", record.snapshotting},
                   {"image_identity", record.image_identity},
                   {"donor", record.donor},
@@ -71,6 +81,8 @@ std::string to_text(const VmRecord& record) {
                   {"launched_from", record.launch.from},
                   {"launch_reason", record.launch.reason},
                   {"memory_sha256", record.memory_sha256}};
+    for (const auto& limit : record.limits)
+        document["limits"].push_back({limit.resource, limit.limit, limit.enforced_by, limit.reason});
     return document.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
@@ -81,6 +93,27 @@ std::optional<ProcessIdentity> process_from(const json& process) {
     return ProcessIdentity{process.at("boot_id").get<std::string>(), process.at("pid").get<std::int64_t>(),
                            process.at("start_time_ticks").get<std::uint64_t>(),
                            process.at("vm_uuid").get<std::string>()};
+}
+
+}  // namespace
+
+namespace {
+
+/// Of records of older owners there is nothing to read.
+void read_limits(const json& document, VmRecord& record) {
+    const auto& from = document.at("spec");
+    record.spec.pin_cpus = from.value("pin_cpus", false);
+    record.spec.watchdog = from.value("watchdog", false);
+    if (auto limits = from.find("limits"); limits != from.end())
+        record.spec.limits = {limits->at("cpu_milli").get<std::int64_t>(), limits->at("disk_iops").get<std::uint64_t>(),
+                              limits->at("disk_bytes_per_second").get<std::uint64_t>(),
+                              limits->at("network_bytes_per_second").get<std::uint64_t>()};
+    record.groups = document.value("groups", std::vector<std::string>());
+    record.host_cpus = document.value("host_cpus", std::vector<int>());
+    if (auto limits = document.find("limits"); limits != document.end())
+        for (const auto& limit : *limits)
+            record.limits.push_back({limit.at(0).get<std::string>(), limit.at(1).get<std::uint64_t>(),
+                                     limit.at(2).get<std::string>(), limit.at(3).get<std::string>()});
 }
 
 }  // namespace
@@ -138,6 +171,7 @@ VmRecord record_from_text(const std::string& text) try {
     record.process = process_from(document.at("process"));
     record.image_identity = document.at("image_identity").get<std::string>();
     record.memory_sha256 = document.at("memory_sha256").get<std::string>();
+    read_limits(document, record);
     return record;
 } catch (const json::exception& error) {
     throw Error(Errc::provider, std::string("a VM record cannot be read: ") + error.what());

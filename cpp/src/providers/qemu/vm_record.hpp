@@ -23,12 +23,15 @@ struct VmRecord {
     std::optional<unsigned> uid;
     std::optional<ProcessIdentity> process;
     std::optional<ProcessIdentity> tpm_process;  ///< swtpm's; it ends with the VM's process
-    std::string network_interface;  ///< the host's for this VM, and its packet rules; empty = there is none
-    std::string firmware_code;      ///< the host's file that the VM was made with; empty = BIOS
-    std::string snapshotting;       ///< the snapshot that is being copied: its guest may be frozen
-    std::string image_identity;     ///< of the image's files when the VM was made: its disk fits no others
-    bool donor = false;             ///< it becomes a template and is nobody's VM
-    bool cloning = false;           ///< its first start, from a template, has not ended: nobody has used it
+    std::string network_interface;    ///< the host's for this VM, and its packet rules; empty = there is none
+    std::string firmware_code;        ///< the host's file that the VM was made with; empty = BIOS
+    std::vector<std::string> groups;  ///< control groups of the last start, as folders; known before they exist
+    std::vector<LimitStatus> limits;  ///< of the last start
+    std::vector<int> host_cpus;       ///< that the VM's CPUs are pinned to
+    std::string snapshotting;         ///< the snapshot that is being copied: its guest may be frozen
+    std::string image_identity;       ///< of the image's files when the VM was made: its disk fits no others
+    bool donor = false;               ///< it becomes a template and is nobody's VM
+    bool cloning = false;             ///< its first start, from a template, has not ended: nobody has used it
     VmLaunch launch;
     std::string memory_sha256;  ///< of a complete memory file; empty = there is none
 };

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace infrastructure_sdk::isolation {
+namespace infrastructure_sdk {
 
 struct CgroupMount {
     std::string point;
@@ -24,4 +24,4 @@ struct CgroupPlace {
 std::optional<CgroupPlace> place_of(const std::string& groups, const std::vector<CgroupMount>& mounts,
                                     const std::string& controller);
 
-}  // namespace infrastructure_sdk::isolation
+}  // namespace infrastructure_sdk
