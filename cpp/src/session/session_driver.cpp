@@ -303,16 +303,40 @@ void SessionEngine::Impl::observe(VmEvent event) {
     for (const auto& entry : live)
         if (entry.second->session.vm_id == event.id) {
             const bool lives = event.state == VmState::paused || event.state == VmState::running;
-            if (lives) tasks.spawn(env.logger, "note a VM's health", note_health(entry.second, std::move(event)));
-            else tasks.spawn(env.logger, "note a lost VM", note_lost(entry.second, std::move(event)));
+            const auto& target = entry.second;
+            if (!lives) {
+                tasks.spawn(env.logger, "note a lost VM", note_lost(target, std::move(event)));
+                return;
+            }
+            target->health.push_back(std::move(event));
+            if (target->health.size() == 1) tasks.spawn(env.logger, "note a VM's health", note_health(target));
             return;
         }
     unit_lost(event);
 }
 
-/// The guest was stopped, or goes on; the session is what it was.
-Task<void> SessionEngine::Impl::note_health(LivePtr target, VmEvent event) {
+/// The guest was stopped, or goes on; the session is what it was. A disk that is full for the guest may be so for the
+/// store: what cannot be written is tried again, in order.
+Task<void> SessionEngine::Impl::note_health(LivePtr target) {
     auto self = shared_from_this();
+    const auto stop = tasks.stop_source().get_token();
+    constexpr Duration pause = std::chrono::seconds(1);
+    while (!target->health.empty() && !stop.stop_requested()) {
+        bool written = false;
+        try {
+            co_await write_health(target, target->health.front());
+            written = true;
+        } catch (const Error& error) {
+            if (error.errc() == Errc::cancelled) co_return;
+            log(LogLevel::warning, "a VM's health could not be written", target->session,
+                {{"detail", error.message()}});
+        }
+        if (written) target->health.erase(target->health.begin());
+        else co_await env.clock->sleep_until(env.clock->monotonic_now() + pause, stop);
+    }
+}
+
+Task<void> SessionEngine::Impl::write_health(LivePtr target, VmEvent event) {
     const bool healthy = event.state == VmState::running;
     Edit edit = [&](Session& session, Batch& batch) {
         if (session.state == SessionState::terminated) return false;

@@ -59,12 +59,13 @@ struct LiveSession {
     explicit LiveSession(Session value, Executor executor) : session(std::move(value)), changed(executor) {}
     Session session;
     Signal changed;
-    bool writing = false;        // one commit at a time keeps versions in order
-    bool driven = false;         // a worker is on it
-    std::string correlation_id;  // of the verb that the worker carries out
-    bool may_be_alive = false;   // failed, and its VM's death was not observed
-    bool files_suffice = false;  // of its claimed unit; after a crash the longer way is taken
-    std::stop_source work;       // stops the worker's present step
+    bool writing = false;         // one commit at a time keeps versions in order
+    bool driven = false;          // a worker is on it
+    std::string correlation_id;   // of the verb that the worker carries out
+    bool may_be_alive = false;    // failed, and its VM's death was not observed
+    bool files_suffice = false;   // of its claimed unit; after a crash the longer way is taken
+    std::vector<VmEvent> health;  // told by the provider and not written yet, oldest first
+    std::stop_source work;        // stops the worker's present step
     SessionUse use;
     DriftDetector isolation;
     std::string isolation_checked;  // the execution whose first look is recorded
@@ -206,7 +207,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> adopt(LivePtr target, Call call);
     Task<void> reap_orphans(Call call);
     Task<void> note_lost(LivePtr target, VmEvent event);
-    Task<void> note_health(LivePtr target, VmEvent event);
+    Task<void> note_health(LivePtr target);
+    Task<void> write_health(LivePtr target, VmEvent event);
     void observe(VmEvent event);
     std::shared_ptr<RunningExec> need_exec(const std::string& session, const std::string& process) const;
     // session_isolation.cpp
