@@ -15,7 +15,8 @@ bool is_one_of(const std::string& word, const std::array<const char*, N>& words)
 
 /// The VM is gone and nobody asked for it. A guest that shut itself down did ask.
 bool was_lost(const Loss& loss) {
-    constexpr std::array<const char*, 3> words{"ProcessKilled", "GuestPanicked", "VmLost"};
+    constexpr std::array<const char*, 6> words{"ProcessKilled", "GuestPanicked",      "VmLost",
+                                               "GuestHung",     "MemoryLimitReached", "GuestRebooted"};
     return loss.before == SessionState::active && is_one_of(loss.reason, words);
 }
 

@@ -30,6 +30,8 @@ TEST(Restart, ComesForAKilledProcessAPanicAndAVmThatWasGone) {
 
 TEST(Restart, DoesNotComeForAGuestThatShutItselfDownNorForAFirstStart) {
     EXPECT_FALSE(plan_restart(rule(), {SessionState::active, "GuestShutdown", 0, 0s}, 0).again);
+    for (const char* reason : {"GuestHung", "MemoryLimitReached", "GuestRebooted"})
+        EXPECT_TRUE(plan_restart(rule(), {SessionState::active, reason, 0, 0s}, 0).again) << reason;
     EXPECT_FALSE(plan_restart(rule(), {SessionState::provisioning, "ChannelNotReady", 0, 0s}, 0).again);
     EXPECT_FALSE(plan_restart(rule(), {SessionState::suspending, "ProcessKilled", 0, 0s}, 0).again);
     EXPECT_FALSE(plan_restart(rule(), {SessionState::resuming, "MemoryFileCorrupted", 1, 0s}, 0).again);
