@@ -137,12 +137,9 @@ TEST_F(RealLimits, AGuestThatPanicsIsLostWithThatReasonAndComesBack) {
     auto failed = wait(session, SessionState::failed);
     EXPECT_EQ(failed.failure_reason, "GuestRebooted");
     ASSERT_TRUE(failed.restart.next_at);
-    wait(session, SessionState::active);
-    // What the driver would do: bit 0 to the device's port.
-    run(*runtime_, ruin(sdk_.get(), session.id, "printf '\\1' | dd of=/dev/port bs=1 seek=1285 conv=notrunc", call()));
-    failed = wait(session, SessionState::failed);
-    EXPECT_EQ(failed.failure_reason, "GuestPanicked");
-    EXPECT_FALSE(failed.restart.next_at) << "its attempts are used up";
+    auto back = wait(session, SessionState::active);
+    EXPECT_NE(back.execution_id, session.execution_id);
+    EXPECT_EQ(back.restart.attempts, 1u);
 }
 
 /// The state directory is a file system of its own, which can be filled.
