@@ -118,6 +118,26 @@ void bind_sdk(py::module_& module) {
                          return denial ? as_dict(*denial) : py::none();
                      });
              })
+        .def("list_keys",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id) {
+                 return call_sdk<std::vector<UserKeys>>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [](InfrastructureSDK& sdk, Call call) { return sdk.list_keys(call); },
+                     [](const std::vector<UserKeys>& users) { return as_list(users); });
+             })
+        .def("rotate_keys",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string user) {
+                 return call_sdk<KeyRotation>(
+                     self, queue, future, timeout_s, correlation_id,
+                     [user](InfrastructureSDK& sdk, Call call) { return sdk.rotate_keys(user, call); },
+                     [](const KeyRotation& rotation) { return as_dict(rotation); });
+             })
+        .def("erase_keys",
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string user) {
+                 auto sdk = self.sdk;
+                 return submit_void(queue, future, self.runtime->environment(), {timeout_s, correlation_id},
+                                    [sdk, user](Call call) { return sdk->erase_keys(user, call); });
+             })
         .def("usage",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id) {
                  return call_sdk<std::vector<UsageLine>>(

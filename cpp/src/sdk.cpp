@@ -90,6 +90,8 @@ std::map<std::string, Template> load_templates(const Config& config) {
     auto templates = parse_templates(documents);
     for (auto& entry : templates) {
         if (config.is_set("vm.boot_timeout")) entry.second.boot_timeout = config.duration("vm.boot_timeout");
+        if (auto encryption = config.text("vm.encryption"); encryption != "template")
+            entry.second.encryption = parse_encryption(encryption);
         if (auto gate = config.text("isolation.gate"); gate != "template")
             entry.second.isolation = gate == "isolated" ? IsolationGate::isolated : IsolationGate::report;
     }
@@ -171,6 +173,7 @@ QemuOptions qemu_options(const Config& config) {
     options.probe_image_directory = image_directory(config);
     options.translation_cache_mib = static_cast<int>(config.quantity("vm.translation_cache").value() >> 20);
     options.fast_launch = config.text("vm.fast_launch") == "auto";
+    options.master_key = config.secret("vm.master_key");
     options.uid_base = static_cast<unsigned>(config.integer("providers.qemu_uid_base"));
     return options;
 }
@@ -196,6 +199,7 @@ struct InfrastructureSDK::Impl {
     Task<void> start_reports(const std::string& directory);
     Task<std::vector<IsolationReport>> judge(std::vector<Session> judged, std::vector<Layer> layers, Call call);
     void listen_to_host();
+    Task<void> need_keys(std::string user_id, Call call);
     Task<void> start_webhooks(std::vector<Webhook> list);
 };
 
@@ -390,6 +394,36 @@ Task<std::vector<IsolationReport>> InfrastructureSDK::audit_isolation(std::vecto
         }
     }
     co_return co_await impl.isolation.audit(subjects, {}, layers, call);
+}
+
+Task<std::vector<UserKeys>> InfrastructureSDK::list_keys(Call call) { return impl_->provider->list_keys(call); }
+
+Task<void> InfrastructureSDK::Impl::need_keys(std::string user_id, Call call) {
+    auto users = co_await provider->list_keys(call);
+    bool known = std::any_of(users.begin(), users.end(), [&](const auto& user) { return user.user_id == user_id; });
+    if (!known)
+        throw Error(Errc::not_found, "user_id: '" + user_id + "' has no key; `infra-sdk keys list` shows who has",
+                    {{"field", "user_id"}, {"value", user_id}});
+}
+
+Task<KeyRotation> InfrastructureSDK::rotate_keys(std::string user_id, Call call) {
+    co_await impl_->need_keys(user_id, call);
+    co_return co_await impl_->provider->rotate_keys(user_id, call);
+}
+
+Task<void> InfrastructureSDK::erase_keys(std::string user_id, Call call) {
+    co_await impl_->need_keys(user_id, call);
+    SessionFilter theirs;
+    theirs.user_id = user_id;
+    auto page = co_await impl_->sessions->list(theirs);
+    std::string names;
+    for (const auto& session : page.sessions) names += (names.empty() ? "" : ", ") + session.id;
+    if (!names.empty())
+        throw Error(
+            Errc::conflict,
+            "user_id: the keys of '" + user_id + "' are in use by " + names + "; terminate these sessions first",
+            {{"field", "user_id"}, {"value", user_id}, {"sessions", names}});
+    co_await impl_->provider->erase_keys(user_id, call);
 }
 
 Task<std::vector<VmStatus>> InfrastructureSDK::list_vms(Call call) { return impl_->sessions->list_vms(call); }

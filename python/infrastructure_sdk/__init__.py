@@ -11,6 +11,7 @@ from infrastructure_sdk.config import InfraSDKConfig
 from infrastructure_sdk.exceptions import *  # noqa: F403
 from infrastructure_sdk.explanation import Explanation
 from infrastructure_sdk.isolation import Evidence, Finding, IsolationEngine, IsolationReport
+from infrastructure_sdk.keys import KeyRing
 from infrastructure_sdk.notebook import Timeline
 from infrastructure_sdk.pools import PoolManager, WarmPool
 from infrastructure_sdk.sdk import InfrastructureSDK
@@ -43,6 +44,7 @@ __all__ = [
     "InfrastructureSDK",
     "IsolationEngine",
     "IsolationReport",
+    "KeyRing",
     "OutputChunk",
     "PoolManager",
     "ResourceSpec",

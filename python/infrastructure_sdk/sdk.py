@@ -12,6 +12,7 @@ from infrastructure_sdk.config import InfraSDKConfig
 from infrastructure_sdk.events import EventLog
 from infrastructure_sdk.exceptions import InvalidTransitionError
 from infrastructure_sdk.isolation import IsolationEngine
+from infrastructure_sdk.keys import KeyRing
 from infrastructure_sdk.pools import PoolManager
 from infrastructure_sdk.session import UserSessionManager
 from infrastructure_sdk.snapshot import SnapshotCatalogue
@@ -75,6 +76,7 @@ class InfrastructureSDK:
         self.events = EventLog(self)
         self.webhooks = Webhooks(self)
         self.snapshots = SnapshotCatalogue(self)
+        self.keys = KeyRing(self)
 
     async def open(self) -> InfrastructureSDK:
         """Take the state directory, open the store, adopt what runs.

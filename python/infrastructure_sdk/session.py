@@ -122,6 +122,9 @@ class SessionRequest:
         Begin from this snapshot's disk, with its template and resources; None = from the template's image.
     tenant
         The group whose limits it counts for, 1 to 128 printable characters; "" = none.
+    encryption
+        What the user's key encrypts at rest: "memory" (its memory while it is suspended), "all" (its disk and snapshots
+        too) or "off"; None = the template's. Less than the template's is refused.
     """
 
     user_id: str
@@ -136,6 +139,7 @@ class SessionRequest:
     tags: Mapping[str, str] = field(default_factory=dict)
     snapshot: str | None = None
     tenant: str = ""
+    encryption: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The document that the native core takes."""
@@ -152,6 +156,7 @@ class SessionRequest:
             "on_expiry": dict(self.on_expiry),
             "tags": dict(self.tags),
             "snapshot": self.snapshot,
+            "encryption": self.encryption,
         }
 
 

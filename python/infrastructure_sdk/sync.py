@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import infrastructure_sdk as _async
 from infrastructure_sdk import events as _events
 from infrastructure_sdk import isolation as _isolation
+from infrastructure_sdk import keys as _keys
 from infrastructure_sdk import pools as _pools
 from infrastructure_sdk import session as _session
 from infrastructure_sdk import snapshot as _snapshot
@@ -45,6 +46,7 @@ __all__ = [
     "GuestProcess",
     "InfrastructureSDK",
     "IsolationEngine",
+    "KeyRing",
     "LimitCatalogue",
     "PoolManager",
     "PortForward",
@@ -239,6 +241,10 @@ class SnapshotCatalogue(_Twin, mirrors=_snapshot.SnapshotCatalogue):
     """The snapshots that there are."""
 
 
+class KeyRing(_Twin, mirrors=_keys.KeyRing):
+    """The keys of users."""
+
+
 class VMLifecycleController(_Twin, mirrors=_vm.VMLifecycleController):
     """What the provider has and can do."""
 
@@ -294,6 +300,7 @@ _TWINS: dict[type, type[_Twin]] = {
     _snapshot.ForkResult: ForkResult,
     _snapshot.Snapshot: Snapshot,
     _snapshot.SnapshotCatalogue: SnapshotCatalogue,
+    _keys.KeyRing: KeyRing,
     _vm.LimitCatalogue: LimitCatalogue,
     _pools.PoolManager: PoolManager,
     _vm.VMLifecycleController: VMLifecycleController,

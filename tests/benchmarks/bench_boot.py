@@ -19,10 +19,11 @@ import infrastructure_sdk as isdk
 ROUNDS = 7
 
 
-async def boot_session(sdk: isdk.InfrastructureSDK) -> tuple[isdk.Session, float]:
+async def boot_session(sdk: isdk.InfrastructureSDK, encryption: str | None = None) -> tuple[isdk.Session, float]:
     """An active session and the seconds that it took."""
+    request = isdk.SessionRequest(user_id="bench", template="linux-tiny", ttl="1h", encryption=encryption)
     started = time.perf_counter()
-    session = await sdk.sessions.create(isdk.SessionRequest(user_id="bench", template="linux-tiny", ttl="1h"))
+    session = await sdk.sessions.create(request)
     await session.wait_until_active("3m")
     return session, time.perf_counter() - started
 

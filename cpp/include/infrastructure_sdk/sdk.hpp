@@ -45,6 +45,14 @@ public:
     /// Error(not_found) when one does not run; Error(cancelled).
     Task<std::vector<IsolationReport>> audit_isolation(std::vector<QemuProcess> processes, bool all,
                                                        std::vector<Layer> layers, Call call);
+    /// The keys of users that there are, without the keys.
+    Task<std::vector<UserKeys>> list_keys(Call call);
+    /// See `VmProvider::rotate_keys`. @throws Error(not_found) naming `user_id` when the user has no key.
+    Task<KeyRotation> rotate_keys(std::string user_id, Call call);
+    /// See `VmProvider::erase_keys`: what the user's suspended sessions, encrypted disks and snapshots hold is lost for
+    /// good, and no copy or backup of them opens again. @throws Error(conflict) naming the sessions while the user has
+    /// any; Error(not_found) naming `user_id` when the user has no key.
+    Task<void> erase_keys(std::string user_id, Call call);
     Task<std::vector<VmStatus>> list_vms(Call call);
     /// Lets go; touches no VM. Webhooks get up to two seconds for what is due.
     Task<void> close();

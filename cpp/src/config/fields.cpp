@@ -43,6 +43,12 @@ constexpr ConfigField fields[] = {
      "auto starts VMs as copies of a guest that has booted and never had a user, where that can be. Such a guest is "
      "kept "
      "for each image and shape, on disk and in memory, as large as what it uses of its memory. off boots every VM."},
+    {"vm.encryption", choice, "template", "", "", "template|off|memory|all", "",
+     "What of sessions is encrypted by their user's key: memory files; with all, disks and snapshots too. template "
+     "leaves it to the template."},
+    {"vm.master_key", secret, "", "", "", "", "",
+     "What wraps the keys of users, 32 bytes or more. Unset: a key that is made beside them in the state directory, so "
+     "that whoever can read that whole directory can read all."},
     {"vm.boot_timeout", duration, "", "1s", "24h", "", "",
      "How long a VM may take to boot with KVM; scaled up for TCG, and up to four times as long while the guest's disks "
      "or "

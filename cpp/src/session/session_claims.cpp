@@ -107,6 +107,7 @@ Task<bool> SessionEngine::Impl::personalize(VmId vm, std::string hostname, Call 
 
 /// From a claimed unit to the session's VM. Asked again after a crash it does the same again.
 Task<void> SessionEngine::Impl::take_over(Session session, bool by_files, Call call) {
+    co_await provider->assign(session.vm_id, session.user_id, call);
     co_await provider->unpause(session.vm_id, call);
     auto agent = provider->agent(session.vm_id);
     co_await agent->set_time(now(), call);

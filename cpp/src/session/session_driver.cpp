@@ -24,6 +24,15 @@ Outcome failure(SessionInput input, const Error& error) {
     return outcome;
 }
 
+/// A resume for which a key was missing: nothing happened, and with the key it goes well.
+std::optional<Outcome> refusal_in(const std::exception_ptr& failed) try {
+    std::rethrow_exception(failed);
+} catch (const Error& error) {
+    auto outcome = failure(SessionInput::resume_refused, error);
+    bool is_one = outcome.reason == "KeyMissing" || outcome.reason == "WrongKey";
+    return is_one ? std::optional(outcome) : std::nullopt;
+}
+
 bool takes_identity(const Template& source) {
     const auto& channels = source.channels;
     return source.os == "linux" && std::find(channels.begin(), channels.end(), "agent") != channels.end();
@@ -134,6 +143,8 @@ Task<Outcome> SessionEngine::Impl::resume_vm(LivePtr target, Session session, Ca
         // What was seen counts, not what was said.
         auto status = co_await look(session.vm_id, call);
         target->may_be_alive = status.state == VmState::unknown;
+        auto refusal = status.state == VmState::suspended ? refusal_in(error) : std::nullopt;
+        if (refusal) co_return *refusal;
         if (status.state != VmState::running) std::rethrow_exception(error);
     }
     error = nullptr;

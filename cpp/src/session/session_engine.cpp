@@ -127,6 +127,11 @@ Session SessionEngine::Impl::plan(SessionRequest request, std::string* fingerpri
     auto session = plan_session(request, source->second, ids, options.clocks, now());
     need_capabilities(session.clocks, provider->capabilities());
     plan_gpus(session, request.resources, source->second, provider->capabilities());
+    if (session.encryption != Encryption::off && !provider->capabilities().encryption)
+        throw Error(Errc::unsupported,
+                    "encryption: '" + std::string(name_of(session.encryption)) + "' is not possible: provider " +
+                        provider->capabilities().provider + " encrypts nothing",
+                    {{"field", "encryption"}, {"value", name_of(session.encryption)}, {"capability", "encryption"}});
     session.provider = provider->capabilities().provider;
     session.accelerator = provider->capabilities().accelerator;
     auto spec = plan_vm(session, source->second, image_of(session, source->second));

@@ -13,9 +13,10 @@ constexpr std::array<const char*, 14> reason_names{
     "request",       "ttl",      "idle",   "disconnect",    "retention",
     "quota",         "budget",   "policy", "preempted",     "isolation_failed",
     "provider_lost", "orphaned", "admin",  "startup_failed"};
-constexpr std::array<const char*, 13> input_names{
-    "provision",     "channels_ready", "startup_failed", "suspend",          "memory_saved", "suspend_failed", "resume",
-    "resume_failed", "terminate",      "vm_gone",        "terminate_failed", "vm_lost",      "recover"};
+constexpr std::array<const char*, 14> input_names{"provision",    "channels_ready", "startup_failed",   "suspend",
+                                                  "memory_saved", "suspend_failed", "resume",           "resume_failed",
+                                                  "terminate",    "vm_gone",        "terminate_failed", "vm_lost",
+                                                  "recover",      "resume_refused"};
 
 }  // namespace
 
@@ -56,6 +57,7 @@ const std::vector<SessionTransition>& session_transitions() {
         {S::suspended, I::terminate, S::terminating},
         {S::resuming, I::channels_ready, S::active},
         {S::resuming, I::resume_failed, S::failed},
+        {S::resuming, I::resume_refused, S::suspended},
         {S::resuming, I::vm_lost, S::failed},
         {S::resuming, I::terminate, S::terminating},
         {S::terminating, I::vm_gone, S::terminated},
@@ -99,7 +101,8 @@ const char* event_type(SessionState from, SessionState to) {
                    : from == SessionState::resuming ? "session.lifecycle.resumed"
                                                     : "session.lifecycle.ready";
         case SessionState::suspending: return "session.lifecycle.suspending";
-        case SessionState::suspended: return "session.lifecycle.suspended";
+        case SessionState::suspended:
+            return from == SessionState::resuming ? "session.lifecycle.resume_refused" : "session.lifecycle.suspended";
         case SessionState::resuming: return "session.lifecycle.resuming";
         case SessionState::terminating: return "session.lifecycle.terminating";
         case SessionState::terminated: return "session.lifecycle.terminated";

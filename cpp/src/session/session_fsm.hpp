@@ -22,6 +22,7 @@ enum class SessionInput {
     terminate_failed,  ///< the provider could not end it
     vm_lost,           ///< the VM ended without being asked
     recover,           ///< asked for, by hand or by the restart rule
+    resume_refused,    ///< before anything happened: it is suspended as before, and may be resumed later
 };
 const char* name_of(SessionInput input) noexcept;
 

@@ -212,6 +212,7 @@ void to_json(json& document, const Session& session) {
     document["cost"]["this_month"] =
         money_text(cost_in_month(session.charge, month_of(session.observed_at), session.observed_at));
     document["snapshot"] = session.snapshot.empty() ? json(nullptr) : json(session.snapshot);
+    document["encryption"] = name_of(session.encryption);
     document["provider"] = session.provider;
     document["accelerator"] = session.accelerator;
     document["mac_address"] = session.mac_address;
@@ -281,6 +282,7 @@ Session session_from_json(const json& document) try {
     }
     session.charge = read_charge(document);
     session.snapshot = text(document, "snapshot", "");
+    session.encryption = parse_encryption(document.value("encryption", "off"));
     session.provider = document.at("provider");
     session.accelerator = document.at("accelerator");
     session.mac_address = document.at("mac_address");
@@ -325,8 +327,8 @@ Session session_from_json(const json& document) try {
 
 SessionRequest session_request_from_json(const json& document) {
     only_known(document, "",
-               {"user_id", "tenant", "template", "snapshot", "session_type", "resources", "ttl", "idle_timeout",
-                "disconnect_timeout", "retention", "on_expiry", "tags"});
+               {"user_id", "tenant", "template", "snapshot", "session_type", "resources", "encryption", "ttl",
+                "idle_timeout", "disconnect_timeout", "retention", "on_expiry", "tags"});
     SessionRequest request;
     request.user_id = text(document, "user_id", "");
     printable("user_id", request.user_id, 128);
@@ -338,6 +340,8 @@ SessionRequest session_request_from_json(const json& document) {
         reject("session_type", request.session_type, "allowed: desktop, shell");
     if (auto it = document.find("resources"); it != document.end() && !it->is_null())
         request.resources = resources(*it);
+    if (auto it = document.find("encryption"); it != document.end() && !it->is_null())
+        request.encryption = parse_encryption(it->is_string() ? it->get<std::string>() : shown(*it));
     request.ttl = duration(document, "ttl");
     if (request.ttl == Duration::zero()) reject("ttl", shown(document.at("ttl")), "it must be above zero");
     request.idle_timeout = duration(document, "idle_timeout");

@@ -57,6 +57,10 @@ Session plan_session(const SessionRequest& request, const Template& source, cons
         reject("resources.memory", session.memory.to_string(), "a multiple of 1Mi");
     session.network = request.resources.network.value_or(source.network);
     session.bridge = request.resources.network ? request.resources.bridge : source.bridge;
+    session.encryption = request.encryption.value_or(source.encryption);
+    if (session.encryption < source.encryption)
+        reject("encryption", name_of(session.encryption),
+               "template '" + source.name + "' demands at least " + name_of(source.encryption));
     session.mac_address = mac_address_of(ids.session);
     session.created_at = session.updated_at = session.observed_at = now;
     session.expires_at = session.clocks.ttl.deadline;
@@ -101,6 +105,8 @@ VmSpec plan_vm(const Session& session, const Template& source, ImageFiles image)
     spec.id = session.vm_id;
     spec.name = session.id;
     spec.owner_session = session.id;
+    spec.owner_user = session.user_id;
+    spec.encryption = session.encryption;
     spec.machine = source.machine;
     spec.firmware = source.firmware;
     spec.tpm = source.tpm;

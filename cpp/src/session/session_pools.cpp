@@ -35,16 +35,26 @@ Session as_session(const PoolUnit& unit) {
 }  // namespace
 
 std::string fingerprint_of(const VmSpec& spec) {
-    json parts{spec.machine,       spec.cpu_count,
-               spec.memory_bytes,  spec.disk_size_bytes,
-               spec.display,       name_of(spec.network),
-               spec.channels,      spec.image.name,
-               spec.image.version, spec.image.kernel,
-               spec.image.initrd,  spec.image.kernel_arguments,
-               spec.image.disk,    spec.image.disk_size_bytes,
-               spec.snapshot,      name_of(spec.firmware),
-               spec.tpm,           spec.enlightenments,
-               name_of(spec.clock)};
+    json parts{spec.machine,
+               spec.cpu_count,
+               spec.memory_bytes,
+               spec.disk_size_bytes,
+               spec.display,
+               name_of(spec.network),
+               spec.channels,
+               spec.image.name,
+               spec.image.version,
+               spec.image.kernel,
+               spec.image.initrd,
+               spec.image.kernel_arguments,
+               spec.image.disk,
+               spec.image.disk_size_bytes,
+               spec.snapshot,
+               name_of(spec.firmware),
+               spec.tpm,
+               spec.enlightenments,
+               name_of(spec.clock),
+               name_of(spec.encryption)};
     if (!spec.bridge.empty()) parts.push_back(json{"bridge", spec.bridge});
     if (spec.gpu_count > 0) parts.push_back(json{spec.gpu_type, spec.gpu_count});
     if (spec.limits.cpu_milli != std::int64_t{1000} * spec.cpu_count)
@@ -144,7 +154,9 @@ VmSpec SessionEngine::Impl::spec_of(const PoolUnit& unit) const {
     if (source == options.templates.end())
         throw Error(Errc::not_found, "template '" + unit.template_name + "' is not there any more",
                     {{"reason", "TemplateMissing"}});
-    return plan_vm(as_session(unit), source->second, images.load(options.image_directory, source->second.image));
+    auto session = as_session(unit);
+    session.encryption = source->second.encryption;
+    return plan_vm(session, source->second, images.load(options.image_directory, source->second.image));
 }
 
 /// What a claim will ask is asked once before: then the guest has it at hand, and under emulation it is translated.

@@ -115,6 +115,7 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
         if (*next == SessionState::suspended) session.suspend_mode = "memory";
         else if (*next != SessionState::terminating && *next != SessionState::failed) session.suspend_mode.reset();
         if (*next == SessionState::active && before == SessionState::suspending) session.desired = "active";
+        if (*next == SessionState::suspended && before == SessionState::resuming) session.desired = "suspended";
         auto word = outcome.reason.empty() ? std::string(name_of(*next)) : outcome.reason;
         set_condition(session,
                       {"Ready", *next == SessionState::active ? "True" : "False", word, outcome.message, now()});

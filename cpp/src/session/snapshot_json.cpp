@@ -46,6 +46,7 @@ void to_json(json& document, const Snapshot& snapshot) {
                   {"disk_size", snapshot.disk_size.to_string()},
                   {"gpu_count", snapshot.gpu_count},
                   {"gpu_type", snapshot.gpu_type}}},
+                {"encryption", name_of(snapshot.encryption)},
                 {"size_bytes", snapshot.size_bytes},
                 {"virtual_size_bytes", snapshot.virtual_size_bytes},
                 {"sha256", snapshot.sha256},
@@ -74,6 +75,7 @@ Snapshot snapshot_from_json(const json& document) try {
     snapshot.disk_size = Quantity::parse(resources.at("disk_size").get<std::string>(), "resources.disk_size");
     snapshot.gpu_count = resources.value("gpu_count", std::int64_t{0});
     snapshot.gpu_type = resources.value("gpu_type", "");
+    snapshot.encryption = parse_encryption(document.value("encryption", "off"));
     snapshot.size_bytes = document.at("size_bytes");
     snapshot.virtual_size_bytes = document.at("virtual_size_bytes");
     snapshot.sha256 = document.at("sha256");

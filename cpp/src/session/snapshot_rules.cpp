@@ -64,6 +64,7 @@ Snapshot plan_snapshot(const Session& session, const std::string& id, const std:
     snapshot.disk_size = session.disk_size;
     snapshot.gpu_count = session.gpu_count;
     snapshot.gpu_type = session.gpu_type;
+    snapshot.encryption = session.encryption;
     snapshot.created_at = now;
     return snapshot;
 }
@@ -102,6 +103,12 @@ SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot) {
     if (!request.resources.gpu_count && request.resources.gpu_type.empty()) {
         request.resources.gpu_count = snapshot.gpu_count;
         request.resources.gpu_type = snapshot.gpu_type;
+    }
+    if (snapshot.encryption == Encryption::all) {
+        auto asked = request.encryption.value_or(Encryption::all);
+        if (asked != Encryption::all)
+            reject("encryption", name_of(asked), "snapshot " + snapshot.id + " is encrypted: all");
+        request.encryption = asked;
     }
     return request;
 }

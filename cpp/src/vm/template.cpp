@@ -60,6 +60,8 @@ constexpr ConfigField fields[] = {
      "What happens when a check that passed begins to fail while a session runs. report: an event; suspend: the "
      "session "
      "is suspended too, again after each resume while the check fails."},
+    {"encryption", choice, "memory", "", "", "off|memory|all", "",
+     "What is encrypted by the user's key: memory files; with all, disks and snapshots too."},
     {"price_per_hour", text, "", "", "", "", "currency",
      "What a session costs an hour while it is not suspended, as a decimal text such as \"0.50\". Unset: nothing.",
      price_grammar},
@@ -115,6 +117,7 @@ void put(Template& result, const std::string& name, const std::string& text) {
     if (name == "boot_timeout") result.boot_timeout = parse_duration(text, name);
     if (name == "isolation") result.isolation = text == "isolated" ? IsolationGate::isolated : IsolationGate::report;
     if (name == "on_drift") result.on_drift = text == "suspend" ? DriftAction::suspend : DriftAction::report;
+    if (name == "encryption") result.encryption = parse_encryption(text);
     if (name == "price_per_hour") result.price_per_hour_micros = parse_money(text, name);
     if (name == "gpu_price_per_hour") result.gpu_price_per_hour_micros = parse_money(text, name);
 }

@@ -5,6 +5,7 @@
 #include <infrastructure_sdk/json.hpp>
 #include <infrastructure_sdk/vm/template.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
+#include <infrastructure_sdk/vm/vm_provider.hpp>
 
 namespace infrastructure_sdk {
 
@@ -62,7 +63,22 @@ void to_json(nlohmann::json& document, const Capabilities& capabilities) {
                 {"watchdog", capabilities.watchdog},
                 {"firmware", capabilities.firmware},
                 {"tpm", capabilities.tpm},
-                {"networks", capabilities.networks}};
+                {"networks", capabilities.networks},
+                {"encryption", capabilities.encryption}};
+}
+
+void to_json(nlohmann::json& document, const UserKeys& user) {
+    auto keys = nlohmann::json::array();
+    for (const auto& key : user.keys) keys.push_back({{"id", key.id}, {"created_at", to_rfc3339(key.created_at)}});
+    document = {{"user_id", user.user_id}, {"keys", keys}};
+}
+
+void to_json(nlohmann::json& document, const KeyRotation& rotation) {
+    document = {{"user_id", rotation.user_id},
+                {"key", rotation.key},
+                {"vms", rotation.vms},
+                {"disks", rotation.disks},
+                {"snapshots", rotation.snapshots}};
 }
 
 void to_json(nlohmann::json& document, const Template& value) {
@@ -87,6 +103,7 @@ void to_json(nlohmann::json& document, const Template& value) {
                 {"network", {{"mode", name_of(value.network)}, {"bridge", value.bridge}}},
                 {"channels", value.channels},
                 {"boot_timeout", to_string(value.boot_timeout)},
+                {"encryption", name_of(value.encryption)},
                 {"isolation", value.isolation == IsolationGate::report ? "report" : "isolated"},
                 {"on_drift", value.on_drift == DriftAction::report ? "report" : "suspend"},
                 {"price_per_hour", money_text(value.price_per_hour_micros)},

@@ -32,6 +32,8 @@ struct NameRow {
 };
 constexpr std::array<NameRow<Firmware>, 3> firmwares{
     {{Firmware::bios, "bios"}, {Firmware::uefi, "uefi"}, {Firmware::secure_boot, "secure_boot"}}};
+constexpr std::array<NameRow<Encryption>, 3> encryptions{
+    {{Encryption::off, "off"}, {Encryption::memory, "memory"}, {Encryption::all, "all"}}};
 constexpr std::array<NameRow<ClockBase>, 2> clock_bases{{{ClockBase::utc, "utc"}, {ClockBase::localtime, "localtime"}}};
 
 template <class Rows, class Value>
@@ -91,6 +93,8 @@ VmState parse_vm_state(const std::string& name) {
 
 const char* name_of(Firmware firmware) noexcept { return name_in(firmwares, firmware); }
 Firmware parse_firmware(const std::string& name) { return find_in(firmwares, name, "firmware"); }
+const char* name_of(Encryption encryption) noexcept { return name_in(encryptions, encryption); }
+Encryption parse_encryption(const std::string& name) { return find_in(encryptions, name, "encryption"); }
 const char* name_of(ClockBase base) noexcept { return name_in(clock_bases, base); }
 ClockBase parse_clock_base(const std::string& name) { return find_in(clock_bases, name, "clock"); }
 

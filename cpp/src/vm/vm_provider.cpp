@@ -12,6 +12,11 @@ Error no_snapshots(const Capabilities& capabilities) {
                  {{"capability", "snapshot"}});
 }
 
+Error no_encryption(const Capabilities& capabilities) {
+    return Error(Errc::unsupported, "provider " + capabilities.provider + " encrypts nothing",
+                 {{"capability", "encryption"}});
+}
+
 }  // namespace
 
 Task<void> VmProvider::snapshot(VmId, std::string, Call) {
@@ -27,6 +32,23 @@ Task<GuestStreamPtr> VmProvider::open_port(VmId, std::uint16_t, Call) {
     throw Error(Errc::unsupported, "provider " + capabilities().provider + " cannot forward ports",
                 {{"capability", "forward"}});
     co_return nullptr;
+}
+
+Task<void> VmProvider::assign(VmId, std::string, Call) { co_return; }
+
+Task<KeyRotation> VmProvider::rotate_keys(std::string, Call) {
+    throw no_encryption(capabilities());
+    co_return KeyRotation();
+}
+
+Task<void> VmProvider::erase_keys(std::string, Call) {
+    throw no_encryption(capabilities());
+    co_return;
+}
+
+Task<std::vector<UserKeys>> VmProvider::list_keys(Call) {
+    throw no_encryption(capabilities());
+    co_return std::vector<UserKeys>();
 }
 
 Task<void> VmProvider::delete_snapshot(std::string, Call) { co_return; }

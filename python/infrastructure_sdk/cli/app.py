@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infrastructure_sdk.cli import context, image, isolation, pool, session, snapshot, webhook
+from infrastructure_sdk.cli import context, image, isolation, keys, pool, session, snapshot, webhook
 from infrastructure_sdk.cli.output import Format, show, show_one
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(session.app, name="session")
 app.add_typer(snapshot.app, name="snapshot")
+app.add_typer(keys.app, name="keys")
 app.add_typer(image.app, name="image")
 app.add_typer(isolation.app, name="isolation")
 app.add_typer(pool.app, name="pool")

@@ -52,6 +52,10 @@ def create(
     source: Annotated[
         str | None, typer.Option("--from", help="Begin from this snapshot's disk.", metavar="SNAPSHOT")
     ] = None,
+    encryption: Annotated[
+        str | None,
+        typer.Option(help="What the user's key encrypts: memory (while suspended), or all (disk and snapshots too)."),
+    ] = None,
     cpu: Annotated[str | None, typer.Option(help="CPUs, e.g. 2.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory, e.g. 4Gi.")] = None,
     disk_size: Annotated[str | None, typer.Option(help="Disk size, e.g. 50Gi.")] = None,
@@ -98,6 +102,7 @@ def create(
         on_expiry=pairs("--on-expiry", on_expiry, "CLOCK=ACTION"),
         tags=pairs("--tag", tag, "KEY=VALUE"),
         snapshot=source,
+        encryption=encryption,
     )
 
     if dry_run:

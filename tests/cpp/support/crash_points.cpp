@@ -62,6 +62,9 @@ public:
     Task<void> delete_snapshot(std::string snapshot_id, Call call) override {
         return around("delete_snapshot", inner_->delete_snapshot(std::move(snapshot_id), call));
     }
+    Task<void> assign(VmId id, std::string user_id, Call call) override {
+        return around("assign", inner_->assign(id, std::move(user_id), call));
+    }
     Task<VmStatus> inspect(VmId id, Call call) override { return inner_->inspect(id, call); }
     Task<VmActivity> activity(VmId id, Call call) override { return inner_->activity(id, call); }
     Task<void> disconnect_clients(VmId id, Call call) override {

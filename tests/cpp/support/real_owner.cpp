@@ -236,7 +236,8 @@ void check_folders(const Sessions& by_vm, const std::string& state_directory, st
             wrong.push_back("debris: a memory file of the running VM " + name);
         if (fs::exists(entry.path() / "vm.json.new")) wrong.push_back("debris: half a record of " + name);
     }
-    const std::set<std::string> known{"vms", "owner.lock", "state.db", "state.db-wal", "state.db-shm", "snapshots"};
+    const std::set<std::string> known{"vms",          "owner.lock", "state.db", "state.db-wal",
+                                      "state.db-shm", "snapshots",  "keys"};
     for (const auto& entry : fs::directory_iterator(state_directory))
         if (!known.contains(entry.path().filename())) wrong.push_back("debris: " + entry.path().string());
     // Nobody here takes any.
@@ -300,7 +301,8 @@ std::vector<std::string> crash_point_names() {
     std::set<std::string> events{"session.lifecycle.created"};
     for (const auto& row : session_transitions())
         // These need a host that fails, and have a test of their own.
-        if (row.input != SessionInput::vm_lost && row.input != SessionInput::suspend_failed)
+        if (row.input != SessionInput::vm_lost && row.input != SessionInput::suspend_failed &&
+            row.input != SessionInput::resume_refused)
             events.insert(event_type(row.from, row.to));
     for (const auto& event : events)
         for (const char* side : {"before ", "after "}) names.push_back(side + event);

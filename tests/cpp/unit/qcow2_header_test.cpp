@@ -52,6 +52,11 @@ TEST(Qcow2Header, RefusesWhatNamesAnotherFileOrIsNotKnown) {
         bytes[at] = value;
         EXPECT_NE(reason_of(bytes).find(why), std::string::npos) << at << ": " << reason_of(bytes);
     }
+    auto luks = good(), aes = good();
+    luks[35] = 2;
+    aes[35] = 1;
+    EXPECT_EQ(parse_qcow2_header(luks, true).virtual_size_bytes, 64u << 20);
+    for (const auto& other : {good(), aes}) EXPECT_THROW(parse_qcow2_header(other, true), Error);
     EXPECT_NE(reason_of(good().substr(0, 103)), "");
     EXPECT_NE(reason_of(""), "");
 }

@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <random>
+
+#include <nlohmann/json.hpp>
 
 #include "core/base64.hpp"
 #include "providers/qemu/command_line.hpp"
@@ -101,6 +105,23 @@ TEST(CommandLine, OfATinyGuestUnderEmulationIsExactlyThis) {
         "-device",
         "virtio-tablet-pci"};
     EXPECT_EQ(command_line(tiny(), {}), expected);
+}
+
+TEST(CommandLine, OfEncryptedDisksHoldsPipesForTheirPassphrases) {
+    auto plain = command_line(tiny(), {});
+    auto line = command_line(tiny(), {"tcg", 64, true, true});
+    std::vector<std::string> more;
+    for (const auto& word : line)
+        if (std::find(plain.begin(), plain.end(), word) == plain.end()) more.push_back(word);
+    std::vector<std::string> expected{
+        "secret,id=base-key,file=/proc/self/fd/29", "secret,id=disk-key,file=/proc/self/fd/28",
+        R"({"driver":"qcow2","node-name":"base","file":"base-file","read-only":true,"encrypt":{"format":"luks","key-secret":"base-key"},"backing":null})",
+        R"({"driver":"qcow2","node-name":"disk","file":"disk-file","backing":"base","encrypt":{"format":"luks","key-secret":"disk-key"}})"};
+    EXPECT_EQ(more, expected);
+    auto diskless = tiny();
+    diskless.image.disk.clear();
+    for (const auto& word : command_line(diskless, {"tcg", 64, true, true}))
+        EXPECT_EQ(word.find("key"), std::string::npos) << word;
 }
 
 TEST(CommandLine, HoldsNoPathOfTheHostAndNoTcp) {
@@ -373,11 +394,27 @@ TEST(VmRecords, RoundTripAndRefuseGarbage) {
     record.spec.image.disc = "/images/drivers.iso";
     record.tpm_process = ProcessIdentity{"boot", 43, 4712, record.spec.id.value};
     record.firmware_code = "/usr/share/OVMF/OVMF_CODE_4M.ms.fd";
+    record.spec.owner_user = "alice";
+    record.spec.encryption = Encryption::all;
+    record.memory_key = record.disk_key = record.base_key = record.stray_disk_key = "key-1:d3JhcHBlZA==";
+    record.memory_epoch = 3;
     auto text = to_text(record);
     EXPECT_EQ(to_text(record_from_text(text)), text);
     for (std::size_t cut = 0; cut + 2 < text.size(); cut += 7)
         EXPECT_THROW(record_from_text(text.substr(0, cut)), Error);
     EXPECT_THROW(record_from_text("[]"), Error);
+}
+
+TEST(VmRecords, OfOlderOwnersAreNotEncrypted) {
+    VmRecord record;
+    record.spec = tiny();
+    auto document = nlohmann::json::parse(to_text(record));
+    for (const char* name : {"memory_key", "memory_epoch", "disk_key", "base_key", "stray_disk_key"})
+        document.erase(name);
+    for (const char* name : {"owner_user", "encryption"}) document["spec"].erase(name);
+    auto old = record_from_text(document.dump());
+    EXPECT_EQ(old.spec.encryption, Encryption::off);
+    EXPECT_EQ(old.memory_key + old.disk_key + old.spec.owner_user, "");
 }
 
 TEST(VmRecords, SettleSaysUnknownWhenItCouldNotLook) {

@@ -11,23 +11,23 @@ namespace infrastructure_sdk {
 namespace {
 
 constexpr int states = 9;
-constexpr int inputs = 13;
+constexpr int inputs = 14;
 SessionState state(int i) { return static_cast<SessionState>(i); }
 
 TEST(SessionFsm, TheTableIsExactlyThis) {
     // Rows: states; columns: inputs in their order. '.' = illegal.
     const char* expected[states] = {
         // provision ready startup_failed suspend saved suspend_failed resume resume_failed terminate gone term_failed
-        // lost recover
-        "V.F.....T....",  // pending
-        ".AF.....T..F.",  // provisioning
-        "...S....T..F.",  // active
-        "....DA..T..F.",  // suspending
-        "......R.T..F.",  // suspended
-        ".A.....FT..F.",  // resuming
-        ".........XF..",  // terminating
-        ".............",  // terminated
-        "........T...V",  // failed
+        // lost recover resume_refused
+        "V.F.....T.....",  // pending
+        ".AF.....T..F..",  // provisioning
+        "...S....T..F..",  // active
+        "....DA..T..F..",  // suspending
+        "......R.T..F..",  // suspended
+        ".A.....FT..F.D",  // resuming
+        ".........XF...",  // terminating
+        "..............",  // terminated
+        "........T...V.",  // failed
     };
     const std::string letters = "PVASDRTXF";
     for (int s = 0; s < states; ++s)
@@ -78,6 +78,12 @@ TEST(SessionFsm, TerminatedIsReachableFromEverywhereAndLeftByNothing) {
 TEST(SessionFsm, ReturnsToActiveWhenSuspendFails) {
     EXPECT_EQ(next_state(SessionState::suspending, SessionInput::suspend_failed), SessionState::active);
     EXPECT_STREQ(event_type(SessionState::suspending, SessionState::active), "session.lifecycle.suspend_failed");
+}
+
+TEST(SessionFsm, StaysSuspendedWhenAResumeIsRefused) {
+    EXPECT_EQ(next_state(SessionState::resuming, SessionInput::resume_refused), SessionState::suspended);
+    EXPECT_STREQ(event_type(SessionState::resuming, SessionState::suspended), "session.lifecycle.resume_refused");
+    EXPECT_STREQ(event_type(SessionState::suspending, SessionState::suspended), "session.lifecycle.suspended");
 }
 
 TEST(SessionFsm, NamesRoundTripAndUnknownNamesListWhatIsAllowed) {

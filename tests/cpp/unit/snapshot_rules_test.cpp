@@ -40,6 +40,22 @@ Error error_of(F work) {
     return Error(Errc::internal, "nothing was thrown");
 }
 
+TEST(SnapshotRules, WhatBeginsFromAnEncryptedDiskIsEncryptedToo) {
+    auto snapshot = some_snapshot();
+    SessionRequest request;
+    request.user_id = "bob";
+    EXPECT_FALSE(begin_from(request, snapshot).encryption) << "the template says";
+    snapshot.encryption = Encryption::memory;
+    EXPECT_FALSE(begin_from(request, snapshot).encryption) << "its disk is not";
+    snapshot.encryption = Encryption::all;
+    EXPECT_EQ(begin_from(request, snapshot).encryption, Encryption::all);
+    request.encryption = Encryption::memory;
+    auto refused = error_of([&] { begin_from(request, snapshot); });
+    EXPECT_EQ(refused.errc(), Errc::validation);
+    EXPECT_EQ(refused.context().at("field"), "encryption");
+    EXPECT_EQ(snapshot_from_json(nlohmann::json(snapshot)).encryption, Encryption::all);
+}
+
 TEST(SnapshotRules, TakesSnapshotsOfActiveSuspendedAndFailedSessionsOnly) {
     for (int i = 0; i <= static_cast<int>(SessionState::failed); ++i) {
         auto state = static_cast<SessionState>(i);

@@ -31,6 +31,8 @@ struct QemuOptions {
     /// Whether new VMs begin as copies of a guest that has booted, where that can be: see `VmStatus::launch`. The first
     /// VM of a kind waits for the boot of that guest. Templates live in <state_directory>/templates.
     bool fast_launch = false;
+    /// Wraps the keys of users; see `make_file_key_store`. Empty = a key made in <state_directory>/keys.
+    Secret master_key;
     /// For tests of crashes: called after each effect of the provider with its name, on any thread. Empty = nobody
     /// looks.
     std::function<void(const char* effect)> after_effect;

@@ -64,7 +64,8 @@ struct SessionRequest {
     std::string template_name = "linux-tiny";
     std::string snapshot;  ///< begin from this snapshot's disk, with its template and resources; empty = the image's
     std::string session_type = "desktop";
-    ResourceSpec resources;  ///< what is absent comes from the template
+    ResourceSpec resources;                ///< what is absent comes from the template
+    std::optional<Encryption> encryption;  ///< none = the template's; less than the template's is refused
     /// None = the configuration's default; zero = the clock is off, for all but the ttl.
     std::optional<Duration> ttl;
     std::optional<Duration> idle_timeout;
@@ -129,6 +130,7 @@ struct Session {
     std::string bridge;                  ///< empty but for NetworkMode::bridge
     Charge charge;
     std::string snapshot;  ///< what its disk began from; empty = the template's image
+    Encryption encryption = Encryption::off;
     std::string provider;
     std::string accelerator;
     std::string mac_address;

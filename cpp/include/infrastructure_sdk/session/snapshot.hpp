@@ -41,9 +41,10 @@ struct Snapshot {
     Quantity disk_size;
     std::int64_t gpu_count = 0;
     std::string gpu_type;
-    std::uint64_t size_bytes = 0;          ///< of the file
-    std::uint64_t virtual_size_bytes = 0;  ///< of the disk
-    std::string sha256;                    ///< of the file
+    Encryption encryption = Encryption::off;  ///< of the session, and at least that of sessions from it
+    std::uint64_t size_bytes = 0;             ///< of the file
+    std::uint64_t virtual_size_bytes = 0;     ///< of the disk
+    std::string sha256;                       ///< of the file
     WallTime created_at;
     std::uint64_t version = 0;  ///< of the stored record
 };

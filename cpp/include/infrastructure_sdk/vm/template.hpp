@@ -47,6 +47,7 @@ struct Template {
     std::string bridge;  ///< for NetworkMode::bridge
     std::vector<std::string> channels{"agent"};
     Duration boot_timeout = std::chrono::seconds(60);
+    Encryption encryption = Encryption::memory;
     IsolationGate isolation = IsolationGate::report;
     DriftAction on_drift = DriftAction::report;
     RestartRule restart;

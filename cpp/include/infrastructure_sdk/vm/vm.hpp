@@ -65,6 +65,17 @@ const char* name_of(ClockBase base) noexcept;
 /// @throws Error(validation)
 ClockBase parse_clock_base(const std::string& name);
 
+/// What of a VM is encrypted when it is stored, from least to most. Memory files and disks have keys of their own,
+/// which the key of the VM's user wraps.
+enum class Encryption {
+    off,
+    memory,  ///< memory files
+    all,     ///< memory files, the VM's disk and snapshots of it
+};
+const char* name_of(Encryption encryption) noexcept;
+/// @throws Error(validation)
+Encryption parse_encryption(const std::string& name);
+
 /// The Hyper-V enlightenments that a VM may be given, in QEMU's words, without "hv-".
 /// Source: QEMU's docs/system/i386/hyperv.rst
 const std::vector<std::string>& hyperv_enlightenments();
@@ -108,6 +119,8 @@ struct VmSpec {
     VmId id;
     std::string name;  ///< for people; also the guest's hostname
     std::string owner_session;
+    std::string owner_user;  ///< whose key wraps its keys; empty = the installation's own, for who has no user yet
+    Encryption encryption = Encryption::off;
     ImageFiles image;
     std::string machine = "pc-q35-7.2";
     Firmware firmware = Firmware::bios;
@@ -171,6 +184,7 @@ struct VmSnapshot {
     std::uint64_t size_bytes = 0;          ///< of the file
     std::uint64_t virtual_size_bytes = 0;  ///< of the disk
     std::string sha256;                    ///< of the file, lower-case hex
+    bool encrypted = false;                ///< by the key of the VM's user
 };
 
 /// What a provider can do. A verb outside these is refused at once with Error(unsupported).
@@ -200,6 +214,7 @@ struct Capabilities {
     bool tpm = false;
     /// Every name of `NetworkMode`, with why this host cannot give it; empty = it can.
     std::map<std::string, std::string> networks{{"none", ""}, {"isolated", ""}};
+    bool encryption = false;  ///< every `Encryption`
 };
 
 }  // namespace infrastructure_sdk

@@ -11,10 +11,20 @@
 #include <infrastructure_sdk/vm/display.hpp>
 #include <infrastructure_sdk/vm/evidence_source.hpp>
 #include <infrastructure_sdk/vm/guest_agent.hpp>
+#include <infrastructure_sdk/vm/key_store.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
 #include <infrastructure_sdk/vm/vm_activity.hpp>
 
 namespace infrastructure_sdk {
+
+/// What a rotation wrapped anew.
+struct KeyRotation {
+    std::string user_id;
+    std::string key;  ///< id of the new one
+    std::size_t vms = 0;
+    std::size_t disks = 0;  ///< of them, those whose disk has a new passphrase
+    std::size_t snapshots = 0;
+};
 
 struct VmEvent {
     VmId id;
@@ -75,6 +85,17 @@ public:
     virtual Task<std::vector<std::string>> list_snapshots(Call call);
     /// VMs that began from it keep what they need. Unknown ids are fine.
     virtual Task<void> delete_snapshot(std::string snapshot_id, Call call);
+
+    /// From now on the VM is this user's: its keys are wrapped by the user's key. Does nothing unless overridden.
+    /// @throws Error(provider, reason=KeyMissing or WrongKey)
+    virtual Task<void> assign(VmId id, std::string user_id, Call call);
+    /// Gives the user a new key: wraps the keys of all VMs and snapshots of the user by it, gives disks a new
+    /// passphrase, then forgets the older keys. Cut off, it is finished by asking again.
+    /// @throws Error(unsupported, capability=encryption) unless overridden
+    virtual Task<KeyRotation> rotate_keys(std::string user_id, Call call);
+    /// Forgets all keys of the user: memory files, disks and snapshots that they wrapped are lost for good.
+    virtual Task<void> erase_keys(std::string user_id, Call call);
+    virtual Task<std::vector<UserKeys>> list_keys(Call call);
 
     virtual std::shared_ptr<GuestAgent> agent(VmId id) = 0;
     virtual std::shared_ptr<Display> display(VmId id) = 0;

@@ -41,6 +41,15 @@ std::string add_disk_limits(Line& line, const VmLimits& limits) {
     return "disk-limited";
 }
 
+/// QEMU reads the pipe once, when it starts.
+void add_key(Line& line, const std::string& id, int descriptor) {
+    add(line, "-object", "secret,id=" + id + ",file=/proc/self/fd/" + std::to_string(descriptor));
+}
+
+std::string encrypted_by(const std::string& id) {
+    return R"(,"encrypt":{"format":"luks","key-secret":")" + id + R"("})";
+}
+
 bool is_for_windows(const VmSpec& spec) { return !spec.enlightenments.empty(); }
 
 std::string machine_of(const VmSpec& spec) {
@@ -141,13 +150,17 @@ std::vector<std::string> command_line(const VmSpec& spec, const CommandLineOptio
         add("-append", spec.image.kernel_arguments + " isdk.hostname=" + spec.name);
     }
     if (!spec.image.disk.empty()) {
+        if (options.base_encrypted) add_key(line, "base-key", inherited::base_key);
+        if (options.disk_encrypted) add_key(line, "disk-key", inherited::disk_key);
         add_inherited_file(line, inherited::base_disk, 1, "base");
         add("-blockdev", R"({"driver":")" + spec.image.disk_format +
                              R"(","node-name":"base","file":"base-file","read-only":true)" +
+                             (options.base_encrypted ? encrypted_by("base-key") : "") +
                              (spec.image.disk_format == "qcow2" ? R"(,"backing":null})" : "}"));
         add("-blockdev",
             std::string(R"({"driver":"file","node-name":"disk-file","filename":")") + file_name::disk + R"("})");
-        add("-blockdev", R"({"driver":"qcow2","node-name":"disk","file":"disk-file","backing":"base"})");
+        add("-blockdev", R"({"driver":"qcow2","node-name":"disk","file":"disk-file","backing":"base")" +
+                             (options.disk_encrypted ? encrypted_by("disk-key") : std::string()) + "}");
         // Out of space the guest is stopped until there is some; other errors are the guest's own to see.
         add("-device", "virtio-blk-pci,drive=" + add_disk_limits(line, spec.limits));
     }

@@ -24,6 +24,8 @@ constexpr int tpm = 17;
 constexpr int disc = 18;
 constexpr int tap = 19;
 constexpr int ram = 20;
+constexpr int disk_key = 28;  ///< pipes that hold a passphrase each
+constexpr int base_key = 29;
 }  // namespace inherited
 
 /// Files of a VM. Only the record is ours alone; the others lie in the guest folder, which is QEMU's working directory
@@ -48,6 +50,8 @@ constexpr const char* tpm_log = "tpm.log";
 struct CommandLineOptions {
     std::string accelerator = "tcg";  ///< "kvm" or "tcg"
     int translation_cache_mib = 64;
+    bool disk_encrypted = false;  ///< the VM's own disk is LUKS
+    bool base_encrypted = false;  ///< so is the one below it, that of a snapshot
 };
 
 /// The arguments after the program's name.

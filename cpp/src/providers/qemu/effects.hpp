@@ -57,6 +57,21 @@ constexpr const char* name_of(NetworkEffect effect) noexcept {
     return network_effect_names[static_cast<std::size_t>(effect)];
 }
 
+/// Those of a rotation of a user's keys.
+enum class KeyEffect {
+    key_added,
+    keys_wrapped,
+    passphrase_intended,  ///< only with an encrypted disk, as are the next two
+    passphrase_added,
+    passphrase_changed,
+    old_keys_retired,
+};
+
+inline constexpr std::array<const char*, 6> key_effect_names{
+    "key added", "keys wrapped", "passphrase intended", "passphrase added", "passphrase changed", "old keys retired"};
+
+constexpr const char* name_of(KeyEffect effect) noexcept { return key_effect_names[static_cast<std::size_t>(effect)]; }
+
 constexpr const char* name_of(Effect effect) noexcept { return effect_names[static_cast<std::size_t>(effect)]; }
 
 }  // namespace infrastructure_sdk::qemu

@@ -202,6 +202,15 @@ public:
         co_await request("guest-set-time", arguments, call);
     }
 
+    Task<WallTime> time(Call call) override {
+        auto self = shared_from_this();
+        json none = json::object();
+        auto answer = co_await request("guest-get-time", none, call);
+        if (!answer.is_number_integer())
+            throw Error(Errc::provider, "the guest does not say what time it is", {{"channel", "agent"}});
+        co_return WallTime(std::chrono::nanoseconds(answer.get<std::int64_t>()));
+    }
+
     Task<std::vector<GuestInterface>> interfaces(Call call) override {
         auto self = shared_from_this();
         json none = json::object();

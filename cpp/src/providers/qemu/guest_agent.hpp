@@ -27,6 +27,8 @@ public:
     virtual Task<Freeze> while_frozen(std::function<Task<void>()> work, Call call) = 0;
     /// @throws as any request. Thawing what is not frozen is fine.
     virtual Task<void> thaw(Call call) = 0;
+    /// What the guest's clock says. @throws as any request
+    virtual Task<WallTime> time(Call call) = 0;
 };
 std::shared_ptr<QemuGuestAgent> make_guest_agent(Environment environment, std::string socket_path);
 

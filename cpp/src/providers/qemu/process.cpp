@@ -45,9 +45,9 @@ std::vector<char*> pointers(std::vector<std::string>& words) {
     return result;
 }
 
-constexpr int report_fd = 20;  // the child tells here why it could not start
-constexpr int go_fd = 21;      // and waits here until it may
-constexpr int first_fd = 10, last_fd = 20;
+constexpr int report_fd = 30;  // the child tells here why it could not start
+constexpr int go_fd = 31;      // and waits here until it may
+constexpr int first_fd = 10, last_fd = 29;
 
 /// Only async-signal-safe calls: the parent has threads.
 [[noreturn]] void child(const Launch& request, char* const* argv, char* const* environment, int log, int null,
@@ -170,7 +170,22 @@ int launch(const Launch& request, const std::function<void(int pid)>& forked) {
 
 namespace {
 
-std::string run_and_read(const std::vector<std::string>& command, bool want_output) {
+/// Where the tool finds its first secret.
+constexpr int first_secret_fd = 3;
+
+/// Descriptors above those that a tool is given, so that giving one does not overwrite the next.
+std::vector<int> pipes_of(const std::vector<Secret>& secrets) {
+    std::vector<int> pipes;
+    for (const auto& secret : secrets) {
+        int low = pipe_of(secret);
+        pipes.push_back(low < 0 ? -1 : ::fcntl(low, F_DUPFD_CLOEXEC, 100));
+        if (low >= 0) ::close(low);
+    }
+    return pipes;
+}
+
+std::string run_and_read(const std::vector<std::string>& command, bool want_output,
+                         const std::vector<Secret>& secrets = {}) {
     auto words = command;
     auto argv = pointers(words);
     int out[2];
@@ -180,9 +195,14 @@ std::string run_and_read(const std::vector<std::string>& command, bool want_outp
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&actions, out[1], 1);
     posix_spawn_file_actions_adddup2(&actions, out[1], 2);
+    auto pipes = pipes_of(secrets);
+    for (std::size_t i = 0; i < pipes.size(); ++i)
+        posix_spawn_file_actions_adddup2(&actions, pipes[i], first_secret_fd + static_cast<int>(i));
     pid_t pid = 0;
     int code = ::posix_spawn(&pid, argv[0], &actions, nullptr, argv.data(), environ);
     posix_spawn_file_actions_destroy(&actions);
+    for (int fd : pipes)
+        if (fd >= 0) ::close(fd);
     ::close(out[1]);
     std::string text;
     if (code == 0) {
@@ -211,7 +231,21 @@ std::string run_and_read(const std::vector<std::string>& command, bool want_outp
 
 }  // namespace
 
-void run_tool(const std::vector<std::string>& command) { run_and_read(command, false); }
+void run_tool(const std::vector<std::string>& command, const std::vector<Secret>& secrets) {
+    run_and_read(command, false, secrets);
+}
+
+int pipe_of(const Secret& secret) {
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) return -1;
+    const auto& text = secret.reveal();
+    // Far below what a pipe holds, so that nobody has to read yet.
+    bool good = ::write(ends[1], text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    ::close(ends[1]);
+    if (good) return ends[0];
+    ::close(ends[0]);
+    return -1;
+}
 std::string tool_output(const std::vector<std::string>& command) { return run_and_read(command, true); }
 
 std::string find_program(const std::string& name) {

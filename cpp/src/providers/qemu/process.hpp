@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include <infrastructure_sdk/secret.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
 
 namespace infrastructure_sdk::qemu {
@@ -16,7 +17,7 @@ struct Launch {
     std::vector<std::string> arguments;            ///< after the program's name
     std::string directory;                         ///< becomes the working directory
     std::string log_file;                          ///< inside the directory; gets standard output and error
-    std::vector<std::pair<int, int>> descriptors;  ///< ours -> the child's number (10..19)
+    std::vector<std::pair<int, int>> descriptors;  ///< ours -> the child's number (10..29)
     std::optional<unsigned> uid;    ///< when root: this uid and gid, no capabilities, own net, ipc and uts namespaces
     bool own_network = false;       ///< with a uid: fail without a network namespace of its own
     std::optional<unsigned> group;  ///< the one group beside it, e.g. that of /dev/kvm; without it there is none
@@ -29,7 +30,11 @@ struct Launch {
 int launch(const Launch& request, const std::function<void(int pid)>& forked);
 
 /// Runs a tool to its end. @throws Error(provider) with its error output as remote message.
-void run_tool(const std::vector<std::string>& command);
+/// @param secrets what the tool may read from "/dev/fd/3" on, one a number: on no command line, in no environment, in
+/// no file.
+void run_tool(const std::vector<std::string>& command, const std::vector<Secret>& secrets = {});
+/// The read end of a pipe that holds the secret and ends there; -1 with errno when there is none. Close it.
+int pipe_of(const Secret& secret);
 /// What a tool prints on standard output. @throws Error(provider)
 std::string tool_output(const std::vector<std::string>& command);
 

@@ -21,6 +21,7 @@
 #include "providers/qemu/debris.hpp"
 #include "providers/qemu/descriptors.hpp"
 #include "providers/qemu/gpu.hpp"
+#include "providers/qemu/key_purposes.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/qcow2_overlay.hpp"
 
@@ -78,12 +79,17 @@ void remove_sockets(const VmPtr& vm) {
 }
 
 /// The snapshot's disk gets a second name in the VM's folder, so that the snapshot may be deleted.
-void begin_from_snapshot(VmRecord& record, const SnapshotFolder& snapshots, const std::string& folder) {
+void begin_from_snapshot(VmRecord& record, const SnapshotFolder& snapshots, KeyStore& keys, const std::string& folder) {
     const auto& id = record.spec.snapshot;
     auto found = is_snapshot_name(id) ? snapshots.find(id) : std::nullopt;
     if (!found)
         throw Error(Errc::not_found, "there is no snapshot '" + id + "'",
                     {{"field", "snapshot"}, {"value", id}, {"reason", "SnapshotMissing"}});
+    snapshots.verify(id);
+    if (auto key = snapshots.key_of(id); !key.wrapped.empty()) {
+        auto passphrase = keys.unwrap(key.user, purpose_of_snapshot(id), key.wrapped);
+        record.base_key = keys.wrap(record.spec.owner_user, purpose_of_base(record), passphrase);
+    }
     link_or_copy(snapshots.disk_of(id), guest_folder(folder) + "/" + file_name::base);
     record.spec.image.disk_format = "qcow2";
     record.spec.image.disk_size_bytes = found->virtual_size_bytes;
@@ -103,18 +109,25 @@ std::string tail_of(const std::string& path, std::size_t most) {
     return text.size() > most ? text.substr(text.size() - most) : text;
 }
 
+std::uint64_t disk_size_of(const VmRecord& record) {
+    return std::max(record.spec.disk_size_bytes, record.spec.image.disk_size_bytes);
+}
+
+void give_disk_to_vm(const VmRecord& record, const std::string& disk) {
+    if (record.uid && ::chown(disk.c_str(), *record.uid, *record.uid) != 0)
+        throw Error(Errc::permission_denied,
+                    "the disk cannot be given to its uid: " + std::string(std::strerror(errno)));
+}
+
 }  // namespace
 
 void make_disk_file(const VmRecord& record, const std::string& guest, const std::string& from) {
     auto disk = guest + "/" + file_name::disk;
     // Made anew: an old one belongs to the VM's uid, which may have put anything in its place.
     ::unlink(disk.c_str());
-    if (from.empty())
-        write_whole(disk, empty_qcow2(std::max(record.spec.disk_size_bytes, record.spec.image.disk_size_bytes)));
+    if (from.empty()) write_whole(disk, empty_qcow2(disk_size_of(record)));
     else copy_file(from, disk);
-    if (record.uid && ::chown(disk.c_str(), *record.uid, *record.uid) != 0)
-        throw Error(Errc::permission_denied,
-                    "the disk cannot be given to its uid: " + std::string(std::strerror(errno)));
+    give_disk_to_vm(record, disk);
 }
 
 QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::string program, std::string image_tool,
@@ -125,11 +138,14 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
       image_tool_(std::move(image_tool)),
       vms_(options_.state_directory + "/vms"),
       snapshots_(options_.state_directory + "/snapshots"),
+      keys_(make_file_key_store(options_.state_directory + "/keys", options_.master_key, environment.clock,
+                                environment.random)),
       accelerator_(std::move(accelerator)),
       host_(look_at_host(options_.firmware_directory, options_.tpm_binary)),
       offers_(look_at_groups()),
       installation_(installation_name(options_.state_directory)),
       creating_(environment.executor),
+      keeping_keys_(environment.executor),
       adopting_(environment.executor),
       templating_(environment.executor),
       template_folder_(options_.state_directory + "/templates"),
@@ -146,6 +162,7 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
     capabilities_.input = capabilities_.console = capabilities_.disconnect = capabilities_.forward = true;
     if (host_.uefi) capabilities_.firmware.push_back(name_of(Firmware::uefi));
     if (host_.secure_boot) capabilities_.firmware.push_back(name_of(Firmware::secure_boot));
+    capabilities_.encryption = true;
     capabilities_.tpm = !host_.tpm_program.empty();
     capabilities_.watchdog = capabilities_.pin_cpus = true;
     capabilities_.gpu_reason = judge_gpus(look_at_gpus()).reason;
@@ -510,11 +527,20 @@ Task<void> QemuProvider::create_vm(VmSpec spec, bool donor, Call call) {
                 throw Error(Errc::store, "the VM's folder cannot be made: " + std::string(std::strerror(errno)),
                             {{"path", scratch}});
             self->passed(Effect::folder_made);
-            if (!record.spec.snapshot.empty()) begin_from_snapshot(record, snapshots, scratch);
+            if (!record.spec.snapshot.empty()) begin_from_snapshot(record, snapshots, *self->keys_, scratch);
             record.image_identity = identity_of(files_of(record, scratch));
             if (!record.spec.image.disk.empty()) {
                 // No backing file in the header: QEMU is told the base at every start, by descriptor.
-                make_disk_file(record, guest, std::string());
+                if (record.spec.encryption == Encryption::all) {
+                    auto passphrase = new_passphrase(*self->environment_.random);
+                    record.disk_key = self->keys_->wrap(record.spec.owner_user, purpose_of_disk(record), passphrase);
+                    auto disk = guest + "/" + file_name::disk;
+                    make_encrypted_disk(disk, disk_size_of(record), passphrase, *self->environment_.random);
+                    ::chmod(disk.c_str(), 0600);
+                    give_disk_to_vm(record, disk);
+                } else {
+                    make_disk_file(record, guest, std::string());
+                }
                 self->passed(Effect::disk_made);
             }
             make_machine_files(record, self->host_, guest);
@@ -575,6 +601,8 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
         give(descriptors.add(open_for_vm(vm->record.firmware_code)), inherited::firmware);
     if (memory_fd >= 0) give(memory_fd, inherited::memory);
     if (ram_fd >= 0) give(ram_fd, inherited::ram);
+    std::function<void(int, int)> give_own = [&](int fd, int number) { give(descriptors.add(fd), number); };
+    co_await give_disk_keys(vm, give_own);
 
     passed(Effect::sockets_bound);
     if (vm->record.spec.tpm) {
@@ -636,7 +664,8 @@ Error QemuProvider::died(VmPtr vm, std::string what) {
 }
 
 void QemuProvider::begin_start(VmPtr vm, std::string execution_id) {
-    CommandLineOptions options{accelerator_.name, options_.translation_cache_mib};
+    CommandLineOptions options{accelerator_.name, options_.translation_cache_mib, !vm->record.disk_key.empty(),
+                               !vm->record.base_key.empty()};
     vm->record.arguments = command_line(vm->record.spec, options);
     vm->record.accelerator = accelerator_.name;
     vm->record.program = program_;
@@ -772,6 +801,7 @@ Task<void> QemuProvider::power_off(VmId id, Call call) {
     vm->record.reason = "PoweredOff";
     vm->record.process.reset();
     vm->record.memory_sha256.clear();
+    vm->record.memory_key.clear();
     co_await save(vm);
     std::error_code ignored;
     fs::remove(vm->path(file_name::memory), ignored);

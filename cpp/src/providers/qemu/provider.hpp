@@ -15,6 +15,7 @@
 #include "providers/qemu/host_check.hpp"
 #include "providers/qemu/network_plan.hpp"
 #include "providers/qemu/limit_plan.hpp"
+#include "providers/qemu/memory_stream.hpp"
 #include "providers/qemu/qmp_client.hpp"
 #include "providers/qemu/ram_template.hpp"
 #include "providers/qemu/snapshot_files.hpp"
@@ -95,6 +96,10 @@ public:
     Task<std::optional<VmSnapshot>> inspect_snapshot(std::string snapshot_id, Call call) override;
     Task<std::vector<std::string>> list_snapshots(Call call) override;
     Task<void> delete_snapshot(std::string snapshot_id, Call call) override;
+    Task<void> assign(VmId id, std::string user_id, Call call) override;
+    Task<KeyRotation> rotate_keys(std::string user_id, Call call) override;
+    Task<void> erase_keys(std::string user_id, Call call) override;
+    Task<std::vector<UserKeys>> list_keys(Call call) override;
     std::shared_ptr<GuestAgent> agent(VmId id) override;
     std::shared_ptr<Display> display(VmId id) override;
     std::shared_ptr<EvidenceSource> evidence(VmId id) override;
@@ -123,7 +128,7 @@ private:
     // provider_clones.cpp
     Task<std::string> start_from_template(VmPtr vm, std::string execution_id, Call call);
     Task<void> start_clone(VmPtr vm, RamTemplatePtr source, std::string execution_id, Call call);
-    Task<void> load_memory(VmPtr vm, Call call);
+    Task<void> load_memory(VmPtr vm, MemoryStreamPtr sealed, Call call);
     Task<void> give_identity(VmPtr vm, TemplateRecord source, Call call);
     Task<void> give_address(VmPtr vm, std::string interface, std::string address, Call call);
     Task<void> undo_clone(VmPtr vm);
@@ -157,6 +162,22 @@ private:
     Task<bool> continue_after_error(VmPtr vm, Call call);
     Task<void> pin_cpus(VmPtr vm, Call call);
     std::set<int> taken_cpus(const VmId& but) const;
+    // provider_keys.cpp
+    Task<std::string> wrap(std::string user, std::string purpose, Secret key);
+    Task<Secret> unwrap(std::string user, std::string purpose, std::string wrapped);
+    Task<Secret> passphrase_of_disk(VmPtr vm);
+    Task<Secret> passphrase_of_base(VmPtr vm);
+    Task<void> give_disk_keys(VmPtr vm, std::function<void(int fd, int number)> give);
+    Task<void> wrap_anew(VmPtr vm, std::string user);
+    Task<void> change_passphrase(VmPtr vm, Call call);
+    Task<void> amend_live(VmPtr vm, Secret other, bool adds, Call call);
+    Task<void> amend(VmPtr vm, Secret other, bool adds, Call call);
+    Task<void> remove_stray_passphrase(VmPtr vm, bool surely_there, Call call);
+    Task<void> rotate_vm(VmPtr vm, KeyRotation* rotation, Call call);
+    Task<void> rotate_snapshots(KeyRotation* rotation);
+    Task<std::optional<Secret>> new_memory_key(VmPtr vm);
+    Task<Secret> memory_key_of(VmPtr vm);
+    MemoryStreamPtr stream_of(VmPtr vm, const Secret& key, MemoryStream::Direction direction, int file);
     // provider_tpm.cpp
     Task<int> start_tpm(VmPtr vm);
     Task<void> end_tpm(VmPtr vm);
@@ -169,9 +190,11 @@ private:
     Task<void> disconnect_network(VmPtr vm);
     Task<void> sweep_networks();
     // provider_snapshots.cpp
-    Task<DiskSource> collect_disk(VmPtr vm, VmSnapshot* snapshot, Call call);
-    Task<void> copy_live_disk(VmPtr vm, VmSnapshot* snapshot, Call call);
-    Task<void> start_backup(VmPtr vm, std::shared_ptr<QmpClient> client, VmSnapshot* snapshot, int file, Call call);
+    Task<DiskSource> collect_disk(VmPtr vm, VmSnapshot* snapshot, Secret passphrase, Call call);
+    Task<void> keep_snapshot(VmPtr vm, VmSnapshot made, DiskSource source, Secret passphrase);
+    Task<void> copy_live_disk(VmPtr vm, VmSnapshot* snapshot, Secret passphrase, Call call);
+    Task<void> start_backup(VmPtr vm, std::shared_ptr<QmpClient> client, VmSnapshot* snapshot, int file,
+                            Secret passphrase, Call call);
     Task<void> await_backup(std::shared_ptr<QmpClient> client, Call call);
     Task<void> clear_backup(std::shared_ptr<QmpClient> client, Call call);
     Task<void> clear_after_crash(VmPtr vm);
@@ -186,8 +209,8 @@ private:
     Task<void> clear_migration(VmPtr vm, std::string status, Call call);
     Task<bool> finish_resume(VmPtr vm, std::string status, Call call);
     Task<void> forget_memory(VmPtr vm);
-    template <class Named>
-    void passed(Named effect) const {
+    template <class Kind>
+    void passed(Kind effect) const {
         if (options_.after_effect) options_.after_effect(name_of(effect));
     }
     Error died(VmPtr vm, std::string what);
@@ -198,6 +221,7 @@ private:
     std::string image_tool_;
     std::string vms_;
     SnapshotFolder snapshots_;
+    std::shared_ptr<KeyStore> keys_;
     Accelerator accelerator_;
     HostFacts host_;
     NetworkHost network_host_;
@@ -207,6 +231,7 @@ private:
     Capabilities capabilities_;
     std::map<VmId, VmPtr> known_;
     AsyncMutex creating_;
+    AsyncMutex keeping_keys_;  ///< a rotation sees every key that was wrapped
     AsyncMutex adopting_;
     AsyncMutex templating_;  ///< one template is made or read at a time
     TemplateFolder template_folder_;

@@ -80,7 +80,8 @@ Task<Fact> QemuProvider::collect(VmId id, std::string name, Call call) {
         } else if (name == "process.promises") {
             fact.source = "provider";
             fact.locator = "vm.json";
-            value = {{"exclusive", false}, {"encrypted", false}, {"confidential", false}, {"ports", json::array()}};
+            bool encrypted = vm->record.spec.encryption == Encryption::all;
+            value = {{"exclusive", false}, {"encrypted", encrypted}, {"confidential", false}, {"ports", json::array()}};
         } else if (name == "agent.identity") {
             fact.source = "agent";
             fact.locator = "/etc/machine-id and /etc/ssh/ssh_host_*_key.pub of the guest";

@@ -93,7 +93,8 @@ Task<void> QemuProvider::start_clone(VmPtr vm, RamTemplatePtr source, std::strin
         throw Error(Errc::conflict, "the template is of another version of QEMU");
     auto without_ram = ignore_shared_memory(true), with_ram = ignore_shared_memory(false);
     co_await client->execute("migrate-set-capabilities", without_ram, call);
-    co_await load_memory(vm, call);
+    MemoryStreamPtr plain;
+    co_await load_memory(vm, plain, call);
     // A suspend saves all of it.
     co_await client->execute("migrate-set-capabilities", with_ram, call);
     passed(Effect::memory_loaded);

@@ -12,10 +12,35 @@
 #include "providers/qemu/command_line.hpp"
 #include "providers/qemu/descriptors.hpp"
 #include "providers/qemu/provider.hpp"
+#include <infrastructure_sdk/duration.hpp>
 
 namespace infrastructure_sdk::qemu {
 namespace fs = std::filesystem;
 using nlohmann::json;
+namespace {
+
+Error memory_corrupted(const VmId& id, const std::string& path, const std::string& why) {
+    return Error(Errc::provider, "the memory file of VM " + id.value + " " + why + "; its disk is kept",
+                 {{"reason", "MemoryFileCorrupted"}, {"path", path}});
+}
+
+constexpr Duration tolerated_skew = std::chrono::seconds(1);
+
+/// How far a clock is off at least that was read between two moments.
+Duration clock_skew(WallTime before, WallTime read, WallTime after) {
+    if (read < before) return before - read;
+    return read > after ? Duration(read - after) : Duration::zero();
+}
+
+/// Why a sealed file was not loaded, when it was the file's fault.
+std::optional<Error> refusal_of(const MemoryStream& stream, const VmId& id, const std::string& path) try {
+    stream.rethrow();
+    return std::nullopt;
+} catch (const Error& error) {
+    return memory_corrupted(id, path, "is not what was saved: " + error.message());
+}
+
+}  // namespace
 
 Task<void> QemuProvider::pause(VmId id, Call call) {
     auto self = shared_from_this();
@@ -64,11 +89,13 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
         }
         co_await clear_migration(vm, status, call);
     }
+    auto key = co_await new_memory_key(vm);
     vm->record.phase = VmState::suspending;
     vm->record.memory_sha256.clear();
     co_await save(vm);
     passed(Effect::suspend_intended);
     Descriptors descriptors;
+    MemoryStreamPtr sealed;
     std::exception_ptr failure;
     try {
         auto path = vm->path(file_name::memory);
@@ -76,7 +103,9 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
         if (file < 0)
             throw Error(Errc::store, "the memory file cannot be made: " + std::string(std::strerror(errno)),
                         {{"path", path}});
-        if (vm->record.uid && ::fchown(file, *vm->record.uid, *vm->record.uid) != 0)
+        if (key) sealed = stream_of(vm, *key, MemoryStream::Direction::to_file, file);
+        // A sealed file is written by us alone.
+        if (!sealed && vm->record.uid && ::fchown(file, *vm->record.uid, *vm->record.uid) != 0)
             throw Error(Errc::permission_denied,
                         "the memory file cannot be given to its uid: " + std::string(std::strerror(errno)));
         passed(Effect::memory_file_made);
@@ -86,36 +115,49 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
         co_await client->execute("stop", no_arguments, call);
         passed(Effect::guest_stopped);
         json name{{"fdname", "memory"}};
-        co_await client->execute("getfd", name, call, file);
+        co_await client->execute("getfd", name, call, sealed ? sealed->end() : file);
         json target{{"uri", "fd:memory"}};
         co_await client->execute("migrate", target, call);
         passed(Effect::migration_begun);
+        if (sealed) {
+            sealed->given();
+            MemoryStream::start(sealed, tasks_);
+        }
         // The file is hashed and goes to disk while QEMU writes it.
         auto digest = std::make_shared<GrowingFileDigest>(file);
         auto follow = [digest] { return digest->advance(); };
         Duration pause = std::chrono::milliseconds(1);
         for (;;) {
+            if (sealed) sealed->rethrow();
             auto answer = co_await client->execute("query-migrate", no_arguments, call);
             auto status = answer.is_object() ? answer.value("status", "") : std::string();
             if (status == "completed") break;
+            if (sealed && status == "failed") co_await sealed->wait(call);
+            if (sealed) sealed->rethrow();
             if (status == "failed" || status == "cancelled")
                 throw Error(Errc::provider, "the memory could not be saved (" + status + "); is the disk full?",
                             {{"reason", "MemorySaveFailed"}})
                     .with_remote_message(answer.value("error-desc", ""));
             check(call, *environment_.clock, "saving memory");
-            if (co_await run_blocking(environment_.blocking, follow)) continue;
+            bool more = false;
+            if (!sealed) more = co_await run_blocking(environment_.blocking, follow);
+            if (more) continue;
             auto next = Deadline::after(*environment_.clock, pause).earlier(call.deadline);
             co_await environment_.clock->sleep_until(next.when(), call.stop);
             pause = std::min<Duration>(pause * 2, std::chrono::milliseconds(20));
         }
         passed(Effect::migration_done);
-        auto work = [digest, file] {
-            while (digest->advance()) {
+        if (sealed) {
+            co_await sealed->wait(call);
+            sealed->rethrow();
+        }
+        auto work = [digest, sealed, file] {
+            while (!sealed && digest->advance()) {
             }
             if (::fdatasync(file) != 0)
                 throw Error(Errc::store,
                             "the memory file cannot be written to disk: " + std::string(std::strerror(errno)));
-            return digest->finish();
+            return sealed ? sealed->digest() : digest->finish();
         };
         vm->record.memory_sha256 = co_await run_blocking(environment_.blocking, work);
         // From here on the file is the VM: a crash before the process ended resumes from it.
@@ -127,7 +169,13 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
     if (failure) {
         // The guest goes on as if nothing had been asked.
         vm->record.memory_sha256.clear();
+        vm->record.memory_key.clear();
         Call rescue{Deadline::after(*environment_.clock, std::chrono::seconds(10)), {}, call.correlation_id};
+        Call forever;
+        if (sealed) {
+            sealed->stop();
+            co_await sealed->wait(forever);
+        }
         try {
             co_await client->execute("migrate_cancel", no_arguments, rescue);
             // First the room, which guest and record need: QEMU keeps the file open for a while.
@@ -185,6 +233,7 @@ Task<void> QemuProvider::forget_memory(VmPtr vm) {
     vm->record.phase = VmState::running;
     vm->record.resuming = false;
     vm->record.memory_sha256.clear();
+    vm->record.memory_key.clear();
     co_await save(vm);
     passed(Effect::memory_forgotten);
     ::unlink(vm->path(file_name::memory).c_str());
@@ -206,7 +255,7 @@ Task<bool> QemuProvider::finish_resume(VmPtr vm, std::string status, Call call) 
 }
 
 /// What was inherited as `inherited::memory`, into a process that waits for it.
-Task<void> QemuProvider::load_memory(VmPtr vm, Call call) {
+Task<void> QemuProvider::load_memory(VmPtr vm, MemoryStreamPtr sealed, Call call) {
     auto self = shared_from_this();
     auto client = co_await qmp(vm, call);
     json source{{"uri", "fd:" + std::to_string(inherited::memory)}};
@@ -215,6 +264,7 @@ Task<void> QemuProvider::load_memory(VmPtr vm, Call call) {
     for (;;) {
         auto status = co_await query_status(vm, call);
         if (status != "inmigrate") break;
+        if (sealed) sealed->rethrow();
         check(call, *environment_.clock, "loading memory");
         auto next = Deadline::after(*environment_.clock, pause).earlier(call.deadline);
         co_await environment_.clock->sleep_until(next.when(), call.stop);
@@ -258,13 +308,15 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
     auto path = vm->path(file_name::memory);
     bool may_have_run = false;
     std::exception_ptr failure;
+    MemoryStreamPtr sealed;
     try {
         int file = descriptors->add(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-        auto corrupted = [&](const std::string& why) {
-            return Error(Errc::provider, "the memory file of VM " + id.value + " " + why + "; its disk is kept",
-                         {{"reason", "MemoryFileCorrupted"}, {"path", path}});
-        };
+        auto corrupted = [&](const std::string& why) { return memory_corrupted(id, path, why); };
         if (file < 0) throw corrupted("cannot be opened: " + std::string(std::strerror(errno)));
+        if (!vm->record.memory_key.empty()) {
+            auto key = co_await memory_key_of(vm);
+            sealed = stream_of(vm, key, MemoryStream::Direction::from_file, file);
+        }
         // QEMU starts while the file is checked; it reads nothing before it is told to.
         auto digest = std::make_shared<std::string>();
         auto hashed = std::make_shared<bool>(false);
@@ -281,11 +333,18 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
             *done = true;
             signal->notify_all();
         };
-        int copy = descriptors->add(::fcntl(file, F_DUPFD_CLOEXEC, 0));
-        tasks_.spawn(environment_.logger, "check a memory file", check_file(blocking, copy, digest, hashed, changed));
+        // A sealed file is checked on its way.
+        if (sealed) {
+            *digest = vm->record.memory_sha256;
+            *hashed = true;
+        } else {
+            int copy = descriptors->add(::fcntl(file, F_DUPFD_CLOEXEC, 0));
+            auto checking = check_file(blocking, copy, digest, hashed, changed);
+            tasks_.spawn(environment_.logger, "check a memory file", std::move(checking));
+        }
         std::exception_ptr start_failure;
         try {
-            co_await spawn(vm, true, file, call);
+            co_await spawn(vm, true, sealed ? sealed->end() : file, call);
         } catch (...) {
             start_failure = std::current_exception();
         }
@@ -293,8 +352,18 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
         while (!*hashed) co_await changed->wait(*environment_.clock, forever);
         if (*digest != vm->record.memory_sha256) throw corrupted("is not what was saved");
         if (start_failure) std::rethrow_exception(start_failure);
+        if (sealed) {
+            sealed->given();
+            MemoryStream::start(sealed, tasks_);
+        }
         auto client = co_await qmp(vm, call);
-        co_await load_memory(vm, call);
+        co_await load_memory(vm, sealed, call);
+        // The guest does not run before the last byte of its memory was found authentic.
+        if (sealed) {
+            co_await sealed->wait(call);
+            sealed->rethrow();
+            if (sealed->digest() != vm->record.memory_sha256) throw corrupted("is not what was saved");
+        }
         passed(Effect::memory_loaded);
         // Once the guest has run, going back to the file would put old memory over a newer disk.
         may_have_run = true;
@@ -307,6 +376,14 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
         co_await set_guest_time(vm, call);
     } catch (...) {
         failure = std::current_exception();
+    }
+    if (failure && sealed) {
+        sealed->stop();
+        Call forever;
+        co_await sealed->wait(forever);
+        // Of a file that was refused QEMU saw an early end: that is not the cause.
+        auto refused = refusal_of(*sealed, id, path);
+        if (refused) failure = std::make_exception_ptr(*refused);
     }
     if (failure) {
         Call rescue{Deadline::after(*environment_.clock, std::chrono::seconds(10)), {}, call.correlation_id};
@@ -323,11 +400,28 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
     asio::post(environment_.blocking, [last = std::move(descriptors)] {});
 }
 
-/// The guest's clock stood still.
+/// The guest's clock stood still: it is stepped, and looked at. A guest that is still wrong after a second try is told
+/// in the log; it runs all the same.
 Task<void> QemuProvider::set_guest_time(VmPtr vm, Call call) {
     const auto& channels = vm->record.spec.channels;
-    if (std::find(channels.begin(), channels.end(), "agent") != channels.end())
+    if (std::find(channels.begin(), channels.end(), "agent") == channels.end()) co_return;
+    Duration skew{};
+    for (int attempt = 0; attempt < 2; ++attempt) {
         co_await vm->agent->set_time(environment_.clock->wall_now(), call);
+        auto asked = environment_.clock->wall_now();
+        std::optional<WallTime> guest;
+        try {
+            guest = co_await vm->agent->time(call);
+        } catch (const Error& error) {
+            // Agents may be told to refuse it; that is no reason to end the guest.
+            if (error.errc() != Errc::provider) throw;
+        }
+        if (!guest) co_return;
+        skew = clock_skew(asked, *guest, environment_.clock->wall_now());
+        if (skew <= tolerated_skew) co_return;
+    }
+    environment_.logger->log(LogLevel::warning, "vm.qemu", "a guest's clock is wrong after a resume",
+                             {{"vm", vm->record.spec.id.value}, {"skew", to_string(skew)}});
 }
 
 }  // namespace infrastructure_sdk::qemu

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "providers/qemu/command_line.hpp"
+#include "providers/qemu/key_purposes.hpp"
 #include "providers/qemu/provider.hpp"
 
 namespace infrastructure_sdk::qemu {
@@ -68,13 +69,13 @@ Task<void> QemuProvider::snapshot(VmId id, std::string snapshot_id, Call call) {
         if (vm->removed) throw Error(Errc::not_found, "there is no VM " + id.value, {{"field", "vm"}});
         vm->interrupt = std::stop_source();
         std::stop_callback by_ending(vm->interrupt.get_token(), [either]() mutable { either.request_stop(); });
-        auto source = co_await collect_disk(vm, &made, linked);
+        Secret passphrase;
+        if (vm->record.spec.encryption == Encryption::all || !vm->record.base_key.empty())
+            passphrase = new_passphrase(*environment_.random);
+        auto source = co_await collect_disk(vm, &made, passphrase, linked);
         // What QEMU copied is ours alone; the disk of a VM that does not run must not be started under the copy.
-        if (source.disk.empty()) guard.reset();
-        auto finish = [folder = snapshots_, made, source, tool = image_tool_] {
-            return folder.finish(made, source, tool);
-        };
-        co_await run_blocking(environment_.blocking, finish);
+        if (source.disk.empty() || source.base_format.empty()) guard.reset();
+        co_await keep_snapshot(vm, made, source, passphrase);
         check(linked, *environment_.clock, "taking a snapshot");
     } catch (...) {
         failure = std::current_exception();
@@ -91,8 +92,25 @@ Task<void> QemuProvider::snapshot(VmId id, std::string snapshot_id, Call call) {
     std::rethrow_exception(failure);
 }
 
+/// The copy becomes a snapshot. What it is wrapped by is that user's newest key until it is recorded.
+Task<void> QemuProvider::keep_snapshot(VmPtr vm, VmSnapshot made, DiskSource source, Secret passphrase) {
+    Call no_limit;
+    auto guard = co_await keeping_keys_.lock(*environment_.clock, no_limit, "keeping a snapshot's key");
+    SnapshotKey key;
+    if (!passphrase.empty()) {
+        key.user = vm->record.spec.owner_user;
+        key.wrapped = co_await wrap(key.user, purpose_of_snapshot(made.id), passphrase);
+    }
+    source.virtual_size_bytes = disk_size(vm->record.spec);
+    auto finish = [folder = snapshots_, made, source, passphrase, key, tool = image_tool_,
+                   random = environment_.random] {
+        return folder.finish(made, source, passphrase, key, tool, *random);
+    };
+    co_await run_blocking(environment_.blocking, finish);
+}
+
 /// Where the disk's content is: in the scratch folder, copied by QEMU, or still in the files of a VM at rest.
-Task<DiskSource> QemuProvider::collect_disk(VmPtr vm, VmSnapshot* snapshot, Call call) {
+Task<DiskSource> QemuProvider::collect_disk(VmPtr vm, VmSnapshot* snapshot, Secret passphrase, Call call) {
     auto begin = [folder = snapshots_, id = snapshot->id] {
         folder.begin(id);
         return true;
@@ -100,17 +118,23 @@ Task<DiskSource> QemuProvider::collect_disk(VmPtr vm, VmSnapshot* snapshot, Call
     co_await run_blocking(environment_.blocking, begin);
     DiskSource source;
     if (vm->alive) {
-        co_await copy_live_disk(vm, snapshot, call);
+        co_await copy_live_disk(vm, snapshot, passphrase, call);
+        if (!passphrase.empty()) {
+            source.disk = snapshots_.sealed_of(snapshot->id);
+            source.disk_key = passphrase;
+        }
     } else {
         auto files = files_of(vm->record, vm->directory);
         source.disk = vm->path(file_name::disk);
         source.base = files.disk;
         source.base_format = files.disk_format;
+        source.disk_key = co_await passphrase_of_disk(vm);
+        source.base_key = co_await passphrase_of_base(vm);
     }
     co_return source;
 }
 
-Task<void> QemuProvider::copy_live_disk(VmPtr vm, VmSnapshot* snapshot, Call call) {
+Task<void> QemuProvider::copy_live_disk(VmPtr vm, VmSnapshot* snapshot, Secret passphrase, Call call) {
     auto client = co_await qmp(vm, call);
     vm->record.snapshotting = snapshot->id;
     co_await save(vm);
@@ -118,12 +142,20 @@ Task<void> QemuProvider::copy_live_disk(VmPtr vm, VmSnapshot* snapshot, Call cal
     std::exception_ptr failure;
     try {
         co_await clear_backup(client, call);
-        auto path = snapshots_.raw_of(snapshot->id);
-        file = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (file < 0 || ::ftruncate(file, static_cast<off_t>(disk_size(vm->record.spec))) != 0)
+        const bool sealed = !passphrase.empty();
+        auto path = sealed ? snapshots_.sealed_of(snapshot->id) : snapshots_.raw_of(snapshot->id);
+        auto size = disk_size(vm->record.spec);
+        auto make = [random = environment_.random, path, size, passphrase] {
+            make_encrypted_disk(path, size, passphrase, *random);
+            return true;
+        };
+        if (sealed) co_await run_blocking(environment_.blocking, make);
+        int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (sealed ? 0 : O_CREAT | O_EXCL);
+        file = ::open(path.c_str(), flags, 0600);
+        if (file < 0 || (!sealed && ::ftruncate(file, static_cast<off_t>(size)) != 0))
             throw Error(Errc::store, "a snapshot's file cannot be made: " + std::string(std::strerror(errno)),
                         {{"path", path}});
-        co_await start_backup(vm, client, snapshot, file, call);
+        co_await start_backup(vm, client, snapshot, file, passphrase, call);
         co_await await_backup(client, call);
     } catch (...) {
         failure = std::current_exception();
@@ -147,7 +179,7 @@ Task<void> QemuProvider::copy_live_disk(VmPtr vm, VmSnapshot* snapshot, Call cal
 
 /// The moment of the snapshot: when the job is there, QEMU keeps what the guest overwrites until it is copied.
 Task<void> QemuProvider::start_backup(VmPtr vm, std::shared_ptr<QmpClient> client, VmSnapshot* snapshot, int file,
-                                      Call call) {
+                                      Secret passphrase, Call call) {
     json slot{{"opaque", job}};
     auto given = co_await client->execute("add-fd", slot, call, file);
     if (!given.is_object() || !given.value("fdset-id", json()).is_number_integer())
@@ -158,9 +190,15 @@ Task<void> QemuProvider::start_backup(VmPtr vm, std::shared_ptr<QmpClient> clien
                   {"filename", "/dev/fdset/" + std::to_string(given["fdset-id"].get<std::int64_t>())},
                   {"discard", "unmap"}};
     co_await client->execute("blockdev-add", raw_file, call);
-    json raw{
-        {"driver", "raw"}, {"node-name", job}, {"file", file_node}, {"discard", "unmap"}, {"detect-zeroes", "unmap"}};
-    co_await client->execute("blockdev-add", raw, call);
+    // An encrypted copy is a qcow2 file of ours: its header is looked at before anybody else reads it.
+    json copy{{"node-name", job}, {"file", file_node}, {"discard", "unmap"}, {"detect-zeroes", "unmap"}};
+    copy["driver"] = passphrase.empty() ? "raw" : "qcow2";
+    if (!passphrase.empty()) {
+        json secret{{"qom-type", "secret"}, {"id", job}, {"data", passphrase.reveal()}};
+        co_await client->execute("object-add", secret, call);
+        copy["encrypt"] = {{"format", "luks"}, {"key-secret", job}};
+    }
+    co_await client->execute("blockdev-add", copy, call);
     std::function<Task<void>()> start = [client, call]() -> Task<void> {
         json backup{{"job-id", job}, {"device", "disk"}, {"target", job}, {"sync", "full"}, {"auto-dismiss", false}};
         co_await client->execute("blockdev-backup", backup, call);
@@ -210,6 +248,7 @@ Task<void> QemuProvider::clear_backup(std::shared_ptr<QmpClient> client, Call ca
         json name{{"node-name", node}};
         co_await execute_if_there(client, "blockdev-del", name, call);
     }
+    co_await execute_if_there(client, "object-del", id, call);
     json none = json::object();
     auto sets = co_await client->execute("query-fdsets", none, call);
     if (!sets.is_array()) co_return;

@@ -107,6 +107,8 @@ Task<RamTemplatePtr> QemuProvider::build_template(VmPtr vm, TemplateRecord recor
     spec.id.value = make_uuid(*environment_.random);
     spec.name = "template";
     spec.owner_session.clear();
+    spec.owner_user.clear();
+    spec.encryption = Encryption::off;
     spec.mac_address = random_address(*environment_.random);
     environment_.logger->log(LogLevel::info, "vm.qemu", "a template is made", {{"image", record.image}});
     Descriptors descriptors;

@@ -20,11 +20,14 @@ std::uint64_t number_at(std::string_view bytes, std::size_t offset, std::size_t 
 
 }  // namespace
 
-Qcow2Header parse_qcow2_header(std::string_view bytes) {
+Qcow2Header parse_qcow2_header(std::string_view bytes, bool encrypted) {
     if (bytes.size() < qcow2_header_bytes || bytes.substr(0, 4) != "QFI\xfb") refuse("it is not a qcow2 file");
     if (number_at(bytes, 4, 4) != 3) refuse("its format has version " + std::to_string(number_at(bytes, 4, 4)));
     if (number_at(bytes, 8, 8) != 0 || number_at(bytes, 16, 4) != 0) refuse("its header names a backing file");
-    if (number_at(bytes, 32, 4) != 0) refuse("it is encrypted");
+    constexpr std::uint64_t luks = 2;
+    auto method = number_at(bytes, 32, 4);
+    if (!encrypted && method != 0) refuse("it is encrypted");
+    if (encrypted && method != luks) refuse("it is not encrypted with LUKS");
     constexpr std::uint64_t dirty = 1, corrupt = 2, data_file = 4;
     auto features = number_at(bytes, 72, 8);
     if (features & data_file) refuse("its header names a data file");

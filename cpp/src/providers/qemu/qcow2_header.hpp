@@ -16,7 +16,8 @@ struct Qcow2Header {
 
 /// @param bytes the first `qcow2_header_bytes` of the file.
 /// @throws Error(provider, reason=DiskNotUsable) when it is not version 3, or has a backing file, an external data
-/// file, encryption, the mark of corruption or a feature that is not known here.
-Qcow2Header parse_qcow2_header(std::string_view bytes);
+/// file, the mark of corruption or a feature that is not known here, or is encrypted otherwise than said: with LUKS, or
+/// not at all.
+Qcow2Header parse_qcow2_header(std::string_view bytes, bool encrypted = false);
 
 }  // namespace infrastructure_sdk::qemu

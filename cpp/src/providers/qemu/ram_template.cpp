@@ -18,6 +18,7 @@ std::string why_booted(const VmSpec& spec) {
     if (!spec.enlightenments.empty()) return "Windows guests cannot be given another identity while they run";
     if (spec.tpm) return "the state of a TPM cannot be copied";
     if (spec.firmware != Firmware::bios) return "the variables of UEFI belong to one VM";
+    if (spec.encryption == Encryption::all) return "its disk has a key of its own";
     if (spec.gpu_count > 0) return "a GPU cannot be copied";
     if (!spec.snapshot.empty()) return "its disk begins from a snapshot";
     if (spec.network != NetworkMode::none && spec.network != NetworkMode::isolated)

@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/sha256.hpp"
+#include "providers/qemu/luks_disk.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/qcow2_header.hpp"
 #include <infrastructure_sdk/error.hpp>
@@ -50,28 +51,73 @@ void to_disk(const std::string& path, int flags) {
     if (::fsync(file.fd()) != 0) refuse("a snapshot cannot be brought to disk", path);
 }
 
-void check_disk(const std::string& path) {
+void check_disk(const std::string& path, bool encrypted) {
     File file(path, O_RDONLY);
     std::string head(qcow2_header_bytes, '\0');
     auto got = ::pread(file.fd(), head.data(), head.size(), 0);
-    parse_qcow2_header(std::string_view(head).substr(0, static_cast<std::size_t>(std::max<ssize_t>(got, 0))));
+    parse_qcow2_header(std::string_view(head).substr(0, static_cast<std::size_t>(std::max<ssize_t>(got, 0))),
+                       encrypted);
+}
+
+/// Secrets of a command by name, each read from the descriptor that `run_tool` gives it.
+class Secrets {
+public:
+    void add(std::vector<std::string>& command, const char* name, const Secret& secret) {
+        auto number = std::to_string(3 + values_.size());
+        command.insert(command.end(), {"--object", std::string("secret,id=") + name + ",file=/dev/fd/" + number});
+        values_.push_back(secret);
+    }
+    const std::vector<Secret>& values() const { return values_; }
+
+private:
+    std::vector<Secret> values_;
+};
+
+/// As a value of one of QEMU's option lists.
+std::string doubled_commas(const std::string& text) {
+    std::string out;
+    for (char c : text) out += c == ',' ? std::string(",,") : std::string(1, c);
+    return out;
+}
+
+json with_key(json node, const char* name, const Secret& secret) {
+    if (!secret.empty()) node["encrypt"] = {{"format", "luks"}, {"key-secret", name}};
+    return node;
+}
+
+void amend(const std::string& image_tool, const std::string& path, const Secret& opens, const Secret& other,
+           const std::string& options) {
+    check_disk(path, true);
+    Secrets secrets;
+    std::vector<std::string> command{image_tool, "amend", "-q"};
+    secrets.add(command, "opens", opens);
+    secrets.add(command, "other", other);
+    json node{{"driver", "qcow2"}, {"backing", nullptr}, {"file", {{"driver", "file"}, {"filename", path}}}};
+    command.insert(command.end(), {"-o", options, "json:" + with_key(node, "opens", opens).dump()});
+    run_tool(command, secrets.values());
 }
 
 /// Every layer by its name and format: nothing is probed, nothing is believed of a header.
 std::string layers(const DiskSource& source) {
-    json base{{"driver", source.base_format}, {"file", {{"driver", "file"}, {"filename", source.base}}}};
-    if (source.base_format == "qcow2") base["backing"] = nullptr;
+    json base;
+    if (!source.base_format.empty()) {
+        base = {{"driver", source.base_format}, {"file", {{"driver", "file"}, {"filename", source.base}}}};
+        if (source.base_format == "qcow2") base["backing"] = nullptr;
+        base = with_key(base, "base", source.base_key);
+    }
     json disk{{"driver", "qcow2"}, {"file", {{"driver", "file"}, {"filename", source.disk}}}, {"backing", base}};
-    return "json:" + disk.dump();
+    return "json:" + with_key(disk, "disk", source.disk_key).dump();
 }
 
-void write_record(const std::string& path, const VmSnapshot& snapshot) {
+void write_record(const std::string& path, const VmSnapshot& snapshot, const SnapshotKey& key) {
     json document{{"schema", 1},
                   {"id", snapshot.id},
                   {"consistent", snapshot.consistent},
                   {"size_bytes", snapshot.size_bytes},
                   {"virtual_size_bytes", snapshot.virtual_size_bytes},
-                  {"sha256", snapshot.sha256}};
+                  {"sha256", snapshot.sha256},
+                  {"key_user", key.user},
+                  {"key", key.wrapped}};
     auto text = document.dump(1) + "\n";
     File file(path, O_WRONLY | O_CREAT | O_EXCL);
     if (::write(file.fd(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) || ::fsync(file.fd()) != 0)
@@ -99,31 +145,45 @@ void SnapshotFolder::begin(const std::string& id) const {
     if (::mkdir(scratch.c_str(), 0700) != 0) refuse("a snapshot's folder cannot be made", scratch);
 }
 
-VmSnapshot SnapshotFolder::finish(VmSnapshot snapshot, const DiskSource& source, const std::string& image_tool) const {
+VmSnapshot SnapshotFolder::finish(VmSnapshot snapshot, const DiskSource& source, const Secret& passphrase,
+                                  const SnapshotKey& key, const std::string& image_tool, Random& random) const {
     auto scratch = scratch_of(snapshot.id);
     auto disk = scratch + "/disk.qcow2";
     bool from_raw = source.disk.empty();
-    if (!from_raw) check_disk(source.disk);
-    std::vector<std::string> command{image_tool, "convert", "-q", "-O", "qcow2"};
+    if (!from_raw) check_disk(source.disk, !source.disk_key.empty());
+    Secrets secrets;
+    std::vector<std::string> command{image_tool, "convert", "-q"};
+    if (passphrase.empty()) command.insert(command.end(), {"-O", "qcow2"});
+    if (!source.disk_key.empty()) secrets.add(command, "disk", source.disk_key);
+    if (!source.base_key.empty()) secrets.add(command, "base", source.base_key);
+    if (!passphrase.empty()) {
+        make_encrypted_disk(disk, source.virtual_size_bytes, passphrase, random);
+        secrets.add(command, "copy", passphrase);
+        command.insert(command.end(), {"-n", "--target-image-opts"});
+    }
     if (from_raw) command.insert(command.end(), {"-f", "raw", raw_of(snapshot.id)});
     else command.push_back(layers(source));
-    command.push_back(disk);
-    run_tool(command);
-    if (from_raw) ::unlink(raw_of(snapshot.id).c_str());
+    command.push_back(passphrase.empty() ? disk
+                                         : "driver=qcow2,encrypt.format=luks,encrypt.key-secret=copy,file.driver=file,"
+                                           "file.filename=" +
+                                               doubled_commas(disk));
+    run_tool(command, secrets.values());
+    for (const auto& used : {raw_of(snapshot.id), sealed_of(snapshot.id)}) ::unlink(used.c_str());
     ::chmod(disk.c_str(), 0400);
     {
         File file(disk, O_RDONLY);
         std::string head(qcow2_header_bytes, '\0');
         if (::pread(file.fd(), head.data(), head.size(), 0) != static_cast<ssize_t>(head.size()))
             refuse("a snapshot cannot be read", disk);
-        snapshot.virtual_size_bytes = parse_qcow2_header(head).virtual_size_bytes;
+        snapshot.virtual_size_bytes = parse_qcow2_header(head, !passphrase.empty()).virtual_size_bytes;
         snapshot.sha256 = sha256_hex_of_file(file.fd());
         struct stat status{};
         if (::fstat(file.fd(), &status) != 0 || ::fsync(file.fd()) != 0)
             refuse("a snapshot cannot be brought to disk", disk);
         snapshot.size_bytes = static_cast<std::uint64_t>(status.st_size);
     }
-    write_record(scratch + "/" + record_name, snapshot);
+    snapshot.encrypted = !passphrase.empty();
+    write_record(scratch + "/" + record_name, snapshot, key);
     to_disk(scratch, O_RDONLY | O_DIRECTORY);
     auto target = path_ + "/" + snapshot.id;
     if (::rename(scratch.c_str(), target.c_str()) != 0) refuse("a snapshot's folder cannot be named", target);
@@ -152,10 +212,38 @@ std::optional<VmSnapshot> SnapshotFolder::find(const std::string& id) const {
         snapshot.size_bytes = document.at("size_bytes");
         snapshot.virtual_size_bytes = document.at("virtual_size_bytes");
         snapshot.sha256 = document.at("sha256");
+        snapshot.encrypted = !document.value("key", "").empty();
         return snapshot;
     } catch (const json::exception& error) {
         throw Error(Errc::provider, "the record of snapshot " + id + " cannot be read: " + error.what());
     }
+}
+
+SnapshotKey SnapshotFolder::key_of(const std::string& id) const {
+    std::ifstream file(path_ + "/" + id + "/" + record_name, std::ios::binary);
+    auto document = json::parse(file, nullptr, false);
+    if (!document.is_object()) return {};
+    return {document.value("key_user", ""), document.value("key", "")};
+}
+
+void SnapshotFolder::set_key(const std::string& id, const SnapshotKey& key) const {
+    auto found = find(id);
+    if (!found) return;
+    auto folder = path_ + "/" + id, scratch = folder + "/.new-" + record_name;
+    ::unlink(scratch.c_str());
+    write_record(scratch, *found, key);
+    if (::rename(scratch.c_str(), (folder + "/" + record_name).c_str()) != 0)
+        refuse("a snapshot's record cannot be named", folder);
+    to_disk(folder, O_RDONLY | O_DIRECTORY);
+}
+
+void SnapshotFolder::verify(const std::string& id) const {
+    auto found = find(id);
+    if (!found) return;
+    File file(disk_of(id), O_RDONLY);
+    if (sha256_hex_of_file(file.fd()) == found->sha256) return;
+    throw Error(Errc::provider, "the disk of snapshot " + id + " is not what was saved",
+                {{"reason", "SnapshotCorrupted"}, {"field", "snapshot"}, {"value", id}});
 }
 
 std::vector<std::string> SnapshotFolder::ids() const {
@@ -169,6 +257,25 @@ std::vector<std::string> SnapshotFolder::ids() const {
     std::sort(found.begin(), found.end());
     found.erase(std::unique(found.begin(), found.end()), found.end());
     return found;
+}
+
+void make_encrypted_disk(const std::string& path, std::uint64_t size, const Secret& passphrase, Random& random) {
+    auto disk = encrypted_disk(size, passphrase, random);
+    File file(path, O_WRONLY | O_CREAT | O_EXCL);
+    bool good = ::ftruncate(file.fd(), static_cast<off_t>(disk.size)) == 0;
+    for (const auto& part : disk.parts)
+        good = good && ::pwrite(file.fd(), part.bytes.data(), part.bytes.size(), static_cast<off_t>(part.offset)) ==
+                           static_cast<ssize_t>(part.bytes.size());
+    if (!good) refuse("an encrypted disk cannot be written", path);
+}
+
+void add_passphrase(const std::string& image_tool, const std::string& path, const Secret& opens, const Secret& added) {
+    amend(image_tool, path, opens, added, "encrypt.state=active,encrypt.iter-time=10,encrypt.new-secret=other");
+}
+
+void remove_passphrase(const std::string& image_tool, const std::string& path, const Secret& opens,
+                       const Secret& removed) {
+    amend(image_tool, path, opens, removed, "encrypt.state=inactive,encrypt.old-secret=other");
 }
 
 void link_or_copy(const std::string& from, const std::string& to) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <infrastructure_sdk/secret.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
 
 namespace infrastructure_sdk::qemu {
@@ -15,10 +16,27 @@ bool is_snapshot_name(const std::string& id);
 
 /// Where the copy comes from: a raw file that QEMU filled in the scratch folder, or the disk of a VM that does not run.
 struct DiskSource {
-    std::string disk;         ///< the VM's own qcow2 file; empty = the raw file
-    std::string base;         ///< what it lies on
-    std::string base_format;  ///< "qcow2" or "raw"
+    std::string disk;                      ///< the VM's own qcow2 file; empty = the raw file
+    std::string base;                      ///< what it lies on
+    std::string base_format;               ///< "qcow2" or "raw"; empty = nothing
+    std::uint64_t virtual_size_bytes = 0;  ///< of an encrypted copy
+    Secret disk_key;                       ///< passphrases; empty = not encrypted
+    Secret base_key;
 };
+
+/// The passphrase of a snapshot's disk, wrapped by the key of the user whose disk it was.
+struct SnapshotKey {
+    std::string user;
+    std::string wrapped;  ///< empty = the disk is not encrypted
+    friend bool operator==(const SnapshotKey&, const SnapshotKey&) = default;
+};
+
+/// Makes an empty, encrypted qcow2 file (0600). Blocking. @throws Error(store)
+void make_encrypted_disk(const std::string& path, std::uint64_t size, const Secret& passphrase, Random& random);
+/// Adds a passphrase to an encrypted disk that nobody uses, or takes one away. Blocking. @throws Error(provider)
+void add_passphrase(const std::string& image_tool, const std::string& path, const Secret& opens, const Secret& added);
+void remove_passphrase(const std::string& image_tool, const std::string& path, const Secret& opens,
+                       const Secret& removed);
 
 class SnapshotFolder {
 public:
@@ -28,12 +46,21 @@ public:
     std::string disk_of(const std::string& id) const { return path_ + "/" + id + "/disk.qcow2"; }
     /// The file that QEMU fills, in the scratch folder of `begin`.
     std::string raw_of(const std::string& id) const { return scratch_of(id) + "/disk.raw"; }
+    /// The same for an encrypted copy.
+    std::string sealed_of(const std::string& id) const { return scratch_of(id) + "/disk.sealed"; }
 
     /// An empty scratch folder; what an earlier try left is removed.
     void begin(const std::string& id) const;
     /// Copies into one file that depends on no other, hashes it, brings it to disk; then it is there.
     /// @throws Error(provider), Error(store)
-    VmSnapshot finish(VmSnapshot snapshot, const DiskSource& source, const std::string& image_tool) const;
+    /// @param passphrase of the copy; empty = it is not encrypted. @param key it, wrapped.
+    VmSnapshot finish(VmSnapshot snapshot, const DiskSource& source, const Secret& passphrase, const SnapshotKey& key,
+                      const std::string& image_tool, Random& random) const;
+    SnapshotKey key_of(const std::string& id) const;
+    /// Atomic and on disk when it returns.
+    void set_key(const std::string& id, const SnapshotKey& key) const;
+    /// Whether the file is what was recorded. @throws Error(provider, reason=SnapshotCorrupted)
+    void verify(const std::string& id) const;
     /// Removes it, complete or not.
     void remove(const std::string& id) const;
     std::optional<VmSnapshot> find(const std::string& id) const;

@@ -26,6 +26,8 @@ std::string to_text(const VmRecord& record) {
                    {{"id", spec.id.value},
                     {"name", spec.name},
                     {"owner_session", spec.owner_session},
+                    {"owner_user", spec.owner_user},
+                    {"encryption", name_of(spec.encryption)},
                     {"image",
                      {{"name", spec.image.name},
                       {"version", spec.image.version},
@@ -80,7 +82,12 @@ std::string to_text(const VmRecord& record) {
                   {"cloning", record.cloning},
                   {"launched_from", record.launch.from},
                   {"launch_reason", record.launch.reason},
-                  {"memory_sha256", record.memory_sha256}};
+                  {"memory_sha256", record.memory_sha256},
+                  {"memory_key", record.memory_key},
+                  {"memory_epoch", record.memory_epoch},
+                  {"disk_key", record.disk_key},
+                  {"stray_disk_key", record.stray_disk_key},
+                  {"base_key", record.base_key}};
     for (const auto& limit : record.limits)
         document["limits"].push_back({limit.resource, limit.limit, limit.enforced_by, limit.reason});
     return document.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
@@ -146,6 +153,13 @@ VmRecord record_from_text(const std::string& text) try {
     spec.tpm = from.value("tpm", false);
     spec.enlightenments = from.value("enlightenments", std::vector<std::string>());
     spec.clock = parse_clock_base(from.value("clock", "utc"));
+    spec.owner_user = from.value("owner_user", "");
+    spec.encryption = parse_encryption(from.value("encryption", "off"));
+    record.memory_key = document.value("memory_key", "");
+    record.memory_epoch = document.value("memory_epoch", std::uint64_t{0});
+    record.disk_key = document.value("disk_key", "");
+    record.stray_disk_key = document.value("stray_disk_key", "");
+    record.base_key = document.value("base_key", "");
     record.tpm_process = process_from(document.value("tpm_process", json(nullptr)));
     record.firmware_code = document.value("firmware_code", "");
     record.snapshotting = document.value("snapshotting", "");

@@ -33,7 +33,14 @@ struct VmRecord {
     bool donor = false;               ///< it becomes a template and is nobody's VM
     bool cloning = false;             ///< its first start, from a template, has not ended: nobody has used it
     VmLaunch launch;
-    std::string memory_sha256;  ///< of a complete memory file; empty = there is none
+    /// Of a complete memory file; of a sealed one, its header and tags. Empty = there is none.
+    std::string memory_sha256;
+    std::string memory_key;          ///< of a sealed memory file, wrapped by the user's key; empty = a plain one
+    std::uint64_t memory_epoch = 0;  ///< of the last sealed memory file
+    std::string disk_key;            ///< the passphrase of its disk, wrapped likewise; empty = a plain one
+    /// Another passphrase that may open the disk: a change of passphrase was not finished.
+    std::string stray_disk_key;
+    std::string base_key;  ///< of its snapshot's disk
 };
 
 std::string to_text(const VmRecord& record);

@@ -30,6 +30,8 @@ public:
         capabilities_.suspend_modes = host_->options.suspend_modes;
         capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = capabilities_.disconnect = true;
         capabilities_.input = true;
+        // It stores nothing that could be read.
+        capabilities_.encryption = true;
         capabilities_.snapshot = host_->options.snapshots;
         capabilities_.concurrent_boots = host_->options.concurrent_boots;
         capabilities_.gpus = host_->options.gpus;
