@@ -115,7 +115,8 @@ TEST(Config, TheErrorListsEachProblemOnItsLine) {
         EXPECT_EQ(error.message(),
                   "2 problems in the configuration:\n"
                   "  argument: vm.boot_tmeout: there is no such key; did you mean 'vm.boot_timeout'?; allowed: "
-                  "image_directory, template_directory, accelerator, translation_cache, fast_launch, boot_timeout\n"
+                  "image_directory, template_directory, accelerator, translation_cache, fast_launch, encryption, "
+                  "master_key, boot_timeout\n"
                   "  argument: vm.accelerator = 'xen': it is not one of the choices; allowed: one of auto, kvm, tcg");
     }
 }

@@ -76,7 +76,9 @@ TEST(SealedStream, OpensToWhatWasSealed) {
         auto plain = random_text(random, size);
         auto file = sealed(plain);
         EXPECT_EQ(opened(file), plain) << size;
-        if (size > 32) EXPECT_EQ(file.find(plain.substr(0, 32)), Text::npos) << "it is there in the clear";
+        if (size > 32) {
+            EXPECT_EQ(file.find(plain.substr(0, 32)), Text::npos) << "it is there in the clear";
+        }
     }
 }
 

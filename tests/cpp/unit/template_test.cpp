@@ -143,13 +143,21 @@ TEST(Template, TheBuiltInOnesParse) {
     EXPECT_EQ(tiny.channels, (std::vector<std::string>{"agent", "display"}));
 }
 
+TEST(Template, MemoryFilesAreEncryptedUnlessItSaysOtherwise) {
+    const std::string smallest = "name: t\nimage: i\nmemory: 128Mi\n";
+    EXPECT_EQ(parse_template(smallest, "t.yaml").encryption, Encryption::memory);
+    EXPECT_EQ(parse_template(smallest + "encryption: all\n", "t.yaml").encryption, Encryption::all);
+    EXPECT_EQ(parse_template(smallest + "encryption: \"off\"\n", "t.yaml").encryption, Encryption::off);
+    EXPECT_THROW(parse_template(smallest + "encryption: disk\n", "t.yaml"), Error);
+}
+
 TEST(Template, TheSchemaHasEveryFieldAndWhatIsRequired) {
     auto schema = nlohmann::json::parse(template_json_schema());
     EXPECT_EQ(schema["required"], nlohmann::json::array({"name"}));
     EXPECT_EQ(schema["if"]["required"], nlohmann::json::array({"extends"}));
     EXPECT_EQ(schema["else"]["required"], (nlohmann::json{"name", "image", "memory"}));
     EXPECT_EQ(schema["additionalProperties"], false);
-    EXPECT_EQ(schema["properties"].size(), 26u);
+    EXPECT_EQ(schema["properties"].size(), 28u);
 }
 
 TEST(Template, ANetworkIsAModeOrAMapping) {
