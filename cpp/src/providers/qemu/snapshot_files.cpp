@@ -13,8 +13,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/luks_disk.hpp"
 #include "core/sha256.hpp"
-#include "providers/qemu/luks_disk.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/qcow2_header.hpp"
 #include <infrastructure_sdk/error.hpp>

@@ -9,7 +9,7 @@
 #include <infrastructure_sdk/clock.hpp>
 #include <infrastructure_sdk/secret.hpp>
 
-namespace infrastructure_sdk::qemu {
+namespace infrastructure_sdk {
 
 struct FilePart {
     std::uint64_t offset = 0;
@@ -27,4 +27,4 @@ struct SparseFile {
 /// @param size of the disk, in bytes, up to 64 TiB. @throws Error(validation, field=disk_size) above that
 SparseFile encrypted_disk(std::uint64_t size, const Secret& passphrase, Random& random);
 
-}  // namespace infrastructure_sdk::qemu
+}  // namespace infrastructure_sdk

@@ -1,4 +1,4 @@
-#include "providers/qemu/luks_disk.hpp"
+#include "core/luks_disk.hpp"
 
 #include <algorithm>
 #include <array>
@@ -8,7 +8,7 @@
 
 #include <infrastructure_sdk/error.hpp>
 
-namespace infrastructure_sdk::qemu {
+namespace infrastructure_sdk {
 namespace {
 
 constexpr std::size_t sector = 512;
@@ -177,4 +177,4 @@ SparseFile encrypted_disk(std::uint64_t size, const Secret& passphrase, Random& 
              {luks_at + first_slot_sector * sector, encryption.slot}}};
 }
 
-}  // namespace infrastructure_sdk::qemu
+}  // namespace infrastructure_sdk
