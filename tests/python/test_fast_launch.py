@@ -178,7 +178,10 @@ async def donor_in(state_dir: Path) -> str:
     """The id of the VM that becomes a template, as soon as its process runs."""
     while True:
         for record in (state_dir / "vms").glob("*/vm.json"):
-            document = json.loads(record.read_text())
+            try:
+                document = json.loads(record.read_text())
+            except FileNotFoundError:
+                continue  # its folder was renamed: it is there under its own name now
             if document["donor"] and document["phase"] == "running":
                 return str(document["spec"]["id"])
         await asyncio.sleep(0.02)

@@ -80,7 +80,9 @@ async def test_reports_of_a_session_are_kept_signed_and_chained(
         sign_waiver("CMP-01", expires_at="2100-01-01T00:00:00Z", **waived)
         + sign_waiver("RUN-04", expires_at="2020-01-01T00:00:00Z", **waived)
     )
-    files = {"isolation": {"waivers_file": str(waivers), "waiver_keys_file": str(public)}}
+    # Only the reports that are asked for are kept.
+    options = {"waivers_file": str(waivers), "waiver_keys_file": str(public), "recheck_interval": "0s"}
+    files = {"isolation": options}
     async with isdk.InfrastructureSDK(config.overlaid_with(isdk.InfraSDKConfig.from_dict(files))) as sdk:
         session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
         await session.wait_until_active()

@@ -136,9 +136,10 @@ constexpr std::uint64_t clusters_of(std::uint64_t bytes) { return (bytes + clust
 
 SparseFile encrypted_disk(std::uint64_t size, const Secret& passphrase, Random& random) {
     constexpr std::uint64_t most = std::uint64_t{64} << 40, per_entry = cluster * (cluster / 8);
-    if (size > most)
-        throw Error(Errc::validation, "disk_size: " + std::to_string(size) + " bytes are too many; at most 64Ti",
-                    {{"field", "disk_size"}, {"value", std::to_string(size)}, {"allowed", "at most 64Ti"}});
+    if (size == 0 || size > most)
+        throw Error(Errc::validation, "disk_size: " + std::to_string(size) + " bytes are not possible; 1 to 64Ti",
+                    {{"field", "disk_size"}, {"value", std::to_string(size)}, {"allowed", "1 to 64Ti"}});
+    size = (size + sector - 1) / sector * sector;
     const auto entries = (size + per_entry - 1) / per_entry;
     // The header, the table of reference counts, its one block, LUKS, the table of tables.
     constexpr std::uint64_t counts_at = cluster, block_at = 2 * cluster, luks_at = 3 * cluster;

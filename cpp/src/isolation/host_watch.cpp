@@ -3,6 +3,7 @@
 #include <array>
 #include <cstring>
 #include <filesystem>
+#include <set>
 
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
@@ -17,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* page_merging = "/sys/kernel/mm/ksm/run";
+constexpr std::uint32_t root_events = IN_CREATE | IN_MOVED_TO;
 constexpr std::uint32_t file_events = IN_ATTRIB | IN_CREATE | IN_MOVED_TO | IN_DELETE;
 /// The VM's own folder and what its process may write to.
 constexpr int folder_depth = 2;
@@ -93,7 +95,7 @@ void HostWatch::open_files() {
     files_ = ::inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
     if (files_ >= 0) {
         watch_folder(page_merging, IN_MODIFY, std::string());
-        watch_folder(directory_, IN_CREATE | IN_MOVED_TO, std::string());
+        watch_folder(directory_, root_events, std::string());
     }
     listen("files", files_);
 }
@@ -114,28 +116,29 @@ void HostWatch::watch_folder(const std::string& path, std::uint32_t events, std:
     }
 }
 
+/// One read for each wake: the VM's uid may make events faster than they are read.
 void HostWatch::take_files(SourcePtr source) {
     alignas(inotify_event) std::array<char, 16384> bytes;
-    for (;;) {
-        const auto size = ::read(source->stream.native_handle(), bytes.data(), bytes.size());
-        if (size <= 0) return;
-        for (const char* at = bytes.data(); at < bytes.data() + size;) {
-            const auto& event = *reinterpret_cast<const inotify_event*>(at);
-            at += sizeof event + event.len;
-            if (event.mask & IN_Q_OVERFLOW) heard_(std::string());
-            auto found = folders_.find(event.wd);
-            if (found == folders_.end()) continue;
-            const auto folder = found->second;
-            if (event.mask & IN_IGNORED) {
-                folders_.erase(found);
-                continue;
-            }
-            if ((event.mask & IN_ISDIR) && (event.mask & (IN_CREATE | IN_MOVED_TO)))
-                watch_folder(folder.path, folder.path == directory_ ? IN_CREATE | IN_MOVED_TO : file_events, folder.vm);
-            // The folder of all tells of VMs that come; nobody is isolated less for that.
-            if (folder.path != directory_) heard_(folder.vm);
+    const auto size = ::read(source->stream.native_handle(), bytes.data(), bytes.size());
+    std::set<std::string> names;
+    for (const char* at = bytes.data(); size > 0 && at < bytes.data() + size;) {
+        const auto& event = *reinterpret_cast<const inotify_event*>(at);
+        at += sizeof event + event.len;
+        if (event.mask & IN_Q_OVERFLOW) names.insert(std::string());
+        auto found = folders_.find(event.wd);
+        if (found == folders_.end()) continue;
+        const auto folder = found->second;
+        if (event.mask & IN_IGNORED) {
+            folders_.erase(found);
+            continue;
         }
+        const bool is_root = folder.path == directory_;
+        if ((event.mask & IN_ISDIR) && (event.mask & (IN_CREATE | IN_MOVED_TO)))
+            watch_folder(folder.path, is_root ? root_events : file_events, folder.vm);
+        // The folder of all tells of VMs that come; nobody is isolated less for that.
+        if (!is_root) names.insert(folder.vm);
     }
+    for (const auto& name : names) heard_(name);
 }
 
 }  // namespace infrastructure_sdk::isolation

@@ -24,12 +24,13 @@ Outcome failure(SessionInput input, const Error& error) {
     return outcome;
 }
 
-/// A resume for which a key was missing: nothing happened, and with the key it goes well.
+/// A resume for which a key, a CPU, memory or the network is missing: nothing happened, and with it it goes well.
 std::optional<Outcome> refusal_in(const std::exception_ptr& failed) try {
     std::rethrow_exception(failed);
 } catch (const Error& error) {
     auto outcome = failure(SessionInput::resume_refused, error);
-    bool is_one = outcome.reason == "KeyMissing" || outcome.reason == "WrongKey";
+    bool is_one = outcome.reason == "KeyMissing" || outcome.reason == "WrongKey" || error.errc() == Errc::capacity ||
+                  error.errc() == Errc::unsupported;
     return is_one ? std::optional(outcome) : std::nullopt;
 }
 
@@ -234,6 +235,7 @@ Task<void> SessionEngine::Impl::wait_booted(VmId vm, Duration boot_timeout, Call
             if (error.errc() != Errc::not_ready && error.errc() != Errc::timeout) throw;
             late = std::current_exception();
         }
+        co_await env.clock->sleep_until(patience.next_look(), call.stop);
         check(call, *env.clock, "waiting for a guest to boot");
         auto moved = co_await bytes_moved(vm, call);
         if (!patience.goes_on(env.clock->monotonic_now(), moved)) std::rethrow_exception(late);

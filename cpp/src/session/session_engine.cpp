@@ -136,8 +136,9 @@ Session SessionEngine::Impl::plan(SessionRequest request, std::string* fingerpri
     session.accelerator = provider->capabilities().accelerator;
     auto spec = plan_vm(session, source->second, image_of(session, source->second));
     need_network(spec.network, provider->capabilities());
-    provider->check_spec(spec);
     if (!pools.units.empty()) *fingerprint = fingerprint_of(spec);
+    // A warm unit has what it needs.
+    if (pools.units.empty() || !unit_for(session, *fingerprint)) provider->check_spec(spec);
     return session;
 }
 

@@ -1,5 +1,6 @@
 // The isolation of running sessions, looked at again: when, and what follows from a change.
 #include <algorithm>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -111,12 +112,14 @@ Task<void> SessionEngine::Impl::note_isolation(LivePtr target, Session seen, Iso
         return session.state == SessionState::active && session.execution_id == seen.execution_id;
     };
     if (closing || !is_same(target->session)) co_return;
-    const bool first = std::exchange(target->isolation_checked, seen.execution_id) != seen.execution_id;
-    const auto drift = target->isolation.observe(report);
+    const bool first = target->isolation_checked != seen.execution_id;
+    // Not the session's before it is on disk: news that could not be written is told by the next look.
+    auto detector = target->isolation;
+    const auto drift = detector.observe(report);
     const auto checked = describe(report);
     auto source = options.templates.find(seen.template_name);
-    const bool suspends = target->isolation.is_failing() && source != options.templates.end() &&
-                          source->second.on_drift == DriftAction::suspend;
+    const bool suspends =
+        detector.is_failing() && source != options.templates.end() && source->second.on_drift == DriftAction::suspend;
     Edit record = [&](Session& session, Batch& batch) {
         if (!is_same(session)) return false;
         auto tell = [&](const char* type, std::string data) {
@@ -136,6 +139,8 @@ Task<void> SessionEngine::Impl::note_isolation(LivePtr target, Session seen, Iso
     } else if (first || drift) {
         co_await update(target, record);
     }
+    target->isolation = std::move(detector);
+    target->isolation_checked = seen.execution_id;
 }
 
 void SessionEngine::suspect_isolation(std::optional<VmId> vm) {

@@ -145,7 +145,7 @@ TEST_F(RealSession, Scenario15_NamesTheChannelThatDidNotAnswer) {
     close();
     auto folder = state_ / "templates";
     fs::create_directories(folder);
-    // A guest that starts a shell instead of its init never starts an agent.
+    // A guest with another init, which waits for a key, never starts an agent.
     std::ofstream(folder / "mute.yaml")
         << "name: mute\nimage: mute\nmemory: 128Mi\nchannels: [agent]\nboot_timeout: 1s\n";
     auto images = state_ / "images";
@@ -155,7 +155,7 @@ TEST_F(RealSession, Scenario15_NamesTheChannelThatDidNotAnswer) {
     auto manifest = std::string((std::istreambuf_iterator<char>(in)), {});
     manifest.replace(manifest.find("linux-tiny"), 10, "mute");
     auto arguments = manifest.find("console=ttyS0");
-    manifest.insert(arguments, "rdinit=/bin/sh ");
+    manifest.insert(arguments, "rdinit=/bin/init ");
     std::ofstream(images / "mute" / "manifest.json") << manifest;
 
     runtime_ = std::make_unique<Runtime>(make_null_sink());

@@ -40,13 +40,17 @@ using Change = std::function<void(VmSpec&)>;
 
 TEST(WhyBooted, NamesWhatCannotBeCopied) {
     EXPECT_EQ(why_booted(tiny()), "");
-    const std::pair<Change, const char*> cases[] = {{[](VmSpec& s) { s.channels = {"display"}; }, "agent"},
-                                                    {[](VmSpec& s) { s.enlightenments = {"relaxed"}; }, "Windows"},
-                                                    {[](VmSpec& s) { s.tpm = true; }, "TPM"},
-                                                    {[](VmSpec& s) { s.firmware = Firmware::uefi; }, "UEFI"},
-                                                    {[](VmSpec& s) { s.firmware = Firmware::secure_boot; }, "UEFI"},
-                                                    {[](VmSpec& s) { s.gpu_count = 1; }, "GPU"},
-                                                    {[](VmSpec& s) { s.snapshot = "snap-1"; }, "snapshot"}};
+    const std::pair<Change, const char*> cases[] = {
+        {[](VmSpec& s) { s.channels = {"display"}; }, "agent"},
+        {[](VmSpec& s) { s.enlightenments = {"relaxed"}; }, "Windows"},
+        {[](VmSpec& s) { s.tpm = true; }, "TPM"},
+        {[](VmSpec& s) { s.firmware = Firmware::uefi; }, "UEFI"},
+        {[](VmSpec& s) { s.firmware = Firmware::secure_boot; }, "UEFI"},
+        {[](VmSpec& s) { s.gpu_count = 1; }, "GPU"},
+        {[](VmSpec& s) { s.encryption = Encryption::all; }, "key of its own"},
+        {[](VmSpec& s) { s.network = NetworkMode::internet; }, "an address"},
+        {[](VmSpec& s) { s.network = NetworkMode::bridge; }, "an address"},
+        {[](VmSpec& s) { s.snapshot = "snap-1"; }, "snapshot"}};
     for (const auto& [change, word] : cases) {
         auto spec = tiny();
         change(spec);

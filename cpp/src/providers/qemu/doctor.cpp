@@ -55,7 +55,8 @@ DeviceAccess look_at_kvm() {
 
 std::optional<std::uint64_t> free_bytes(const std::string& directory) {
     fs::path existing = directory;
-    while (!existing.empty() && !fs::exists(existing)) existing = existing.parent_path();
+    std::error_code error;
+    while (!existing.empty() && !fs::exists(existing, error)) existing = existing.parent_path();
     struct statvfs space{};
     if (::access(existing.c_str(), W_OK) != 0 || ::statvfs(existing.c_str(), &space) != 0) return std::nullopt;
     return static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize;

@@ -1,9 +1,7 @@
-
 #include <unistd.h>
 
 #include "core/async_tools.hpp"
 #include "providers/qemu/accelerator.hpp"
-#include "providers/qemu/network.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/provider.hpp"
 
@@ -34,7 +32,16 @@ Task<std::shared_ptr<VmProvider>> make_qemu_provider(Environment environment, Qe
     }
     auto accelerator = co_await qemu::choose_accelerator(environment, options, program, version, call);
     auto provider = std::make_shared<qemu::QemuProvider>(environment, options, program, image_tool, accelerator);
-    co_await provider->sweep_debris();
+    std::exception_ptr failure;
+    try {
+        co_await provider->sweep_debris();
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    if (failure) {
+        co_await provider->close();
+        std::rethrow_exception(failure);
+    }
     co_return provider;
 }
 

@@ -145,6 +145,7 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
       offers_(look_at_groups()),
       installation_(installation_name(options_.state_directory)),
       creating_(environment.executor),
+      rotating_(environment.executor),
       keeping_keys_(environment.executor),
       adopting_(environment.executor),
       templating_(environment.executor),
@@ -452,6 +453,7 @@ Task<std::vector<VmStatus>> QemuProvider::list_owned(Call call) {
     for (const auto& id : ids) {
         if (auto it = known_.find(id); it != known_.end() && it->second->record.donor) continue;
         auto status = co_await inspect(id, call);
+        if (auto it = known_.find(id); it != known_.end() && it->second->record.donor) continue;
         if (status.state != VmState::deleted) statuses.push_back(std::move(status));
     }
     co_return statuses;

@@ -136,6 +136,7 @@ private:
     // provider_templates.cpp
     Task<RamTemplatePtr> template_for(VmPtr vm, Call call);
     Task<RamTemplatePtr> build_template(VmPtr vm, TemplateRecord record, Call call);
+    Task<void> drop_donor(VmId id, Call call);
     Task<void> boot_donor(VmPtr vm, int memory, Call call);
     Task<void> settle_guest(VmPtr vm, Call call);
     Task<TemplateRecord> rehearse_identity(VmPtr vm, TemplateRecord record, Call call);
@@ -231,6 +232,7 @@ private:
     Capabilities capabilities_;
     std::map<VmId, VmPtr> known_;
     AsyncMutex creating_;
+    AsyncMutex rotating_;      ///< one rotation or erasure at a time; taken before a VM's own
     AsyncMutex keeping_keys_;  ///< a rotation sees every key that was wrapped
     AsyncMutex adopting_;
     AsyncMutex templating_;  ///< one template is made or read at a time

@@ -25,18 +25,27 @@ Task<std::string> QemuProvider::start_from_template(VmPtr vm, std::string execut
     auto why = options_.fast_launch ? why_booted(vm->record.spec) : "vm.fast_launch is off";
     if (why.empty()) {
         RamTemplatePtr source;
+        bool serves = true;
+        // Half of the time is left for a boot.
+        auto left =
+            call.deadline.is_never() ? std::chrono::minutes(10) : call.deadline.remaining(*environment_.clock) / 2;
+        auto within = call.within(Deadline::after(*environment_.clock, left));
         try {
-            source = co_await template_for(vm, call);
-            co_await start_clone(vm, source, execution_id, call);
+            source = co_await template_for(vm, within);
+            co_await start_clone(vm, source, execution_id, within);
             co_return std::string();
         } catch (const Error& error) {
             if (error.errc() == Errc::cancelled) throw;
+            // What the host or the caller lacked says nothing about the template.
+            serves = error.errc() == Errc::timeout || error.errc() == Errc::capacity || error.errc() == Errc::store;
             why = error.message();
             if (!error.remote_message().empty()) why += " (" + error.remote_message().substr(0, 500) + ")";
         }
         environment_.logger->log(LogLevel::warning, "vm.qemu", "a VM is booted, because no template could be used",
                                  {{"vm", vm->record.spec.id.value}, {"detail", why}});
-        if (source) {
+        if (source && !serves) {
+            Call soon{Deadline::after(*environment_.clock, std::chrono::seconds(10))};
+            auto guard = co_await templating_.lock(*environment_.clock, soon, "giving a template up");
             // It did not serve: another one is made when it is asked for.
             std::erase(at_hand_, source);
             auto give_up = [folder = template_folder_, record = source->record(), why,

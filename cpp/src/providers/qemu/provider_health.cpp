@@ -49,12 +49,13 @@ Task<void> QemuProvider::await_space(VmPtr vm) {
     constexpr Duration pause = std::chrono::seconds(1);
     auto folder = vms_;
     auto look = [folder] { return free_bytes(folder); };
-    Call call;
+    constexpr Duration patience = std::chrono::seconds(10);
     for (;;) {
         co_await environment_.clock->sleep_until(environment_.clock->monotonic_now() + pause, stop);
         if (stop.stop_requested() || closing_ || !vm->alive) break;
         if (co_await run_blocking(environment_.blocking, look) < space_to_go_on) continue;
         bool goes_on = false;
+        Call call{Deadline::after(*environment_.clock, patience), stop, std::string()};
         try {
             goes_on = co_await continue_after_error(vm, call);
         } catch (const Error& error) {

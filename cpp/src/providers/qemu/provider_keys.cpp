@@ -102,11 +102,15 @@ Task<void> QemuProvider::wrap_anew(VmPtr vm, std::string user) {
                                                             {&record.disk_key, purpose_of_disk(record)},
                                                             {&record.stray_disk_key, purpose_of_disk(record)},
                                                             {&record.base_key, purpose_of_base(record)}};
+    std::vector<std::pair<std::string*, std::string>> renewed;
     for (const auto& [text, purpose] : wrapped) {
         if (text->empty()) continue;
         auto key = co_await unwrap(record.spec.owner_user, purpose, *text);
-        *text = co_await wrap(user, purpose, key);
+        auto anew = co_await wrap(user, purpose, key);
+        renewed.emplace_back(text, anew);
     }
+    // All or none.
+    for (const auto& [text, anew] : renewed) *text = anew;
     record.spec.owner_user = user;
 }
 
@@ -116,9 +120,8 @@ Task<void> QemuProvider::assign(VmId id, std::string user_id, Call call) {
     auto vm = co_await need(id, call);
     auto guard = co_await turn(vm, call, "giving a VM to its user");
     if (vm->record.spec.owner_user == user_id) co_return;
-    bool keeps_keys = !vm->record.disk_key.empty() || !vm->record.base_key.empty() || !vm->record.memory_key.empty();
     co_await wrap_anew(vm, user_id);
-    if (keeps_keys) co_await save(vm);
+    if (vm->record.spec.encryption != Encryption::off) co_await save(vm);
 }
 
 /// Adds a passphrase to the disk of a VM that runs, or takes one away.
@@ -235,7 +238,7 @@ Task<KeyRotation> QemuProvider::rotate_keys(std::string user_id, Call call) {
     auto self = shared_from_this();
     KeyRotation rotation;
     rotation.user_id = user_id;
-    auto guard = co_await keeping_keys_.lock(*environment_.clock, call, "rotating keys");
+    auto guard = co_await rotating_.lock(*environment_.clock, call, "rotating keys");
     auto add = [keys = keys_, user_id] {
         keys->add_key(user_id);
         return true;
@@ -245,6 +248,10 @@ Task<KeyRotation> QemuProvider::rotate_keys(std::string user_id, Call call) {
     {
         // A VM that is being made may be wrapped by the older key: it is looked at when it is there.
         auto made = co_await creating_.lock(*environment_.clock, call, "rotating keys");
+    }
+    {
+        // So may a snapshot.
+        auto kept = co_await keeping_keys_.lock(*environment_.clock, call, "rotating keys");
     }
     auto statuses = co_await list_owned(call);
     for (const auto& status : statuses) {
@@ -266,6 +273,7 @@ Task<KeyRotation> QemuProvider::rotate_keys(std::string user_id, Call call) {
 
 Task<void> QemuProvider::erase_keys(std::string user_id, Call call) {
     auto self = shared_from_this();
+    auto rotation = co_await rotating_.lock(*environment_.clock, call, "erasing keys");
     auto guard = co_await keeping_keys_.lock(*environment_.clock, call, "erasing keys");
     auto erase = [keys = keys_, user_id] {
         keys->erase(user_id);

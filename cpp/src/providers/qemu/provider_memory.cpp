@@ -97,9 +97,12 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
     Descriptors descriptors;
     MemoryStreamPtr sealed;
     std::exception_ptr failure;
+    int file = -1;
     try {
         auto path = vm->path(file_name::memory);
-        int file = descriptors.add(::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+        // Made anew: the VM's uid may have put anything in its place.
+        ::unlink(path.c_str());
+        file = descriptors.add(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
         if (file < 0)
             throw Error(Errc::store, "the memory file cannot be made: " + std::string(std::strerror(errno)),
                         {{"path", path}});
@@ -179,7 +182,7 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
         try {
             co_await client->execute("migrate_cancel", no_arguments, rescue);
             // First the room, which guest and record need: QEMU keeps the file open for a while.
-            (void)::truncate(vm->path(file_name::memory).c_str(), 0);
+            if (file >= 0) (void)::ftruncate(file, 0);
             co_await client->execute("cont", no_arguments, rescue);
             vm->record.phase = VmState::running;
             co_await save(vm);
@@ -294,13 +297,13 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
     }
     if (vm->record.memory_sha256.empty() || settle(vm->record, false, "") != VmState::suspended)
         throw Error(Errc::invalid_transition, "VM " + id.value + " has no memory file", {{"vm", id.value}});
+    intend_limits(vm);
     vm->record.phase = VmState::starting;
     vm->record.resuming = true;
     vm->record.execution_id = execution_id;
     vm->record.reason.clear();
     vm->record.message.clear();
     vm->record.process.reset();
-    intend_limits(vm);
     co_await save(vm);
     passed(Effect::resume_intended);
 
@@ -310,9 +313,11 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
     std::exception_ptr failure;
     MemoryStreamPtr sealed;
     try {
-        int file = descriptors->add(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+        int file = descriptors->add(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
         auto corrupted = [&](const std::string& why) { return memory_corrupted(id, path, why); };
         if (file < 0) throw corrupted("cannot be opened: " + std::string(std::strerror(errno)));
+        struct stat kind{};
+        if (::fstat(file, &kind) != 0 || !S_ISREG(kind.st_mode)) throw corrupted("is not a file");
         if (!vm->record.memory_key.empty()) {
             auto key = co_await memory_key_of(vm);
             sealed = stream_of(vm, key, MemoryStream::Direction::from_file, file);

@@ -45,7 +45,7 @@ std::string random_address(Random& random) {
 }  // namespace
 
 /// For all VMs of the same kind; made if need be. @throws Error, with why there is none
-Task<RamTemplatePtr> QemuProvider::template_for(VmPtr vm, Call call) {
+Task<RamTemplatePtr> QemuProvider::template_for(VmPtr vm, Call within) {
     auto self = shared_from_this();
     CommandLineOptions options{accelerator_.name, options_.translation_cache_mib};
     TemplateRecord wanted;
@@ -55,7 +55,7 @@ Task<RamTemplatePtr> QemuProvider::template_for(VmPtr vm, Call call) {
     wanted.key = template_key(spec, options, vm->record.image_identity, identity_of_program(program_), host);
     wanted.image = spec.image.name;
     wanted.memory_bytes = spec.memory_bytes;
-    auto guard = co_await templating_.lock(*environment_.clock, call, "waiting for a template");
+    auto guard = co_await templating_.lock(*environment_.clock, within, "waiting for a template");
     for (const auto& known : at_hand_)
         if (known->record().key.digest == wanted.key.digest) co_return keep_at_hand(known);
     const auto folder = template_folder_;
@@ -67,9 +67,6 @@ Task<RamTemplatePtr> QemuProvider::template_for(VmPtr vm, Call call) {
     }
     if (found && environment_.clock->wall_now() < found->retry_at)
         throw Error(Errc::unsupported, "there is no template: " + found->refused);
-    // Half of the time is left for a boot.
-    auto left = call.deadline.is_never() ? std::chrono::minutes(10) : call.deadline.remaining(*environment_.clock) / 2;
-    auto within = call.within(Deadline::after(*environment_.clock, left));
     std::exception_ptr failure;
     try {
         co_return keep_at_hand(co_await build_template(vm, wanted, within));
@@ -134,7 +131,7 @@ Task<RamTemplatePtr> QemuProvider::build_template(VmPtr vm, TemplateRecord recor
         failure = std::current_exception();
     }
     Call clean{Deadline::after(*environment_.clock, std::chrono::seconds(30))};
-    co_await destroy(spec.id, clean);
+    co_await drop_donor(spec.id, clean);
     if (failure) {
         auto abandon = [folder, digest = record.key.digest] {
             folder.abandon(digest);
@@ -144,6 +141,16 @@ Task<RamTemplatePtr> QemuProvider::build_template(VmPtr vm, TemplateRecord recor
         std::rethrow_exception(failure);
     }
     co_return made;
+}
+
+/// One that stays is swept by the next owner.
+Task<void> QemuProvider::drop_donor(VmId id, Call call) {
+    try {
+        co_await destroy(id, call);
+    } catch (const Error& error) {
+        environment_.logger->log(LogLevel::warning, "vm.qemu", "the VM that a template was made from stays",
+                                 {{"vm", id.value}, {"detail", error.message()}});
+    }
 }
 
 Task<void> QemuProvider::boot_donor(VmPtr vm, int memory, Call call) {
@@ -266,7 +273,7 @@ Task<void> QemuProvider::sweep_templates() {
     };
     auto donors = co_await run_blocking(environment_.blocking, work);
     Call clean{Deadline::after(*environment_.clock, std::chrono::seconds(30))};
-    for (const auto& id : donors) co_await destroy(id, clean);
+    for (const auto& id : donors) co_await drop_donor(id, clean);
 }
 
 }  // namespace infrastructure_sdk::qemu
