@@ -1011,6 +1011,11 @@ class Session:
 def _as_text(request: SessionRequest) -> str:
     if not isinstance(request, SessionRequest):
         raise ValidationError("create: a SessionRequest is needed", context={"field": "request"})
+    if not isinstance(request.resources, ResourceSpec):
+        why = f"resources: {request.resources!r} is not allowed; a ResourceSpec"
+        raise ValidationError(
+            why, context={"field": "resources", "value": repr(request.resources), "allowed": "a ResourceSpec"}
+        )
     try:
         return json.dumps(request.to_dict())
     except (TypeError, ValueError) as error:

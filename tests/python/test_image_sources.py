@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import os
+import random
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ import infrastructure_sdk as isdk
 from infrastructure_sdk import images
 from infrastructure_sdk.images import cache, commands
 
-CONTENT = os.urandom(3 << 20)
+CONTENT = random.Random(0).randbytes(3 << 20)  # the same in each process that runs tests
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKf9lQm0r1nq8b2x7v3yQmS0m4Jt1c7k9cB8m0Zr2T1a alice@example.org"
 
