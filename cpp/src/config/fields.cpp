@@ -41,8 +41,8 @@ constexpr ConfigField fields[] = {
      "QEMU's cache of translated code per VM; with TCG only."},
     {"vm.fast_launch", choice, "auto", "", "", "auto|off", "",
      "auto starts VMs as copies of a guest that has booted and never had a user, where that can be. Such a guest is "
-     "kept "
-     "for each image and shape, on disk and in memory, as large as what it uses of its memory. off boots every VM."},
+     "kept for each image and shape, on disk and in memory, as large as what it uses of its memory. off boots every "
+     "VM."},
     {"vm.encryption", choice, "template", "", "", "template|off|memory|all", "",
      "What of sessions is encrypted by their user's key: memory files; with all, disks and snapshots too. template "
      "leaves it to the template."},
@@ -51,8 +51,7 @@ constexpr ConfigField fields[] = {
      "that whoever can read that whole directory can read all."},
     {"vm.boot_timeout", duration, "", "1s", "24h", "", "",
      "How long a VM may take to boot with KVM; scaled up for TCG, and up to four times as long while the guest's disks "
-     "or "
-     "network move. Unset: the template's."},
+     "or network move. Unset: the template's."},
 
     {"isolation.gate", choice, "template", "", "", "template|report|isolated", "",
      "isolated starts a session only when its verdict is isolated; report starts it and shows the verdict; template "
@@ -64,8 +63,7 @@ constexpr ConfigField fields[] = {
      "The Ed25519 public keys (PEM) that may sign waivers; needed with isolation.waivers_file."},
     {"isolation.recheck_interval", duration, "30s", "0s", "24h", "", "",
      "How often running sessions are looked at again; what changed becomes an event. 0s: never, and what happens on "
-     "the "
-     "host is not listened to."},
+     "the host is not listened to."},
 
     {"cost_optimization.allow_spot", boolean, "false", "", "", "", "",
      "Whether sessions may run on capacity that can be taken away."},

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
-#include "session/boot_patience.hpp"
 #include <nlohmann/json.hpp>
 
+#include "session/boot_patience.hpp"
 #include "session/session_plan.hpp"
 
 namespace infrastructure_sdk {

@@ -151,7 +151,7 @@ void SessionEngine::suspect_isolation(std::optional<VmId> vm) {
     bool sooner = false;
     for (const auto& [id, target] : impl.live) {
         // One that settles is looked at soon enough, and its own beginning makes much noise.
-        if (!target->isolation.has_looked() || (vm && target->session.vm_id != *vm)) continue;
+        if (target->isolation_checked != target->session.execution_id || (vm && target->session.vm_id != *vm)) continue;
         auto planned = impl.isolation_looks.at(id);
         if (planned && *planned > soon) sooner = impl.isolation_looks.set(id, soon) || sooner;
     }

@@ -58,8 +58,7 @@ constexpr ConfigField fields[] = {
      "isolated: a session starts only when its verdict is isolated; report: it starts and the verdict is shown."},
     {"on_drift", choice, "report", "", "", "report|suspend", "",
      "What happens when a check that passed begins to fail while a session runs. report: an event; suspend: the "
-     "session "
-     "is suspended too, again after each resume while the check fails."},
+     "session is suspended too, again after each resume while the check fails."},
     {"encryption", choice, "memory", "", "", "off|memory|all", "",
      "What is encrypted by the user's key: memory files; with all, disks and snapshots too."},
     {"price_per_hour", text, "", "", "", "", "currency",
