@@ -61,7 +61,8 @@ TEST(LimitPlan, WritesVersion1IntoAGroupOfEachController) {
                 ElementsAre(GroupWrite{"cpu.cfs_period_us", "100000"}, GroupWrite{"cpu.cfs_quota_us", "125000"}));
     EXPECT_EQ(plan.groups[1].folder, std::string("/cg/memory/own/infra-sdk-abc/") + uuid);
     EXPECT_THAT(plan.groups[1].writes, ElementsAre(GroupWrite{"memory.limit_in_bytes", "419430400"},
-                                                   GroupWrite{"memory.memsw.limit_in_bytes", "419430400", true}));
+                                                   GroupWrite{"memory.memsw.limit_in_bytes", "419430400", true},
+                                                   GroupWrite{"memory.swappiness", "0", true}));
     EXPECT_THAT(plan.groups[2].writes, ElementsAre(GroupWrite{"pids.max", "257"}));
     EXPECT_EQ(find(plan.limits, "cpu")->enforced_by, "cgroup v1");
     EXPECT_EQ(find(plan.limits, "cpu")->limit, 1250u);

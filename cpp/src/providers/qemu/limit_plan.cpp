@@ -31,7 +31,9 @@ std::vector<GroupWrite> writes_of(const Wanted& wanted, int version) {
     }
     // A guest's memory stays out of the host's swap.
     if (version == 2) return {{"memory.max", value}, {"memory.swap.max", "0", true}};
-    return {{"memory.limit_in_bytes", value}, {"memory.memsw.limit_in_bytes", value, true}};
+    return {{"memory.limit_in_bytes", value},
+            {"memory.memsw.limit_in_bytes", value, true},
+            {"memory.swappiness", "0", true}};
 }
 
 void add_to_group(std::vector<PlannedGroup>& groups, const GroupOffer& offer, const Wanted& wanted,

@@ -253,14 +253,8 @@ Task<void> QemuProvider::adopt(VmPtr vm) {
         record.process = co_await run_blocking(environment_.blocking, work);
     }
     if (record.process) begin_watch(vm);
-    if (!vm->alive) {
-        remove_sockets(vm);
-        co_await end_tpm(vm);
-        co_await disconnect_network(vm);
-        co_await release_groups(vm);
-    } else {
-        co_await reconnect_network(vm);
-    }
+    if (vm->alive) co_await reconnect_network(vm);
+    else co_await release_host(vm);
     if (vm->alive && !record.snapshotting.empty())
         tasks_.spawn(environment_.logger, "clear a snapshot of VM " + record.spec.id.value, clear_after_crash(vm));
 }
@@ -292,10 +286,7 @@ Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
     if (error || closing_) co_return;
     // Ours if we started it; otherwise init reaps it.
     ::waitpid(static_cast<pid_t>(vm->record.process->pid), nullptr, WNOHANG);
-    remove_sockets(vm);
-    co_await end_tpm(vm);
-    co_await disconnect_network(vm);
-    co_await release_groups(vm);
+    co_await release_host(vm);
     vm->alive = false;
     vm->life.request_stop();
     if (vm->qmp) vm->qmp->close();
@@ -570,8 +561,28 @@ Task<void> QemuProvider::create_vm(VmSpec spec, bool donor, Call call) {
     known_[spec.id] = vm;
 }
 
-/// Starts the process of a saved record and learns its identity over QMP.
-Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call call, int ram_fd) {
+/// Starts the process of a saved record. What fails leaves nothing of the host with the VM.
+Task<void> QemuProvider::launch_process(VmPtr vm, bool from_memory, int memory_fd, int ram_fd) {
+    std::exception_ptr failure;
+    try {
+        co_await make_process(vm, from_memory, memory_fd, ram_fd);
+    } catch (const Error&) {
+        failure = std::current_exception();
+    }
+    if (!failure) co_return;
+    co_await release_host(vm);
+    std::rethrow_exception(failure);
+}
+
+/// Sockets, TPM, network and groups of a VM whose process has ended or never ran.
+Task<void> QemuProvider::release_host(VmPtr vm) {
+    remove_sockets(vm);
+    co_await end_tpm(vm);
+    co_await disconnect_network(vm);
+    co_await release_groups(vm);
+}
+
+Task<void> QemuProvider::make_process(VmPtr vm, bool from_memory, int memory_fd, int ram_fd) {
     co_await make_groups_of(vm);
     passed(Effect::groups_made);
     Descriptors descriptors;
@@ -635,6 +646,11 @@ Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call c
         vm->record.process = started.first;
         vm->record.limits = started.second;
     }
+}
+
+/// Starts the process of a saved record and learns its identity over QMP.
+Task<void> QemuProvider::spawn(VmPtr vm, bool from_memory, int memory_fd, Call call, int ram_fd) {
+    co_await launch_process(vm, from_memory, memory_fd, ram_fd);
     begin_watch(vm);
     if (!vm->alive) {
         ::waitpid(static_cast<pid_t>(vm->record.process->pid), nullptr, 0);
@@ -690,6 +706,8 @@ Task<void> QemuProvider::start(VmId id, std::string execution_id, Call call) {
     if (vm->alive) {
         auto status = co_await status_unless_dead(vm, call);
         if (vm->alive) {
+            // The start before may have ended without a network.
+            if (vm->record.phase == VmState::starting) co_await connect_network(vm);
             if (vm->record.execution_id != execution_id || vm->record.phase == VmState::starting) {
                 vm->record.execution_id = execution_id;
                 vm->record.phase = settle(vm->record, true, status);

@@ -125,6 +125,9 @@ private:
     Task<void> create_vm(VmSpec spec, bool donor, Call call);
     void begin_start(VmPtr vm, std::string execution_id);
     Task<void> spawn(VmPtr vm, bool from_memory, int memory_fd, Call call, int ram_fd = -1);
+    Task<void> launch_process(VmPtr vm, bool from_memory, int memory_fd, int ram_fd);
+    Task<void> make_process(VmPtr vm, bool from_memory, int memory_fd, int ram_fd);
+    Task<void> release_host(VmPtr vm);
     // provider_clones.cpp
     Task<std::string> start_from_template(VmPtr vm, std::string execution_id, Call call);
     Task<void> start_clone(VmPtr vm, RamTemplatePtr source, std::string execution_id, Call call);
@@ -171,6 +174,7 @@ private:
     Task<void> give_disk_keys(VmPtr vm, std::function<void(int fd, int number)> give);
     Task<void> wrap_anew(VmPtr vm, std::string user);
     Task<void> change_passphrase(VmPtr vm, Call call);
+    Task<void> clear_amendment(std::shared_ptr<QmpClient> client, std::string name);
     Task<void> amend_live(VmPtr vm, Secret other, bool adds, Call call);
     Task<void> amend(VmPtr vm, Secret other, bool adds, Call call);
     Task<void> remove_stray_passphrase(VmPtr vm, bool surely_there, Call call);

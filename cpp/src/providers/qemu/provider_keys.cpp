@@ -124,12 +124,29 @@ Task<void> QemuProvider::assign(VmId id, std::string user_id, Call call) {
     if (vm->record.spec.encryption != Encryption::off) co_await save(vm);
 }
 
+/// Also when the call is over: the next one needs the names. What is not there is fine.
+Task<void> QemuProvider::clear_amendment(std::shared_ptr<QmpClient> client, std::string name) {
+    constexpr Duration patience = std::chrono::seconds(5);
+    Call own{Deadline::after(*environment_.clock, patience), {}, {}};
+    json id{{"id", name}};
+    for (const char* command : {"job-dismiss", "object-del"}) {
+        try {
+            co_await client->execute(command, id, own);
+        } catch (const Error& error) {
+            if (error.errc() != Errc::provider)
+                environment_.logger->log(LogLevel::warning, "vm.qemu", "a disk's old passphrase may still be loaded",
+                                         {{"detail", error.message()}});
+        }
+    }
+}
+
 /// Adds a passphrase to the disk of a VM that runs, or takes one away.
 Task<void> QemuProvider::amend_live(VmPtr vm, Secret other, bool adds, Call call) {
     constexpr const char* name = "rekey";
     auto client = co_await qmp(vm, call);
-    json id{{"id", name}};
     json secret{{"qom-type", "secret"}, {"id", name}, {"data", other.reveal()}};
+    // What an owner that died, or a call that was stopped, left behind.
+    co_await clear_amendment(client, name);
     co_await client->execute("object-add", secret, call);
     std::exception_ptr failure;
     std::string problem;
@@ -151,11 +168,10 @@ Task<void> QemuProvider::amend_live(VmPtr vm, Secret other, bool adds, Call call
                     problem = job.value("error", "");
                 }
         }
-        co_await client->execute("job-dismiss", id, call);
     } catch (const Error&) {
         failure = std::current_exception();
     }
-    co_await client->execute("object-del", id, call);
+    co_await clear_amendment(client, name);
     if (failure) std::rethrow_exception(failure);
     if (!problem.empty())
         throw Error(Errc::provider, "a disk's passphrase cannot be changed", {{"reason", "AmendFailed"}})
@@ -225,7 +241,15 @@ Task<void> QemuProvider::rotate_snapshots(KeyRotation* rotation) {
             auto key = folder.key_of(id);
             if (key.wrapped.empty() || key.user != user) continue;
             auto purpose = purpose_of_snapshot(id);
-            key.wrapped = keys->wrap(user, purpose, keys->unwrap(user, purpose, key.wrapped));
+            Secret inner;
+            try {
+                inner = keys->unwrap(user, purpose, key.wrapped);
+            } catch (const Error& error) {
+                // Of a key that was erased: nobody opens it again, and it hinders nobody.
+                if (error.context().contains("reason") && error.context().at("reason") == "KeyMissing") continue;
+                throw;
+            }
+            key.wrapped = keys->wrap(user, purpose, inner);
             folder.set_key(id, key);
             ++count;
         }

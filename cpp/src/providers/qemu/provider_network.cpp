@@ -39,8 +39,8 @@ void QemuProvider::check_network(const VmSpec& spec) const {
 Task<int> QemuProvider::prepare_network(VmPtr vm) {
     if (vm->record.network_interface.empty()) co_return -1;
     auto self = shared_from_this();
-    check_network(vm->record.spec);
     auto work = [self, record = vm->record] {
+        self->check_network(record.spec);
         const auto& host = self->network_host_;
         const auto& interface = record.network_interface;
         remove_interface(host, interface);
@@ -75,7 +75,8 @@ Task<void> QemuProvider::connect_network(VmPtr vm) {
     co_await run_blocking(environment_.blocking, work);
 }
 
-/// Its owner may have died before it was connected. A VM whose network cannot be had again is looked at all the same.
+/// Its owner may have died before it was connected. A VM whose network cannot be had again is looked at all the same,
+/// but without an interface: its rules may be missing.
 Task<void> QemuProvider::reconnect_network(VmPtr vm) {
     std::string trouble;
     try {
@@ -83,9 +84,19 @@ Task<void> QemuProvider::reconnect_network(VmPtr vm) {
     } catch (const Error& error) {
         trouble = told(error);
     }
-    if (!trouble.empty())
-        environment_.logger->log(LogLevel::error, "vm.qemu", "a VM's network could not be connected again",
-                                 {{"vm", vm->record.spec.id.value}, {"detail", trouble}});
+    if (trouble.empty()) co_return;
+    auto self = shared_from_this();
+    auto work = [self, interface = vm->record.network_interface] {
+        remove_interface(self->network_host_, interface);
+        return true;
+    };
+    try {
+        co_await run_blocking(environment_.blocking, work);
+    } catch (const Error& error) {
+        trouble += "; " + told(error);
+    }
+    environment_.logger->log(LogLevel::error, "vm.qemu", "a VM's network could not be connected again",
+                             {{"vm", vm->record.spec.id.value}, {"detail", trouble}});
 }
 
 /// When it completes neither interface nor rules are there, or that was told in the log.

@@ -51,6 +51,15 @@ void to_disk(const std::string& path, int flags) {
     if (::fsync(file.fd()) != 0) refuse("a snapshot cannot be brought to disk", path);
 }
 
+/// The same bytes in a file that nobody else has open.
+void make_own(const std::string& path) {
+    auto own = path + ".own";
+    std::error_code error;
+    fs::copy_file(path, own, error);
+    if (!error) fs::rename(own, path, error);
+    if (error) throw Error(Errc::store, "a snapshot's disk cannot be copied: " + error.message(), {{"path", path}});
+}
+
 void check_disk(const std::string& path, bool encrypted) {
     File file(path, O_RDONLY);
     std::string head(qcow2_header_bytes, '\0');
@@ -150,6 +159,8 @@ VmSnapshot SnapshotFolder::finish(VmSnapshot snapshot, const DiskSource& source,
     auto scratch = scratch_of(snapshot.id);
     auto disk = scratch + "/disk.qcow2";
     bool from_raw = source.disk.empty();
+    // The QEMU that filled it may still hold it open; what is read from here on is ours alone.
+    if (source.disk == sealed_of(snapshot.id)) make_own(source.disk);
     if (!from_raw) check_disk(source.disk, !source.disk_key.empty());
     Secrets secrets;
     std::vector<std::string> command{image_tool, "convert", "-q"};

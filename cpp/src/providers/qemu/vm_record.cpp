@@ -237,6 +237,11 @@ void save_record(const std::string& directory, const VmRecord& record) {
     ::close(fd);
     if (!good) refuse("write");
     if (::rename(scratch.c_str(), target.c_str()) != 0) refuse("rename");
+    // What a record says of a memory file must not be older than the file after a loss of power.
+    int folder = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool synced = folder >= 0 && ::fsync(folder) == 0;
+    if (folder >= 0) ::close(folder);
+    if (!synced) refuse("bringing the folder to disk");
 }
 
 std::optional<VmRecord> load_record(const std::string& directory) {
