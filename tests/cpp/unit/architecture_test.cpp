@@ -35,7 +35,7 @@ const std::map<std::string, Folders>& arrows() {
         {"http", {"core"}},
         {"webhooks", {"core", "config", "store", "http"}},
         {"isolation", {"core", "vm", "store"}},
-        {"policy", {"core", "vm"}},
+        {"policy", {"core", "config", "vm", "store"}},
         {"kubernetes", {"core"}},
         {"session", {"core", "config", "vm", "isolation", "policy", "kubernetes", "store"}},
         {"providers", {"core", "vm", "kubernetes"}},

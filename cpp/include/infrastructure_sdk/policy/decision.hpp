@@ -17,6 +17,10 @@ namespace infrastructure_sdk {
 
 /// Of requests and decisions; it grows when a field or an answer is added.
 constexpr int policy_schema_version = 1;
+/// Of a reason; bytes.
+constexpr std::size_t policy_text_limit = 2000;
+/// How much larger than it would be a session can be made.
+constexpr int policy_size_factor = 16;
 
 enum class DecisionPoint { admit, place, size, idle, schedule, budget, isolation, interruption };
 constexpr std::size_t decision_point_count = 8;
@@ -69,6 +73,10 @@ struct AdmitDecision {
     friend bool operator==(const AdmitDecision&, const AdmitDecision&) = default;
 };
 
+const char* name_of(AdmitDecision::Action action) noexcept;
+/// @throws Error(validation)
+AdmitDecision::Action parse_admit_action(const std::string& name);
+
 /// Somewhere a VM can be put.
 struct PlaceCandidate {
     std::string name;
@@ -99,8 +107,8 @@ struct SizeRequest {
     friend bool operator==(const SizeRequest&, const SizeRequest&) = default;
 };
 struct SizeDecision {
-    std::optional<double> cpu_cores;  ///< none = standard; above zero, at most 16 times what it would have
-    std::optional<std::int64_t> memory_bytes;
+    std::optional<double> cpu_cores;           ///< none = standard; above zero, at most policy_size_factor times
+    std::optional<std::int64_t> memory_bytes;  ///< the same
     std::string reason;
     friend bool operator==(const SizeDecision&, const SizeDecision&) = default;
 };
@@ -192,15 +200,21 @@ DecisionPoint point_of(const PolicyRequest& request) noexcept;
 const PolicySession& session_of(const PolicyRequest& request) noexcept;
 /// The decision that leaves it to the engine.
 PolicyDecision standard_decision(DecisionPoint point);
+bool is_standard(const PolicyDecision& decision) noexcept;
+const std::string& reason_of(const PolicyDecision& decision) noexcept;
+/// "deny", "suspend", "resize", "place", ...; "standard" of one that leaves it to the engine.
+std::string action_of(const PolicyDecision& decision);
 /// Whether it is one that can be carried out: of the type of its point, in bounds, about what was asked.
 /// @throws Error(policy) naming the field, the value and what is allowed.
 void check(const PolicyDecision& decision, const PolicyRequest& request);
 
 /// Stable JSON with sorted keys, one line: for the audit, for replays and for policies in another process. Times are
-/// RFC 3339 with nanoseconds, durations in seconds.
+/// RFC 3339 with nanoseconds, durations in seconds (a double: exact to the nanosecond up to 26 days), what is not there
+/// is null. A request also has `point` and `schema_version`. Bytes that are not UTF-8 are replaced.
 std::string to_json(const PolicyRequest& request);
 std::string to_json(const PolicyDecision& decision);
-/// @throws Error(validation) naming the field. Unknown fields are refused.
+/// Fields that are missing have their defaults, so that what an older version wrote can be read. @throws
+/// Error(validation) naming the field: unknown fields, other types and newer schema versions are refused.
 PolicyRequest policy_request_from_json(const std::string& text);
 PolicyDecision policy_decision_from_json(DecisionPoint point, const std::string& text);
 
