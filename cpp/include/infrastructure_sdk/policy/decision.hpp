@@ -145,7 +145,7 @@ struct ScheduleRequest {
     friend bool operator==(const ScheduleRequest&, const ScheduleRequest&) = default;
 };
 
-/// Asked of each running session at a fixed interval, and before its money would run out.
+/// Asked of each running session at a fixed interval.
 struct BudgetRequest {
     WallTime now;
     PolicySession session;
@@ -158,8 +158,8 @@ struct BudgetRequest {
     friend bool operator==(const BudgetRequest&, const BudgetRequest&) = default;
 };
 
-/// The isolation of a session was looked at: what follows? Only a stricter answer than `standard` is taken where a
-/// template demands isolation.
+/// The isolation of a session was looked at: what follows? Only an answer that is stricter than `standard` is carried
+/// out (keep < disconnect < suspend < terminate).
 struct IsolationRequest {
     WallTime now;
     PolicySession session;

@@ -38,6 +38,9 @@ struct PolicyAnswer {
 };
 const char* name_of(PolicyAnswer::Outcome outcome) noexcept;
 
+/// A PolicyAnswer's state may have so many bytes.
+constexpr std::size_t policy_state_limit = 16 * 1024;
+
 /// One loaded policy. Hosts are: built-in rules, Python in this process, Python in a process of its own. Called on the
 /// engine's executor.
 class PolicyHost {
@@ -49,6 +52,12 @@ public:
     /// Never throws for what the policy does; `call` has its time budget as a deadline. @param state what it left
     /// last time for this session, or empty. @throws Error(cancelled) when the call is stopped.
     virtual Task<PolicyAnswer> decide(PolicyRequest request, std::string state, Call call) = 0;
+    /// The same, for a host that can tell at once without blocking: then nothing is waited for and `decide` is not
+    /// called. nullopt = it cannot.
+    virtual std::optional<PolicyAnswer> decide_now(const PolicyRequest& request, const std::string& state) {
+        (void)request, (void)state;
+        return std::nullopt;
+    }
     /// Lets go; nothing may be asked afterwards. Completes when what can be ended has ended.
     virtual Task<void> close() = 0;
 };
