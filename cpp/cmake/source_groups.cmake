@@ -11,7 +11,7 @@ endfunction()
 group_sources(engine_states session/session_engine.cpp session/session_driver.cpp session/session_recovery.cpp
   session/session_restart.cpp session/session_expiry.cpp session/session_records.cpp)
 group_sources(engine_use session/session_use.cpp session/session_access.cpp session/session_claims.cpp session/session_pools.cpp session/session_isolation.cpp
-  session/session_snapshots.cpp)
+  session/session_snapshots.cpp session/session_policies.cpp)
 group_sources(qemu_provider providers/qemu/provider.cpp providers/qemu/provider_memory.cpp providers/qemu/provider_snapshots.cpp
   providers/qemu/provider_keys.cpp providers/qemu/provider_clones.cpp providers/qemu/provider_templates.cpp)
 group_sources(qemu_provider_parts providers/qemu/provider_display.cpp providers/qemu/provider_clients.cpp

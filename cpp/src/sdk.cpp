@@ -138,6 +138,21 @@ std::vector<Webhook> load_webhooks(const Config& config) {
     return path.empty() ? std::vector<Webhook>() : parse_webhooks(read_document(config, "session.webhooks_file"), path);
 }
 
+std::vector<PolicySource> load_policies(const Config& config) {
+    auto path = config.text("policy.policies_file");
+    std::vector<PolicySource> sources;
+    if (!path.empty()) sources = parse_policies(read_document(config, "policy.policies_file"), path);
+    for (const auto& file : config.list("policy.files")) {
+        PolicySource source;
+        source.source = file;
+        source.mode = parse_policy_mode(config.text("policy.mode"));
+        if (source.mode == PolicyMode::canary) source.canary_tenants = config.list("policy.canary_tenants");
+        source.untrusted = config.boolean("policy.untrusted");
+        sources.push_back(std::move(source));
+    }
+    return sources;
+}
+
 /// Those of isolation.waivers_file. One line that no trusted key signed fails the start: a waiver is never half taken.
 std::vector<Waiver> load_waivers(const Config& config) {
     auto path = config.text("isolation.waivers_file");
@@ -178,6 +193,22 @@ QemuOptions qemu_options(const Config& config) {
     return options;
 }
 
+PolicyEngineOptions policy_options(const Config& config) {
+    PolicyEngineOptions options;
+    options.sources = load_policies(config);
+    options.time_budget = config.duration("policy.time_budget");
+    options.memory_budget_bytes = config.quantity("policy.memory_budget").value();
+    options.breaker.failures = static_cast<int>(config.integer("policy.breaker_failures"));
+    options.breaker.rest = config.duration("policy.breaker_rest");
+    options.rate_limit.share = config.number("policy.rate_limit_share");
+    options.rate_limit.window = config.duration("policy.rate_limit_window");
+    options.guard.share = config.number("policy.guard_share");
+    options.guard.resumed_within = config.duration("policy.guard_resumed_within");
+    options.schedule_interval = config.duration("policy.schedule_interval");
+    options.budget_interval = config.duration("policy.budget_interval");
+    return options;
+}
+
 struct InfrastructureSDK::Impl {
     Impl(Environment e, Config c, OwnerLock l)
         : environment(e), config(std::move(c)), lock(std::move(l)), isolation(e) {}
@@ -190,6 +221,7 @@ struct InfrastructureSDK::Impl {
     IsolationEngine isolation;
     std::vector<Waiver> waivers;
     std::unique_ptr<ReportLedger> reports;
+    std::shared_ptr<PolicyEngine> policies;
     std::unique_ptr<SessionEngine> sessions;
     std::unique_ptr<isolation::HostWatch> host_watch;
     std::unique_ptr<WebhookEngine> webhooks;
@@ -268,7 +300,8 @@ void InfrastructureSDK::Impl::listen_to_host() {
     host_watch = std::make_unique<isolation::HostWatch>(environment, directory.string(), suspect);
 }
 
-Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment environment, Config config, Call call) {
+Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment environment, Config config, Call call,
+                                                                 PolicyHostFactory policy_hosts) {
     if (auto name = config.text("providers.default"); name != "qemu")
         throw Error(Errc::unsupported, "providers.default: '" + name + "' is not part of this build; allowed: qemu",
                     {{"field", "providers.default"}, {"value", name}, {"allowed", "qemu"}, {"capability", "provider"}});
@@ -277,6 +310,8 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
     auto pools = load_pools(config);
     auto webhooks = load_webhooks(config);
     auto waivers = load_waivers(config);
+    auto policies = policy_options(config);
+    policies.make_hosts = std::move(policy_hosts);
     auto directory = state_directory(config);
     Call patience = call.within(Deadline::after(*environment.clock, config.duration("store.lock_timeout")));
     auto lock = co_await wait_for_lock(environment, directory, patience);
@@ -292,6 +327,8 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
     try {
         impl.store = make_sqlite_store(environment, fs::path(directory) / "state.db");
         co_await impl.start_reports(directory);
+        impl.policies = std::make_shared<PolicyEngine>(environment, impl.store, std::move(policies));
+        co_await impl.policies->open(call);
         SessionEngineOptions engine;
         engine.image_directory = image_directory(impl.config);
         engine.clocks = clocks_of(impl.config);
@@ -305,10 +342,9 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         engine.limits = std::move(limits);
         engine.currency = impl.config.text("cost_optimization.currency");
         engine.pools = std::move(pools);
-        engine.isolation_gate = [&impl](Session session, Call gate_call) -> Task<bool> {
-            std::vector<Layer> all;
-            auto report = co_await impl.report(session, all, gate_call);
-            co_return report.score.verdict == Verdict::isolated;
+        engine.policies = impl.policies;
+        engine.isolation_gate = [&impl](Session session, Call gate_call) {
+            return impl.report(std::move(session), {}, gate_call);
         };
         engine.isolation_interval = impl.config.duration("isolation.recheck_interval");
         const bool rechecks = engine.isolation_interval > Duration::zero();
@@ -338,10 +374,15 @@ InfrastructureSDK::~InfrastructureSDK() = default;
 
 SessionEngine& InfrastructureSDK::sessions() { return *impl_->sessions; }
 WebhookEngine& InfrastructureSDK::webhooks() { return *impl_->webhooks; }
+PolicyEngine& InfrastructureSDK::policies() { return *impl_->policies; }
 ReportLedger& InfrastructureSDK::reports() { return *impl_->reports; }
 const Capabilities& InfrastructureSDK::capabilities() const { return impl_->provider->capabilities(); }
 const Config& InfrastructureSDK::config() const { return impl_->config; }
 const std::map<std::string, Template>& InfrastructureSDK::templates() const { return impl_->templates; }
+
+Task<std::vector<PolicyStatus>> InfrastructureSDK::reload_policies(Call call) {
+    return impl_->policies->reload(load_policies(impl_->config), call);
+}
 
 Task<IsolationReport> InfrastructureSDK::validate_isolation(std::string session_id, std::vector<Layer> layers,
                                                             Call call) {
@@ -434,6 +475,7 @@ Task<void> InfrastructureSDK::close() {
     impl.closed = true;
     if (impl.host_watch) co_await impl.host_watch->close();
     if (impl.sessions) co_await impl.sessions->close();
+    if (impl.policies) co_await impl.policies->close();
     if (impl.webhooks) co_await impl.webhooks->close();
     if (impl.provider) co_await impl.provider->close();
     if (impl.store) {

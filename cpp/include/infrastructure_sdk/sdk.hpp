@@ -9,6 +9,7 @@
 #include <infrastructure_sdk/environment.hpp>
 #include <infrastructure_sdk/isolation/isolation_engine.hpp>
 #include <infrastructure_sdk/isolation/report_ledger.hpp>
+#include <infrastructure_sdk/policy/policy_engine.hpp>
 #include <infrastructure_sdk/providers/qemu.hpp>
 #include <infrastructure_sdk/session/session_engine.hpp>
 #include <infrastructure_sdk/webhooks/webhook_engine.hpp>
@@ -23,13 +24,19 @@ namespace infrastructure_sdk {
 /// VMs go on running after `close()` and after the process; the next owner adopts them.
 class InfrastructureSDK {
 public:
-    /// Takes the state directory, opens the store, recovers.
-    /// @throws Error(conflict) naming the live owner, Error(provider) without QEMU, Error(store), ConfigError.
-    static Task<std::shared_ptr<InfrastructureSDK>> open(Environment environment, Config config, Call call = {});
+    /// Takes the state directory, opens the store, loads the policies, recovers.
+    /// @param policy_hosts loads policies that are code; none = built-in rules only.
+    /// @throws Error(conflict) naming the live owner, Error(provider) without QEMU, Error(store), Error(policy) when a
+    /// policy cannot be loaded, ConfigError.
+    static Task<std::shared_ptr<InfrastructureSDK>> open(Environment environment, Config config, Call call = {},
+                                                         PolicyHostFactory policy_hosts = nullptr);
     ~InfrastructureSDK();
 
     SessionEngine& sessions();
     WebhookEngine& webhooks();
+    PolicyEngine& policies();
+    /// Reads the configured document and all policies anew; see PolicyEngine::reload.
+    Task<std::vector<PolicyStatus>> reload_policies(Call call);
     /// The kept reports: every one of a session, those of the gate too.
     ReportLedger& reports();
     const Capabilities& capabilities() const;
@@ -69,6 +76,8 @@ std::string default_state_directory();
 std::string default_image_directory();
 /// What `open` would use, without opening.
 QemuOptions qemu_options(const Config& config);
+/// The same, of section `policy`; reads its document. @throws Error(configuration), Error(validation)
+PolicyEngineOptions policy_options(const Config& config);
 
 /// Runs one task on the runtime from an ordinary thread and blocks for its result.
 template <class T>

@@ -15,6 +15,7 @@ constexpr ConfigSection sections[] = {
     {"cost_optimization", "What may be done to save money."},
     {"logging", "Where log lines go and how they look."},
     {"session", "Times of sessions."},
+    {"policy", "Who decides about sessions besides the limits and the clocks."},
     {"store", "Where state is kept."},
     {"providers", "What makes virtual machines."},
 };
@@ -118,6 +119,35 @@ constexpr ConfigField fields[] = {
      "A guest that sends and receives more is in use."},
     {"session.idle_disk", quantity, "4Ki", "0", "1Ti", "", "bytes per second",
      "A guest that reads and writes more is in use."},
+
+    {"policy.policies_file", path, "", "", "", "", "",
+     "A policies document (YAML): built-in rules and Python policies, each with its mode and settings. Unset: none."},
+    {"policy.files", list, "[]", "", "", "", "",
+     "More policies, asked after those of the document: Python files, or rules such as builtin:keep-tagged."},
+    {"policy.mode", choice, "enforce", "", "", "enforce|shadow|canary", "",
+     "Of policy.files: enforce carries out their decisions, shadow only writes them, canary carries them out for "
+     "policy.canary_tenants."},
+    {"policy.canary_tenants", list, "[]", "", "", "", "", "For whom, with the mode canary."},
+    {"policy.untrusted", boolean, "false", "", "", "", "",
+     "Whether policy.files run in processes of their own, without files and network."},
+    {"policy.time_budget", duration, "50ms", "1ms", "10s", "", "",
+     "How long a policy may take for an answer; without one the standard applies."},
+    {"policy.memory_budget", quantity, "64Mi", "1Mi", "16Gi", "", "bytes", "How much memory a policy may use."},
+    {"policy.breaker_failures", integer, "5", "1", "1000", "", "",
+     "After so many failures in a row a policy is left alone for a while."},
+    {"policy.breaker_rest", duration, "5m", "1s", "24h", "", "", "For how long."},
+    {"policy.rate_limit_share", number, "0.2", "0", "1", "", "",
+     "Which share of the running sessions all policies together may suspend or end within the window, beyond what would "
+     "happen anyway; above 0 one always may be. What is above it is written and not carried out."},
+    {"policy.rate_limit_window", duration, "10m", "1s", "24h", "", "", "That window."},
+    {"policy.guard_share", number, "0.25", "0", "1", "", "",
+     "A canary is put in shadow when such a share of the sessions that it suspended in the last day, four or more, were "
+     "resumed soon."},
+    {"policy.guard_resumed_within", duration, "15m", "1s", "24h", "", "", "What is soon."},
+    {"policy.schedule_interval", duration, "1m", "1s", "24h", "", "",
+     "How often policies are asked what the hours say about running sessions."},
+    {"policy.budget_interval", duration, "5m", "1s", "24h", "", "",
+     "How often they are asked what the money says about them."},
 
     {"store.state_directory", path, "", "", "", "", "",
      "Where sessions are recorded and VMs live. Unset: a folder of the user's state folder; for root, of /var/lib."},

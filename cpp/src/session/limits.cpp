@@ -25,6 +25,8 @@ Errc code_of(const Limit& limit) {
 }  // namespace
 
 std::string Denial::message() const {
+    if (!policy.empty())
+        return "policy '" + policy + "' does not admit the session" + (reason.empty() ? "" : ": " + reason);
     auto amount = [&](std::int64_t value) {
         return amount_text(limit.resource, value) + (currency.empty() ? "" : " " + currency);
     };
@@ -39,6 +41,7 @@ std::string Denial::message() const {
 }
 
 std::string Denial::help() const {
+    if (!policy.empty()) return "ask whoever is responsible for the policy";
     if (requested > limit.value) {
         if (limit.value == 0) return "a higher limit; this one allows none at all";
         if (limit.resource != LimitResource::money_per_month)
@@ -61,6 +64,7 @@ std::string Denial::help() const {
 }
 
 Error Denial::to_error() const {
+    if (!policy.empty()) return Error(Errc::admission_denied, message(), {{"policy", policy}, {"reason", reason}});
     ErrorContext context{{"scope", name_of(limit.scope)},
                          {"subject", subject},
                          {"resource", name_of(limit.resource)},

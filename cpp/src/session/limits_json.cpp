@@ -65,6 +65,14 @@ void to_json(json& document, const Reservation& reservation) {
 }
 
 void to_json(json& document, const Denial& denial) {
+    if (!denial.policy.empty()) {
+        document = {{"policy", denial.policy},
+                    {"reason", denial.reason},
+                    {"help", denial.help()},
+                    {"code", name_of(denial.to_error().errc())},
+                    {"message", denial.message()}};
+        return;
+    }
     auto amount = [&](std::int64_t value) { return amount_json(denial.limit.resource, value); };
     document = {{"limit", denial.limit},           {"subject", denial.subject},
                 {"in_use", amount(denial.in_use)}, {"requested", amount(denial.requested)},

@@ -186,6 +186,14 @@ std::vector<UsageLine> ReservationLedger::usage(WallTime now) {
     return lines;
 }
 
+std::vector<ReservationLedger::EndedMoney> ReservationLedger::ended_money(WallTime now) {
+    std::vector<EndedMoney> all;
+    for (const auto& [account, months] : ended_)
+        if (auto found = months.find(month_of(now)); found != months.end())
+            all.push_back({std::get<0>(account), std::get<1>(account), found->second});
+    return all;
+}
+
 // ---- the month's money ---------------------------------------------------------------------------------------------
 
 void ReservationLedger::turn(WallTime now) {

@@ -106,6 +106,14 @@ public:
     void restore(const Session& session, bool may_be_alive, WallTime now);
     std::vector<UsageLine> usage(WallTime now);
 
+    /// What ended sessions have cost this month, one entry for each account; in millionths.
+    struct EndedMoney {
+        std::string user_id;
+        std::string tenant;
+        std::int64_t micros = 0;
+    };
+    std::vector<EndedMoney> ended_money(WallTime now);
+
 private:
     using Account = std::tuple<std::string, std::string, std::string>;  // user, tenant, template
 

@@ -29,7 +29,7 @@ UnitPtr SessionEngine::Impl::unit_for(const Session& session, const std::string&
 
 /// The session's record, the end of the unit's, and both reservations, in one transaction. nullopt = the unit's record
 /// is not what it was: the session has to be started cold.
-Task<std::optional<Session>> SessionEngine::Impl::claim(Session session, UnitPtr live, Call call) {
+Task<std::optional<Session>> SessionEngine::Impl::claim(Session session, UnitPtr live, Batch news, Call call) {
     const PoolUnit unit = live->unit;
     session.state = SessionState::provisioning;
     session.pool = unit.pool;
@@ -38,7 +38,7 @@ Task<std::optional<Session>> SessionEngine::Impl::claim(Session session, UnitPtr
     session.execution_id = unit.execution_id;
     session.mac_address = unit.mac_address;
     set_condition(session, {"Ready", "False", "provisioning", "taking over a warm unit", now()});
-    Batch batch;
+    auto batch = std::move(news);
     auto held = reservations.claim(unit, session, batch, now());
     live->claimed = true;
     batch.puts.push_back({intent_kind, session.id,

@@ -275,12 +275,12 @@ Task<void> SessionEngine::Impl::name_guest(Session session, Call call) {
 /// Fail closed.
 Task<void> SessionEngine::Impl::pass_gate(Session session, Template source, Call call) {
     if (source.isolation != IsolationGate::isolated || !options.isolation_gate) co_return;
-    bool isolated = co_await options.isolation_gate(session, call);
-    if (!isolated)
-        throw Error(Errc::isolation,
-                    "the isolation report does not allow this session to start; template '" + session.template_name +
-                        "' demands isolation",
-                    {{"reason", "IsolationFailed"}});
+    auto report = co_await options.isolation_gate(session, call);
+    if (report.score.verdict == Verdict::isolated) co_return co_await ask_at_gate(session, std::move(report), call);
+    throw Error(Errc::isolation,
+                "the isolation report does not allow this session to start; template '" + session.template_name +
+                    "' demands isolation",
+                {{"reason", "IsolationFailed"}});
 }
 
 /// False = the unit was no good and the session has another VM, to be started cold.
@@ -360,6 +360,8 @@ Task<void> SessionEngine::Impl::write_health(LivePtr target, VmEvent event) {
         return true;
     };
     co_await update(target, edit);
+    if (!healthy && event.reason == "DiskFull" && asks(DecisionPoint::interruption))
+        co_await ask_on_interruption(target, std::string("disk_full"));
 }
 
 Task<void> SessionEngine::Impl::note_lost(LivePtr target, VmEvent event) {

@@ -153,9 +153,11 @@ ImageFiles SessionEngine::Impl::image_of(const Session& session, const Template&
 Task<Session> SessionEngine::plan(SessionRequest request) {
     auto impl = impl_;
     std::string fingerprint;
-    auto session = impl->plan(request, &fingerprint);
+    Call call;
+    auto session = co_await impl->plan_asking(std::move(request), &fingerprint, true, nullptr, call);
+    auto denial = co_await impl->ask_to_admit(session, true, nullptr, call);
     auto unit = impl->unit_for(session, fingerprint);
-    auto denial = impl->reservations.check(session, unit ? &unit->unit : nullptr, impl->now());
+    if (!denial) denial = impl->reservations.check(session, unit ? &unit->unit : nullptr, impl->now());
     if (denial) throw denial->to_error();
     co_return session;
 }
@@ -163,7 +165,9 @@ Task<Session> SessionEngine::plan(SessionRequest request) {
 Task<std::optional<Denial>> SessionEngine::can_create(SessionRequest request) {
     auto impl = impl_;
     std::string fingerprint;
-    auto session = impl->plan(request, &fingerprint);
+    Call call;
+    auto session = co_await impl->plan_asking(std::move(request), &fingerprint, true, nullptr, call);
+    if (auto denial = co_await impl->ask_to_admit(session, true, nullptr, call)) co_return denial;
     auto unit = impl->unit_for(session, fingerprint);
     co_return impl->reservations.check(session, unit ? &unit->unit : nullptr, impl->now());
 }
@@ -177,15 +181,20 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     auto impl = impl_;
     if (impl->closing) throw Error(Errc::cancelled, "the session engine is closed");
     std::string fingerprint;
-    auto session = impl->plan(request, &fingerprint);
+    Batch batch;  // what policies said goes with the session
+    auto session = co_await impl->plan_asking(std::move(request), &fingerprint, false, &batch, call);
+    if (auto denial = co_await impl->ask_to_admit(session, false, &batch, call)) {
+        if (!batch.events.empty()) co_await impl->commit(std::move(batch));
+        throw denial->to_error();
+    }
+    for (auto& event : batch.events) event.subject = session.id;
     if (auto unit = impl->unit_for(session, fingerprint)) {
-        if (auto taken = co_await impl->claim(session, unit, call)) {
+        if (auto taken = co_await impl->claim(session, unit, batch, call)) {
             impl->begin_life(*taken, call, unit->unit.files_suffice);
             co_return *taken;
         }
     }
 
-    Batch batch;
     auto held = impl->reservations.change(session, batch, false, impl->now());
     // With a place to boot it is one transaction less.
     bool boots_now = impl->boots.try_begin(session.id);
@@ -329,8 +338,9 @@ Task<Session> SessionEngine::suspend(std::string id, Call call) {
 Task<Session> SessionEngine::resume(std::string id, Call call) {
     auto impl = impl_;
     auto execution = make_uuid(*impl->env.random);
-    Impl::Edit renew = [execution](Session& session, Batch&) {
+    Impl::Edit renew = [execution, impl](Session& session, Batch& batch) {
         session.execution_id = execution;
+        if (impl->options.policies) impl->options.policies->note_resumed(session.id, batch);
         return true;
     };
     co_return co_await impl->begin(std::move(id), SessionInput::resume, std::string("request"), call, renew);

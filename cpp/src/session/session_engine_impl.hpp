@@ -3,10 +3,12 @@
 // (what is written and shown), session_driver.cpp (work on VMs), session_recovery.cpp (after a crash),
 // session_expiry.cpp (clocks), session_use.cpp (idleness and its explanation), session_snapshots.cpp (snapshots and
 // forks), session_restart.cpp (recovery by hand and by rule), session_pools.cpp and session_claims.cpp (warm pools),
-// session_access.cpp (what a user does with a session), session_isolation.cpp (isolation is looked at again).
+// session_access.cpp (what a user does with a session), session_isolation.cpp (isolation is looked at again),
+// session_policies.cpp (policies are asked, and what they decide is carried out).
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include <nlohmann/json_fwd.hpp>
@@ -21,6 +23,7 @@
 #include "session/console_tokens.hpp"
 #include "session/deadline_index.hpp"
 #include "session/pool_book.hpp"
+#include "session/policy_requests.hpp"
 #include "session/pool_plan.hpp"
 #include "session/reservation_ledger.hpp"
 #include "session/session_fsm.hpp"
@@ -54,6 +57,11 @@ struct SessionUse {
     bool looking = false;
 };
 
+/// Until when policies said that they need not be asked. Lost with the process.
+struct PolicyRest {
+    WallTime idle{}, schedule{}, budget{};
+};
+
 /// One session that is not terminated. Touched on the executor only.
 struct LiveSession {
     explicit LiveSession(Session value, Executor executor) : session(std::move(value)), changed(executor) {}
@@ -69,6 +77,7 @@ struct LiveSession {
     SessionUse use;
     DriftDetector isolation;
     std::string isolation_checked;  // the execution whose first look is recorded
+    PolicyRest rest;
 };
 using LivePtr = std::shared_ptr<LiveSession>;
 
@@ -133,7 +142,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Signal looks_changed;      // another session is the next to be looked at
     Signal isolation_changed;  // the same, for what isolates it
     std::map<std::string, LivePtr> live;
-    BootQueue boots;  // cold starts: every session that is pending or provisioning without a unit
+    std::set<std::string> running;  // ids of those that are active
+    BootQueue boots;                // cold starts: every session that is pending or provisioning without a unit
     ReservationLedger reservations;
     mutable ImageCache images;
     DeadlineIndex<WallTime> expiries;
@@ -195,12 +205,14 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> wait_for_clock(std::optional<WallTime> next, Deadline latest);
     Task<void> look_at_clocks(LivePtr target);
     Task<void> act(LivePtr target, ClockDeadline due, Edit also);
+    Task<void> carry_out(LivePtr target, OnExpiry action, TerminationReason reason, Edit also);
     IdleSettings idle_settings(const Session& session) const;
     void plan_look(const LivePtr& target, MonotonicTime when);
     Task<void> watch_use();
     Task<void> look_at_use(LivePtr target);
     Task<std::optional<IdleVerdict>> sample_use(LivePtr target, bool acts);
     IdleVerdict take_in(LivePtr target, ActivitySample sample);
+    Task<void> end_idleness(LivePtr target, ActivitySample sample, IdleVerdict verdict);
     Task<void> note_clients_of(LivePtr target, const ActivitySample& sample);
     Task<void> tell_idleness(LivePtr target, IdleVerdict verdict, IdleState before);
     Task<ExplainInputs> explain_inputs(LivePtr target);
@@ -216,6 +228,21 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> watch_isolation();
     Task<void> look_at_isolation(std::vector<std::string> ids);
     Task<void> note_isolation(LivePtr target, Session seen, IsolationReport report);
+    // session_policies.cpp
+    bool asks(DecisionPoint point) const { return options.policies && options.policies->asks(point); }
+    Task<PolicyVerdict> ask(PolicyRequest request, PolicyQuestion question, Call call);
+    Task<Session> plan_asking(SessionRequest request, std::string* fingerprint, bool dry_run, Batch* news, Call call);
+    Task<std::optional<Denial>> ask_to_admit(Session session, bool dry_run, Batch* news, Call call);
+    PolicyUsage policy_usage(const Session& session) const;
+    Task<PolicyVerdict> ask_about_idleness(LivePtr target, ActivitySample sample, IdleVerdict verdict);
+    Task<void> write_news(LivePtr target, PolicyVerdict verdict);
+    Task<void> apply(LivePtr target, std::string execution_id, PolicyVerdict verdict, TerminationReason reason);
+    Task<void> sweep(DecisionPoint point, Duration interval);
+    Task<void> ask_on_schedule(LivePtr target);
+    Task<void> ask_on_budget(LivePtr target, std::shared_ptr<const MonthSpent> spent);
+    MonthSpent month_spent();
+    Task<void> ask_at_gate(Session session, IsolationReport report, Call call);
+    Task<void> ask_on_interruption(LivePtr target, std::string kind);
     // session_restart.cpp
     nlohmann::json aftermath(Session& session, SessionState before, SessionInput input);
     Task<void> clear_for_recovery(Session session, Call call);
@@ -237,7 +264,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
 
     // Warm pools: session_claims.cpp, session_pools.cpp.
     UnitPtr unit_for(const Session& session, const std::string& fingerprint) const;
-    Task<std::optional<Session>> claim(Session session, UnitPtr live, Call call);
+    Task<std::optional<Session>> claim(Session session, UnitPtr live, Batch news, Call call);
     void note_cold_start(const std::string& template_name);
     Task<bool> personalize(VmId vm, std::string hostname, Call call);
     Task<void> take_over(Session session, bool files_suffice, Call call);

@@ -76,27 +76,37 @@ Task<void> SessionEngine::Impl::look_at_clocks(LivePtr target) {
 
 /// `also` goes into the transaction that begins the action; false calls it off.
 Task<void> SessionEngine::Impl::act(LivePtr target, ClockDeadline due, Edit also) {
+    const auto clock = due.clock;
+    Edit edit = also;
+    if (due.action == OnExpiry::disconnect)
+        edit = [&also, clock](Session& session, Batch& batch) {
+            note_disconnected(session.clocks, clock);
+            return !also || also(session, batch);
+        };
+    co_await carry_out(target, due.action, reason_of(clock), edit);
+}
+
+Task<void> SessionEngine::Impl::carry_out(LivePtr target, OnExpiry action, TerminationReason reason, Edit also) {
     const auto id = target->session.id;
-    const auto reason = reason_of(due.clock);
     Call call;
-    if (due.action == OnExpiry::terminate) {
+    if (action == OnExpiry::terminate) {
         Edit state_reason = [&](Session& session, Batch& batch) {
             session.termination_reason = reason;
             return !also || also(session, batch);
         };
         co_await begin(id, SessionInput::terminate, std::string(name_of(reason)), call, state_reason);
-    } else if (due.action == OnExpiry::suspend) {
+    } else if (action == OnExpiry::suspend) {
         co_await begin(id, SessionInput::suspend, std::string(name_of(reason)), call, also);
     } else {
         auto within = call.within(budget(options.terminate_timeout));
         co_await provider->disconnect_clients(target->session.vm_id, within);
-        Edit spent = [&](Session& session, Batch& batch) {
-            note_disconnected(session.clocks, due.clock);
+        Edit told = [&](Session& session, Batch& batch) {
+            if (also && !also(session, batch)) return false;
             batch.events.push_back({0, now(), "session.clients.disconnected", session.id, session.execution_id, "",
                                     json{{"reason", name_of(reason)}}.dump()});
             return true;
         };
-        co_await update(target, spent);
+        co_await update(target, told);
     }
 }
 

@@ -120,8 +120,18 @@ Task<void> SessionEngine::Impl::note_isolation(LivePtr target, Session seen, Iso
     auto source = options.templates.find(seen.template_name);
     const bool suspends =
         detector.is_failing() && source != options.templates.end() && source->second.on_drift == DriftAction::suspend;
+    PolicyVerdict policy;
+    if ((first || drift || suspends) && asks(DecisionPoint::isolation)) {
+        auto request = isolation_request(target->session, report, now());
+        request.standard = suspends ? SessionAction::suspend : SessionAction::keep;
+        PolicyQuestion question;
+        question.only_stricter = true;
+        Call asking{Deadline(), tasks.stop_source().get_token(), std::string()};
+        policy = co_await ask(std::move(request), question, asking);
+    }
     Edit record = [&](Session& session, Batch& batch) {
         if (!is_same(session)) return false;
+        if (options.policies) options.policies->record(policy, batch);
         auto tell = [&](const char* type, std::string data) {
             batch.events.push_back({0, now(), type, session.id, session.execution_id, "", std::move(data)});
         };
@@ -133,10 +143,14 @@ Task<void> SessionEngine::Impl::note_isolation(LivePtr target, Session seen, Iso
     const bool keeps = (first || drift) && options.keep_isolation_report;
     Call no_limit;
     if (keeps) co_await options.keep_isolation_report(std::move(report), no_limit);
-    if (suspends) {
+    const auto action =
+        policy.is_standard() ? SessionAction::standard : std::get<SessionDecision>(policy.decision).action;
+    if (action != SessionAction::standard && action != SessionAction::keep) {
+        co_await carry_out(target, on_expiry(action), TerminationReason::isolation_failed, record);
+    } else if (suspends) {
         std::string cause = name_of(TerminationReason::isolation_failed);
         co_await begin(seen.id, SessionInput::suspend, cause, no_limit, record);
-    } else if (first || drift) {
+    } else if (first || drift || policy.has_news()) {
         co_await update(target, record);
     }
     target->isolation = std::move(detector);

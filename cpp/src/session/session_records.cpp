@@ -24,6 +24,8 @@ void SessionEngine::Impl::index(const Session& session) {
     auto again = session.state == SessionState::failed ? session.restart.next_at : std::nullopt;
     if (restarts.set(session.id, again) || sooner) clock_changed.notify_all();
     keep_place(session);
+    if (session.state == SessionState::active) running.insert(session.id);
+    else running.erase(session.id);
     if (session.state != SessionState::active && looks.set(session.id, std::nullopt)) looks_changed.notify_all();
     plan_isolation_look(session);
 }
@@ -133,6 +135,7 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
                                       .dump(),
                                   std::nullopt});
         if (!is_transient(*next)) batch.erases.push_back({intent_kind, session.id});
+        if (*next == SessionState::terminated && options.policies) options.policies->forget(session.id, batch);
         json data{{"from", name_of(before)}, {"to", name_of(*next)}};
         if (!outcome.reason.empty()) data["reason"] = outcome.reason;
         if (!outcome.message.empty()) data["message"] = outcome.message;

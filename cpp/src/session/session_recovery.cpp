@@ -50,6 +50,11 @@ Task<void> SessionEngine::recover(Call call) {
     impl->tasks.spawn(impl->env.logger, "use", impl->watch_use());
     if (impl->options.isolation_reports) impl->tasks.spawn(impl->env.logger, "isolation", impl->watch_isolation());
     impl->tasks.spawn(impl->env.logger, "restart", impl->restart());
+    if (const auto& policies = impl->options.policies) {
+        const auto& when = policies->options();
+        impl->tasks.spawn(impl->env.logger, "schedule", impl->sweep(DecisionPoint::schedule, when.schedule_interval));
+        impl->tasks.spawn(impl->env.logger, "budget", impl->sweep(DecisionPoint::budget, when.budget_interval));
+    }
     impl->sweep_snapshots();
     if (!impl->options.pools.empty()) impl->tasks.spawn(impl->env.logger, "pools", impl->keep_pools());
 }

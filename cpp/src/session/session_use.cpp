@@ -136,7 +136,7 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target,
     }
     if (closing || target->session.state != SessionState::active || target->session.execution_id != execution)
         co_return std::nullopt;
-    // From here to the decision nothing is awaited: what was seen is what is decided on.
+    // What was seen is what is decided on; use meanwhile calls it off.
     const auto sample = make_sample(seen, *target, now(), env.clock->monotonic_now());
     const auto before = target->use.detector.memory().state;
     const auto verdict = take_in(target, sample);
@@ -145,24 +145,50 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target,
     if (!session.last_activity_at || *session.last_activity_at < verdict.quiet_since)
         session.last_activity_at = verdict.quiet_since;
     if (acts && verdict.state == IdleState::due && !session.clocks.idle_timeout.spent) {
-        const auto decided_on = json(ExplainInputs{sample.at, session.state, session.clocks, idle_settings(session),
-                                                   target->use.samples, target->use.before, std::nullopt})
-                                    .dump(-1, ' ', false, json::error_handler_t::replace);
-        Edit record = [&](Session& copy, Batch& batch) {
-            // Another edit may have been under way: use since the look calls it off.
-            const auto& use = target->use;
-            const bool used = use.touches != sample.touches || use.execs_started != sample.execs_started ||
-                              use.execs_in_flight != 0 || active_holds(copy, now()) != 0;
-            if (!used) batch.puts.push_back({decision_kind, copy.id, decided_on, std::nullopt});
-            return !used;
-        };
-        ClockDeadline due{ClockKind::idle_timeout, session.clocks.idle_timeout.on_expiry, sample.at, sample.at, false};
-        co_await act(target, due, record);
+        co_await end_idleness(target, sample, verdict);
         co_return verdict;
     }
+    target->rest.idle = {};
     co_await note_clients_of(target, sample);
     co_await tell_idleness(target, verdict, before);
     co_return verdict;
+}
+
+/// The idle clock acts, or what a policy decides instead.
+Task<void> SessionEngine::Impl::end_idleness(LivePtr target, ActivitySample sample, IdleVerdict verdict) {
+    auto action = target->session.clocks.idle_timeout.on_expiry;
+    const auto execution = target->session.execution_id;
+    PolicyVerdict policy;
+    if (asks(DecisionPoint::idle)) {
+        if (now() < target->rest.idle) co_return;
+        policy = co_await ask_about_idleness(target, sample, verdict);
+        if (closing || target->session.state != SessionState::active || target->session.execution_id != execution)
+            co_return;
+    }
+    if (!policy.is_standard()) {
+        const auto decided = std::get<SessionDecision>(policy.decision).action;
+        if (decided == SessionAction::keep) {
+            target->rest.idle = now() + rest_of(policy.decision);
+            co_return co_await write_news(target, std::move(policy));
+        }
+        action = on_expiry(decided);
+    }
+    const auto& session = target->session;
+    const auto decided_on = json(ExplainInputs{sample.at, session.state, session.clocks, idle_settings(session),
+                                               target->use.samples, target->use.before, std::nullopt})
+                                .dump(-1, ' ', false, json::error_handler_t::replace);
+    Edit record = [&](Session& copy, Batch& batch) {
+        // Another edit may have been under way: use since the look calls it off.
+        const auto& use = target->use;
+        const bool used = use.touches != sample.touches || use.execs_started != sample.execs_started ||
+                          use.execs_in_flight != 0 || active_holds(copy, now()) != 0;
+        if (used) return false;
+        if (action != OnExpiry::disconnect) batch.puts.push_back({decision_kind, copy.id, decided_on, std::nullopt});
+        if (options.policies) options.policies->record(policy, batch);
+        return true;
+    };
+    ClockDeadline due{ClockKind::idle_timeout, action, sample.at, sample.at, false};
+    co_await act(target, due, record);
 }
 
 /// Remembers a sample; the detector's memory ahead of the first one kept makes the verdict reproducible.

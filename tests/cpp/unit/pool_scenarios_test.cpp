@@ -378,9 +378,11 @@ TEST(SimulatedPools, TheIsolationGateIsAskedAgainAndAUnitThatFailsItIsNotHandedO
     bool good = true;
     world.adjust = [&](SessionEngineOptions& options) {
         options.templates.at("tiny").isolation = IsolationGate::isolated;
-        options.isolation_gate = [&](Session session, Call) -> Task<bool> {
+        options.isolation_gate = [&](Session session, Call) -> Task<IsolationReport> {
             asked.push_back(session.vm_id.value);
-            co_return good;
+            IsolationReport report;
+            report.score.verdict = good ? Verdict::isolated : Verdict::not_isolated;
+            co_return report;
         };
     };
     ASSERT_TRUE(world.open());

@@ -32,6 +32,7 @@ PolicyMode parse_policy_mode(const std::string& name);
 /// Where policies come from: one entry of the configuration.
 struct PolicySource {
     std::string source;           ///< "builtin:NAME", or what the host factory knows: a file, "module:name"
+    std::string name;             ///< of built-in rules, instead of their own, so that one can be there twice
     std::string settings = "{}";  ///< a JSON object; of built-in rules
     PolicyMode mode = PolicyMode::enforce;
     std::vector<std::string> canary_tenants;
@@ -54,7 +55,7 @@ struct PolicyBreakerSettings {
 /// How much all policies together may do to running sessions: a suspension or termination that the engine would not
 /// have done by itself.
 struct PolicyRateLimit {
-    double share = 0.2;  ///< of the running sessions, 0..1; one is always allowed
+    double share = 0.2;  ///< of the running sessions, 0..1; above 0 one is always allowed
     Duration window = std::chrono::minutes(10);
 };
 
@@ -117,6 +118,7 @@ private:
         std::string json;
     };
     std::string session_;
+    DecisionPoint point_ = DecisionPoint::admit;
     std::vector<Event> events_;
     std::vector<State> states_;
     bool stops_ = false;           // it suspends or ends a session
@@ -143,9 +145,10 @@ public:
     /// Loads all sources, and what is stored: states, who is disabled or rolled back, what was done lately.
     /// @throws Error(policy), Error(configuration) naming the source that cannot be loaded; then none is.
     Task<void> open(Call call);
-    /// Loads all sources anew. All are loaded and checked before one is replaced; on an error everything stays as it
-    /// is. Stored states stay with the name of their policy. @throws as `open`
-    Task<std::vector<PolicyStatus>> reload(Call call);
+    /// Loads these sources instead of the present ones, or the same anew. All are loaded and checked before one is
+    /// replaced; on an error everything stays as it is. Stored states stay with the name of their policy.
+    /// @throws as `open`; Error(validation)
+    Task<std::vector<PolicyStatus>> reload(std::vector<PolicySource> sources, Call call);
 
     /// Whether anybody wants to be asked. Cheap: nothing needs to be prepared when nobody does.
     bool asks(DecisionPoint point) const;
@@ -155,6 +158,8 @@ public:
     /// Puts the news of a verdict into the batch that its decision becomes true with; call it right before the commit,
     /// once. A verdict that is not recorded did not happen.
     void record(PolicyVerdict& verdict, Batch& batch);
+    /// What was decided turned out to be impossible: the verdict is standard, and its news tell why.
+    void overrule(PolicyVerdict& verdict, const std::string& why);
     /// Somebody had the session resumed: into the same batch what follows for the policy that suspended it.
     void note_resumed(const std::string& session_id, Batch& batch);
     /// The session is terminated: forgets its states.

@@ -79,8 +79,9 @@ struct Reservation {
     friend bool operator==(const Reservation&, const Reservation&) = default;
 };
 
-/// Why a reservation does not fit. When it would replace an earlier one of the same session, `in_use` and `holders` are
-/// those of the others and `requested` is the whole new amount.
+/// Why a reservation does not fit, or which policy denied the session: then all but `policy` and `reason` is empty.
+/// When it would replace an earlier one of the same session, `in_use` and `holders` are those of the others and
+/// `requested` is the whole new amount.
 struct Denial {
     Limit limit;
     std::string subject;  ///< whose account is full: `limit.subject`, or the one for whom "*" stands; "" = the host
@@ -91,12 +92,15 @@ struct Denial {
     std::int64_t spent = 0;                  ///< of `in_use`: by sessions that have ended, so nobody can give it back
     std::string currency = {};               ///< of money, e.g. "USD"; "" = not said
     std::optional<WallTime> renews_at = {};  ///< of money per month: when the next month begins
+    std::string policy = {};                 ///< the name of the policy that denied it; "" = a limit did
+    std::string reason = {};                 ///< what the policy says
 
     /// One sentence with the limit, its value, what is in use and by whom, what was asked for, and what would help.
     std::string message() const;
     /// What would make room: "suspend or end one of them, or ask for less".
     std::string help() const;
-    /// budget_exceeded for money; capacity for the host; else quota_exceeded. Context: scope, subject, resource, limit,
+    /// admission_denied for a policy (context: policy, reason). budget_exceeded for money; capacity for the host; else
+    /// quota_exceeded. Context: scope, subject, resource, limit,
     /// in_use, requested, holders, holder_count, help; for money also spent, currency, renews_at.
     Error to_error() const;
 

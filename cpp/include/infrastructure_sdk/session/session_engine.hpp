@@ -8,6 +8,7 @@
 
 #include <infrastructure_sdk/environment.hpp>
 #include <infrastructure_sdk/isolation/isolation.hpp>
+#include <infrastructure_sdk/policy/policy_engine.hpp>
 #include <infrastructure_sdk/session/explain.hpp>
 #include <infrastructure_sdk/session/idleness.hpp>
 #include <infrastructure_sdk/session/limits.hpp>
@@ -49,8 +50,9 @@ struct SessionEngineOptions {
     std::size_t pool_boots = 0;
     /// How long a unit may take from its claim until it is the session's, as for KVM; then a VM is started instead.
     Duration claim_timeout = std::chrono::seconds(5);
-    /// Asked when a template demands isolation, before the session becomes active. False refuses it.
-    std::function<Task<bool>(Session, Call)> isolation_gate;
+    /// Asked when a template demands isolation, before the session becomes active. Any verdict but `isolated` refuses
+    /// it.
+    std::function<Task<IsolationReport>(Session, Call)> isolation_gate;
     /// Looks at these running sessions, all layers: a report for each, in their order. Empty = sessions are not looked
     /// at again after their start.
     std::function<Task<std::vector<IsolationReport>>(std::vector<Session>, Call)> isolation_reports;
@@ -58,6 +60,8 @@ struct SessionEngineOptions {
     std::function<Task<void>(IsolationReport, Call)> keep_isolation_report;
     /// How often; `suspect_isolation` has it done sooner.
     Duration isolation_interval = std::chrono::seconds(30);
+    /// Asked at every decision point; it must be open. Null = nobody is asked.
+    std::shared_ptr<PolicyEngine> policies;
 };
 
 /// What opens a session's console once.
@@ -81,7 +85,8 @@ public:
     /// Completes when the session is recorded: `provisioning` with a unit of a warm pool if one fits or a VM may boot
     /// at once, else `pending` until earlier sessions have booted (`concurrent_boots`). The rest happens in the
     /// background; for a unit that turns out bad a VM is started. @throws Error(validation), Error(quota_exceeded),
-    /// Error(capacity), Error(budget_exceeded) naming the limit, what is in use and by whom.
+    /// Error(capacity), Error(budget_exceeded) naming the limit, what is in use and by whom;
+    /// Error(admission_denied) naming the policy that denied it.
     Task<Session> create(SessionRequest request, Call call);
     /// What `create` would record, after the same checks; records and starts nothing. @throws as `create`
     Task<Session> plan(SessionRequest request);

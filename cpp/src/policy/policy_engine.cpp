@@ -1,0 +1,347 @@
+// Questions to policies, and what is written of the answers.
+#include "policy/policy_records.hpp"
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include <infrastructure_sdk/error.hpp>
+
+namespace infrastructure_sdk {
+
+using nlohmann::json;
+
+namespace {
+
+/// Questions that a policy has not come back from before it is not asked any more.
+constexpr std::size_t most_under_way = 8;
+
+std::string one_line(const json& document) { return document.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+PolicyAnswer not_decided(PolicyAnswer::Outcome outcome, DecisionPoint point, std::string detail) {
+    PolicyAnswer answer;
+    answer.outcome = outcome;
+    answer.decision = standard_decision(point);
+    answer.detail = std::move(detail);
+    return answer;
+}
+
+/// A question that is waited for, for a while.
+struct Pending {
+    explicit Pending(Executor executor) : answered(std::move(executor)) {}
+    Signal answered;
+    std::optional<PolicyAnswer> answer;
+};
+
+/// Comes back whenever the host does, which may be long after anybody waits.
+Task<void> put_question(LoadedPolicyPtr policy, std::shared_ptr<Pending> pending, PolicyRequest request,
+                        std::string state, Call call) {
+    const auto point = point_of(request);
+    PolicyAnswer answer;
+    try {
+        answer = co_await policy->host->decide(std::move(request), std::move(state), std::move(call));
+    } catch (const std::exception& error) {
+        answer = not_decided(PolicyAnswer::Outcome::failed, point, error.what());
+    }
+    --policy->under_way;
+    pending->answer = std::move(answer);
+    pending->answered.notify_all();
+}
+
+/// An answer that counts is a decision of its point and leaves a state that can be kept.
+PolicyAnswer checked(PolicyAnswer answer, const PolicyRequest& request) {
+    const auto point = point_of(request);
+    if (answer.outcome != PolicyAnswer::Outcome::decided) {
+        answer.decision = standard_decision(point);
+        answer.detail.resize(std::min(answer.detail.size(), policy_text_limit));
+        return answer;
+    }
+    try {
+        check(answer.decision, request);
+    } catch (const Error& error) {
+        return not_decided(PolicyAnswer::Outcome::invalid, point, error.message());
+    }
+    if (answer.state.size() > policy_state_limit)
+        return not_decided(PolicyAnswer::Outcome::invalid, point,
+                           "state: it has " + std::to_string(answer.state.size()) + " bytes; allowed: at most " +
+                               std::to_string(policy_state_limit));
+    if (!answer.state.empty() && !json::accept(answer.state))
+        return not_decided(PolicyAnswer::Outcome::invalid, point, "state: it is not JSON");
+    return answer;
+}
+
+/// Only what is said of a running session is said again and again.
+bool is_of_running(DecisionPoint point) { return point >= DecisionPoint::idle; }
+
+}  // namespace
+
+std::string PolicyVerdict::reason() const {
+    if (!by) return {};
+    const auto& why = reason_of(decision);
+    return by->name + (why.empty() ? "" : ": " + why);
+}
+
+PolicyEngine::PolicyEngine(Environment environment, std::shared_ptr<Store> store, PolicyEngineOptions options) {
+    policy::check(options);
+    impl_ = std::make_shared<Impl>(std::move(environment), std::move(store), std::move(options));
+}
+
+PolicyEngine::~PolicyEngine() = default;
+
+const PolicyEngineOptions& PolicyEngine::options() const { return impl_->options; }
+
+bool PolicyEngine::asks(DecisionPoint point) const {
+    const auto& policies = impl_->by_point[static_cast<std::size_t>(point)];
+    return std::any_of(policies.begin(), policies.end(),
+                       [this](const auto& policy) { return impl_->book_of(*policy).enabled; });
+}
+
+bool PolicyEngine::Impl::is_rolled_back(const LoadedPolicy& policy) const {
+    auto book = books.find(policy.identity.name);
+    return book != books.end() && !policy.identity.sha256.empty() &&
+           book->second.rolled_back_sha256 == policy.identity.sha256;
+}
+
+bool PolicyEngine::Impl::is_shadow_for(const LoadedPolicy& policy, const std::string& tenant) const {
+    return is_rolled_back(policy) || !policy::is_in_force(policy.source.mode, policy.source.canary_tenants, tenant);
+}
+
+Task<PolicyVerdict> PolicyEngine::decide(PolicyRequest request, PolicyQuestion question, Call call) {
+    auto impl = impl_;
+    const auto point = point_of(request);
+    PolicyVerdict verdict;
+    verdict.decision = standard_decision(point);
+    verdict.session_ = session_of(request).id;
+    verdict.point_ = point;
+    const auto asked = impl->by_point[static_cast<std::size_t>(point)];
+    for (const auto& policy : asked) {
+        if (!impl->book_of(*policy).enabled) continue;
+        const bool shadow = impl->is_shadow_for(*policy, session_of(request).tenant);
+        if (shadow ? question.dry_run : verdict.by.has_value()) continue;
+        auto answer = co_await impl->ask(policy, request, question.dry_run, call);
+        if (answer) impl->take(*policy, std::move(*answer), request, question, verdict);
+    }
+    co_return verdict;
+}
+
+/// nullopt = it is left alone for now.
+Task<std::optional<PolicyAnswer>> PolicyEngine::Impl::ask(LoadedPolicyPtr policy, const PolicyRequest& request,
+                                                          bool dry_run, Call call) {
+    if (!policy->breaker.try_pass(env.clock->monotonic_now())) co_return std::nullopt;
+    if (!dry_run) ++policy->asked;
+    const auto& states = book_of(*policy).states;
+    auto state = states.find(session_of(request).id);
+    auto before = state == states.end() ? std::string() : state->second;
+    auto answer = policy->host->decide_now(request, before);
+    std::exception_ptr stopped;
+    try {
+        if (!answer) answer = co_await ask_and_wait(policy, request, std::move(before), std::move(call));
+    } catch (const Error&) {
+        stopped = std::current_exception();
+    }
+    if (stopped || dry_run) policy->breaker.note_abandoned();
+    if (stopped) std::rethrow_exception(stopped);
+    co_return checked(std::move(*answer), request);
+}
+
+/// The host against the clock; whichever is first.
+Task<PolicyAnswer> PolicyEngine::Impl::ask_and_wait(LoadedPolicyPtr policy, PolicyRequest request, std::string state,
+                                                    Call call) {
+    const auto point = point_of(request);
+    if (policy->under_way >= most_under_way)
+        co_return not_decided(PolicyAnswer::Outcome::refused, point,
+                              "it has not come back from " + std::to_string(policy->under_way) + " questions");
+    const auto budget = policy->source.time_budget;
+    auto within = call.within(Deadline::after(*env.clock, budget));
+    auto pending = std::make_shared<Pending>(env.executor);
+    std::stop_source given_up;
+    Call inner{within.deadline, given_up.get_token(), call.correlation_id};
+    ++policy->under_way;
+    tasks.spawn(env.logger, "ask policy " + policy->identity.name,
+                put_question(policy, pending, std::move(request), std::move(state), inner));
+    while (!pending->answer && !within.deadline.expired(*env.clock) && !call.stop.stop_requested())
+        co_await pending->answered.wait(*env.clock, within);
+    if (pending->answer) co_return std::move(*pending->answer);
+    given_up.request_stop();
+    if (call.stop.stop_requested()) throw Error(Errc::cancelled, "cancelled: asking a policy");
+    co_return not_decided(PolicyAnswer::Outcome::timed_out, point,
+                          "no answer within " + std::to_string(budget / std::chrono::microseconds(1)) + " us");
+}
+
+/// What an answer means for the verdict.
+void PolicyEngine::Impl::take(LoadedPolicy& policy, PolicyAnswer answer, const PolicyRequest& request,
+                              const PolicyQuestion& question, PolicyVerdict& verdict) {
+    if (answer.outcome != PolicyAnswer::Outcome::decided) {
+        if (!question.dry_run) take_failure(policy, answer, request, verdict);
+        return;
+    }
+    if (!question.dry_run) policy.breaker.note_success();
+    const auto& book = book_of(policy);
+    auto known = book.states.find(verdict.session_);
+    const bool is_new = !answer.state.empty() && (known == book.states.end() || known->second != answer.state);
+    if (is_new && !verdict.session_.empty()) verdict.states_.push_back({policy.identity.name, answer.state});
+    if (is_standard(answer.decision)) return;
+    if (is_shadow_for(policy, session_of(request).tenant)) {
+        ++policy.shadowed;
+        return tell(policy, "policy.shadowed", answer, request, nullptr, verdict);
+    }
+    if (auto why = take_place(answer.decision, request, question, verdict)) {
+        if (question.dry_run) return;
+        ++policy.overruled;
+        return tell(policy, "policy.overruled", answer, request, why, verdict);
+    }
+    verdict.decision = answer.decision;
+    verdict.by = policy.identity;
+    tell(policy, "policy.decided", answer, request, nullptr, verdict);
+}
+
+void PolicyEngine::Impl::take_failure(LoadedPolicy& policy, const PolicyAnswer& answer, const PolicyRequest& request,
+                                      PolicyVerdict& verdict) {
+    policy.breaker.note_failure(env.clock->monotonic_now());
+    ++policy.failed;
+    policy.last_failure = std::string(name_of(answer.outcome)) + ": " + answer.detail;
+    policy.last_failure_at = now();
+    tell(policy, "policy.failed", answer, request, nullptr, verdict);
+    env.logger->log(LogLevel::warning, "policy", "a policy gave no answer that counts",
+                    {{"policy", policy.identity.name},
+                     {"point", name_of(point_of(request))},
+                     {"session", verdict.session_},
+                     {"outcome", name_of(answer.outcome)},
+                     {"detail", answer.detail}});
+}
+
+/// Why it may not be carried out; a stop takes its place within the rate limit.
+const char* PolicyEngine::Impl::take_place(const PolicyDecision& decision, const PolicyRequest& request,
+                                           const PolicyQuestion& question, PolicyVerdict& verdict) {
+    if (auto why = policy::obstacle_to(decision, request, question)) return why;
+    if (question.dry_run || !policy::is_stop(decision, request)) return nullptr;
+    if (!stop_limit->try_take(now(), question.running)) return "rate_limit";
+    verdict.stops_ = true;
+    verdict.place_ = std::shared_ptr<void>(nullptr, [limit = stop_limit](void*) { limit->give_back(); });
+    return nullptr;
+}
+
+/// One event, unless it changes nothing and was the last one told of this session at this point.
+void PolicyEngine::Impl::tell(LoadedPolicy& policy, const char* type, const PolicyAnswer& answer,
+                              const PolicyRequest& request, const char* why, PolicyVerdict& verdict) {
+    const auto point = point_of(request);
+    const auto& session = session_of(request);
+    json data{{"policy", policy.identity},
+              {"point", name_of(point)},
+              {"mode", name_of(policy.source.mode)},
+              {"action", action_of(answer.decision)},
+              {"decision", json::parse(infrastructure_sdk::to_json(answer.decision))},
+              {"reason", reason_of(answer.decision)},
+              {"user_id", session.user_id}};
+    if (!session.tenant.empty()) data["tenant"] = session.tenant;
+    if (why) data["why"] = why;
+    if (answer.outcome != PolicyAnswer::Outcome::decided) {
+        data["outcome"] = name_of(answer.outcome);
+        data["detail"] = answer.detail;
+    }
+    auto text = one_line(data);
+    if (is_of_running(point) && !session.id.empty()) {
+        const bool changes_nothing = answer.outcome == PolicyAnswer::Outcome::decided &&
+                                     !(verdict.stops_ && type == std::string("policy.decided"));
+        auto said = changes_nothing ? type + text : std::string();
+        auto& told = book_of(policy).told[{session.id, point}];
+        if (changes_nothing && told == said) return;
+        told = std::move(said);
+    }
+    verdict.events_.push_back({0, now(), type, session.id, "", "", std::move(text)});
+}
+
+void PolicyEngine::record(PolicyVerdict& verdict, Batch& batch) {
+    auto& impl = *impl_;
+    const auto& session = verdict.session_;
+    for (auto& state : verdict.states_) {
+        batch.puts.push_back({policy_state_kind, session + "/" + state.policy, state.json, std::nullopt});
+        impl.books[state.policy].states[session] = std::move(state.json);
+    }
+    for (auto& event : verdict.events_) batch.events.push_back(std::move(event));
+    auto by = verdict.by ? impl.find(verdict.by->name) : nullptr;
+    if (by) ++by->decided;
+    if (verdict.stops_) {
+        PolicyStop stop{verdict.by->name, verdict.by->sha256, impl.now(), false};
+        batch.puts.push_back({policy_stop_kind, session, one_line(json(stop)), std::nullopt});
+        impl.forget_old_stops(batch);
+        impl.stops[session] = std::move(stop);
+        impl.stop_limit->note(impl.now());
+    }
+    verdict.states_.clear();
+    verdict.events_.clear();
+    verdict.stops_ = false;
+    verdict.place_.reset();
+}
+
+void PolicyEngine::overrule(PolicyVerdict& verdict, const std::string& why) {
+    if (!verdict.by) return;
+    for (auto& event : verdict.events_) {
+        if (event.type != "policy.decided") continue;
+        event.type = "policy.overruled";
+        auto data = json::parse(event.data);
+        data["why"] = why;
+        event.data = one_line(data);
+    }
+    if (auto policy = impl_->find(verdict.by->name)) ++policy->overruled;
+    verdict.decision = standard_decision(verdict.point_);
+    verdict.by.reset();
+    verdict.stops_ = false;
+    verdict.place_.reset();
+}
+
+/// A few at a time, so that no commit becomes large.
+void PolicyEngine::Impl::forget_old_stops(Batch& batch) {
+    constexpr std::size_t most = 8;
+    const auto oldest = now() - std::max(options.guard.window, options.rate_limit.window);
+    std::vector<std::string> old;
+    for (auto it = stops.begin(); it != stops.end() && old.size() < most; ++it)
+        if (it->second.at < oldest) old.push_back(it->first);
+    for (const auto& id : old) {
+        batch.erases.push_back({policy_stop_kind, id});
+        stops.erase(id);
+    }
+}
+
+/// Its suspensions within the guard's window, and how many of them came back at once.
+std::pair<std::size_t, std::size_t> PolicyEngine::Impl::stopped_by(const LoadedPolicy& policy) const {
+    const auto oldest = now() - options.guard.window;
+    std::size_t suspensions = 0, came_back = 0;
+    for (const auto& [session, stop] : stops) {
+        if (stop.policy != policy.identity.name || stop.sha256 != policy.identity.sha256 || stop.at < oldest) continue;
+        ++suspensions;
+        came_back += stop.came_back;
+    }
+    return {suspensions, came_back};
+}
+
+void PolicyEngine::note_resumed(const std::string& session_id, Batch& batch) {
+    auto& impl = *impl_;
+    auto found = impl.stops.find(session_id);
+    if (found == impl.stops.end() || found->second.came_back) return;
+    auto& stop = found->second;
+    if (impl.now() - stop.at > impl.options.guard.resumed_within) return;
+    stop.came_back = true;
+    batch.puts.push_back({policy_stop_kind, session_id, one_line(json(stop)), std::nullopt});
+    auto policy = impl.find(stop.policy);
+    if (!policy || policy->source.mode != PolicyMode::canary || impl.is_rolled_back(*policy)) return;
+    auto [suspensions, came_back] = impl.stopped_by(*policy);
+    if (!policy::trips(impl.options.guard, suspensions, came_back)) return;
+    impl.book_of(*policy).rolled_back_sha256 = policy->identity.sha256;
+    impl.write_book(policy->identity.name, batch);
+    json data{{"policy", policy->identity},
+              {"suspensions", suspensions},
+              {"came_back", came_back},
+              {"reason", "too many of the sessions that it suspended were resumed at once"}};
+    batch.events.push_back(impl.event_of(*policy, "policy.rolled_back", one_line(data)));
+}
+
+void PolicyEngine::forget(const std::string& session_id, Batch& batch) {
+    for (auto& [name, book] : impl_->books) {
+        if (book.states.erase(session_id)) batch.erases.push_back({policy_state_kind, session_id + "/" + name});
+        auto first = book.told.lower_bound({session_id, DecisionPoint::admit});
+        while (first != book.told.end() && first->first.first == session_id) first = book.told.erase(first);
+    }
+}
+
+}  // namespace infrastructure_sdk

@@ -1,0 +1,243 @@
+// Policies are asked about sessions, and what they decide is carried out.
+#include "session/session_engine_impl.hpp"
+
+#include <algorithm>
+
+#include <infrastructure_sdk/session/cost.hpp>
+
+namespace infrastructure_sdk {
+
+namespace {
+
+/// Everybody at the same moments, whoever owns the sessions.
+WallTime next_sweep(WallTime now, Duration interval) {
+    const auto since = now.time_since_epoch();
+    return WallTime(since - since % interval + interval);
+}
+
+SessionAction action_in(const PolicyVerdict& verdict) {
+    return verdict.is_standard() ? SessionAction::standard : std::get<SessionDecision>(verdict.decision).action;
+}
+
+}  // namespace
+
+Task<PolicyVerdict> SessionEngine::Impl::ask(PolicyRequest request, PolicyQuestion question, Call call) {
+    const auto& can = provider->capabilities();
+    question.running = running.size();
+    question.can_disconnect = can.disconnect;
+    question.can_suspend =
+        std::find(can.suspend_modes.begin(), can.suspend_modes.end(), "memory") != can.suspend_modes.end();
+    co_return co_await options.policies->decide(std::move(request), question, std::move(call));
+}
+
+// ---- creation ------------------------------------------------------------------------------------------------------
+
+/// As `plan`, in the size that policies want. @param news what they said; null for a dry run
+Task<Session> SessionEngine::Impl::plan_asking(SessionRequest request, std::string* fingerprint, bool dry_run,
+                                               Batch* news, Call call) {
+    auto session = plan(request, fingerprint);
+    if (!asks(DecisionPoint::size)) co_return session;
+    PolicyQuestion question;
+    question.dry_run = dry_run;
+    SizeRequest asked{now(), planned_policy_session(session)};
+    auto verdict = co_await ask(std::move(asked), question, call);
+    if (!verdict.is_standard()) try {
+            session = plan(resized(request, std::get<SizeDecision>(verdict.decision)), fingerprint);
+        } catch (const Error& error) {
+            // The template, the provider or the host cannot have it so.
+            options.policies->overrule(verdict, error.message());
+        }
+    if (news) options.policies->record(verdict, *news);
+    co_return session;
+}
+
+PolicyUsage SessionEngine::Impl::policy_usage(const Session& session) const {
+    PolicyUsage usage;
+    for (const auto& [id, target] : live) {
+        const auto& other = target->session;
+        // Their GPUs are given back.
+        const bool rests = other.state == SessionState::suspended || other.state == SessionState::failed;
+        const auto gpus = rests ? 0 : other.gpu_count;
+        ++usage.sessions;
+        usage.gpus += gpus;
+        if (!session.tenant.empty() && other.tenant == session.tenant) ++usage.sessions_of_tenant;
+        if (other.user_id != session.user_id) continue;
+        ++usage.sessions_of_user;
+        usage.gpus_of_user += gpus;
+    }
+    return usage;
+}
+
+Task<std::optional<Denial>> SessionEngine::Impl::ask_to_admit(Session session, bool dry_run, Batch* news, Call call) {
+    if (!asks(DecisionPoint::admit)) co_return std::nullopt;
+    PolicyQuestion question;
+    question.dry_run = dry_run;
+    AdmitRequest asked{now(), planned_policy_session(session), policy_usage(session)};
+    auto verdict = co_await ask(std::move(asked), question, call);
+    std::optional<Denial> denial;
+    if (!verdict.is_standard()) {
+        denial.emplace();
+        denial->policy = verdict.by->name;
+        denial->reason = std::get<AdmitDecision>(verdict.decision).reason;
+    }
+    if (news) options.policies->record(verdict, *news);
+    co_return denial;
+}
+
+// ---- running sessions ----------------------------------------------------------------------------------------------
+
+Task<PolicyVerdict> SessionEngine::Impl::ask_about_idleness(LivePtr target, ActivitySample sample,
+                                                            IdleVerdict verdict) {
+    const auto& session = target->session;
+    IdleRequest asked;
+    asked.now = now();
+    asked.session = policy_session(session);
+    asked.quiet_for = asked.now - verdict.quiet_since;
+    asked.idle_timeout = session.clocks.idle_timeout.limit.value_or(Duration::zero());
+    asked.connections = static_cast<std::int64_t>(sample.vnc_clients.value_or(0)) +
+                        static_cast<std::int64_t>(sample.forwarded_connections.value_or(0));
+    asked.use_fully_seen = verdict.unseen.empty();
+    asked.standard = session_action(session.clocks.idle_timeout.on_expiry);
+    PolicyQuestion question;
+    Call call{Deadline(), tasks.stop_source().get_token(), std::string()};
+    co_return co_await ask(std::move(asked), question, call);
+}
+
+/// What was said and changes nothing.
+Task<void> SessionEngine::Impl::write_news(LivePtr target, PolicyVerdict verdict) {
+    if (!verdict.has_news()) co_return;
+    Edit edit = [&](Session& session, Batch& batch) {
+        if (session.state == SessionState::terminated) return false;
+        options.policies->record(verdict, batch);
+        return true;
+    };
+    co_await update(target, edit);
+}
+
+/// @param execution_id of the session when it was asked about: what it has become since is not meant.
+Task<void> SessionEngine::Impl::apply(LivePtr target, std::string execution_id, PolicyVerdict verdict,
+                                      TerminationReason reason) {
+    const auto action = action_in(verdict);
+    if (action == SessionAction::standard || action == SessionAction::keep)
+        co_return co_await write_news(target, std::move(verdict));
+    auto is_meant = [&execution_id](const Session& session) {
+        return session.state == SessionState::active && session.execution_id == execution_id;
+    };
+    if (!is_meant(target->session)) co_return;
+    Edit record = [&](Session& session, Batch& batch) {
+        if (!is_meant(session)) return false;
+        options.policies->record(verdict, batch);
+        return true;
+    };
+    co_await carry_out(target, on_expiry(action), reason, record);
+}
+
+/// Asks about every running session, again and again at the same moments.
+Task<void> SessionEngine::Impl::sweep(DecisionPoint point, Duration interval) {
+    auto self = shared_from_this();
+    const auto stop = tasks.stop_source().get_token();
+    constexpr std::size_t breath = 64;
+    for (;;) {
+        const auto pause = next_sweep(now(), interval) - now();
+        co_await env.clock->sleep_until(env.clock->monotonic_now() + pause, stop);
+        if (stop.stop_requested()) co_return;
+        if (!asks(point)) continue;
+        std::shared_ptr<const MonthSpent> spent;
+        if (point == DecisionPoint::budget) spent = std::make_shared<const MonthSpent>(month_spent());
+        const auto ids = running;
+        std::size_t done = 0;
+        for (const auto& id : ids) {
+            auto target = find(id);
+            if (!target || target->session.state != SessionState::active) continue;
+            try {
+                if (spent) co_await ask_on_budget(target, spent);
+                else co_await ask_on_schedule(target);
+            } catch (const Error& error) {
+                if (stop.stop_requested()) co_return;
+                log(LogLevel::error, "what a policy asks for could not be done", target->session,
+                    {{"point", name_of(point)}, {"detail", error.message()}});
+            }
+            // Others are served between many that answer at once.
+            if (++done % breath == 0) co_await asio::post(env.executor, asio::use_awaitable);
+        }
+    }
+}
+
+Task<void> SessionEngine::Impl::ask_on_schedule(LivePtr target) {
+    const auto at = now();
+    if (at < target->rest.schedule) co_return;
+    const auto& session = target->session;
+    const auto execution = session.execution_id;
+    ScheduleRequest asked{at, policy_session(session), std::nullopt};
+    const auto& memory = target->use.detector.memory();
+    const bool seen = !target->use.samples.empty() && target->use.samples.back().execution_id == execution &&
+                      memory.state != IdleState::unknown;
+    if (seen) asked.quiet_for = env.clock->monotonic_now() - memory.quiet_since;
+    PolicyQuestion question;
+    Call call{Deadline(), tasks.stop_source().get_token(), std::string()};
+    auto verdict = co_await ask(std::move(asked), question, call);
+    target->rest.schedule = at + rest_of(verdict.decision);
+    co_await apply(target, execution, std::move(verdict), TerminationReason::policy);
+}
+
+Task<void> SessionEngine::Impl::ask_on_budget(LivePtr target, std::shared_ptr<const MonthSpent> spent) {
+    const auto at = now();
+    if (at < target->rest.budget) co_return;
+    const auto execution = target->session.execution_id;
+    auto asked = budget_request(target->session, *spent, options.limits, options.currency, at);
+    PolicyQuestion question;
+    Call call{Deadline(), tasks.stop_source().get_token(), std::string()};
+    auto verdict = co_await ask(std::move(asked), question, call);
+    target->rest.budget = at + rest_of(verdict.decision);
+    co_await apply(target, execution, std::move(verdict), TerminationReason::budget);
+}
+
+MonthSpent SessionEngine::Impl::month_spent() {
+    MonthSpent spent;
+    const auto at = now();
+    auto add = [&spent](const std::string& user, const std::string& tenant, std::int64_t micros) {
+        spent.by_user[user] += micros;
+        if (!tenant.empty()) spent.by_tenant[tenant] += micros;
+    };
+    for (const auto& [id, target] : live) {
+        const auto& session = target->session;
+        if (session.charge.price_per_hour_micros > 0)
+            add(session.user_id, session.tenant, cost_in_month(session.charge, month_of(at), at));
+    }
+    for (const auto& ended : reservations.ended_money(at)) add(ended.user_id, ended.tenant, ended.micros);
+    return spent;
+}
+
+/// A session whose isolation is good enough for its template may not be so for a policy.
+Task<void> SessionEngine::Impl::ask_at_gate(Session session, IsolationReport report, Call call) {
+    if (!asks(DecisionPoint::isolation)) co_return;
+    auto asked = isolation_request(session, report, now());
+    asked.is_start = true;
+    PolicyQuestion question;
+    question.only_stricter = true;
+    auto verdict = co_await ask(std::move(asked), question, call);
+    const auto action = action_in(verdict);
+    if (verdict.has_news()) {
+        Batch batch;
+        options.policies->record(verdict, batch);
+        co_await commit(std::move(batch));
+    }
+    if (action == SessionAction::suspend || action == SessionAction::terminate)
+        throw Error(Errc::isolation, "policy " + verdict.reason() + ": the session may not start",
+                    {{"reason", "IsolationFailed"}, {"policy", verdict.by->name}});
+}
+
+Task<void> SessionEngine::Impl::ask_on_interruption(LivePtr target, std::string kind) {
+    if (target->session.state != SessionState::active) co_return;
+    const auto execution = target->session.execution_id;
+    InterruptionRequest asked;
+    asked.now = now();
+    asked.session = policy_session(target->session);
+    asked.kind = std::move(kind);
+    PolicyQuestion question;
+    Call call{Deadline(), tasks.stop_source().get_token(), std::string()};
+    auto verdict = co_await ask(std::move(asked), question, call);
+    co_await apply(target, execution, std::move(verdict), TerminationReason::preempted);
+}
+
+}  // namespace infrastructure_sdk
