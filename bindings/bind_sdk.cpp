@@ -86,6 +86,7 @@ void bind_sdk(py::module_& module) {
     bind_snapshots(handle);
     bind_access(handle);
     bind_reports(handle);
+    bind_policies(handle);
     handle.def("capabilities", [](S self) { return as_dict(self.sdk->capabilities()); })
         .def("templates",
              [](S self) {

@@ -10,6 +10,7 @@ void bind_queue(pybind11::module_& module);
 void bind_runtime(pybind11::module_& module);
 void bind_sdk(pybind11::module_& module);
 void bind_report_files(pybind11::module_& module);
+void bind_builtin_policies(pybind11::module_& module);
 }  // namespace infrastructure_sdk::bindings
 
 PYBIND11_MODULE(_core, module) {
@@ -22,4 +23,5 @@ PYBIND11_MODULE(_core, module) {
     bind_runtime(module);
     bind_sdk(module);
     bind_report_files(module);
+    bind_builtin_policies(module);
 }

@@ -54,5 +54,7 @@ void bind_snapshots(pybind11::class_<SdkHandle>& sdk);
 void bind_access(pybind11::class_<SdkHandle>& sdk);
 /// Kept isolation reports, keys and head records.
 void bind_reports(pybind11::class_<SdkHandle>& sdk);
+/// Policies that are loaded.
+void bind_policies(pybind11::class_<SdkHandle>& sdk);
 
 }  // namespace infrastructure_sdk::bindings

@@ -13,6 +13,7 @@ from infrastructure_sdk.events import EventLog
 from infrastructure_sdk.exceptions import InvalidTransitionError
 from infrastructure_sdk.isolation import IsolationEngine
 from infrastructure_sdk.keys import KeyRing
+from infrastructure_sdk.policies import Policies
 from infrastructure_sdk.pools import PoolManager
 from infrastructure_sdk.session import UserSessionManager
 from infrastructure_sdk.snapshot import SnapshotCatalogue
@@ -75,6 +76,7 @@ class InfrastructureSDK:
         self.pools = PoolManager(self)
         self.events = EventLog(self)
         self.webhooks = Webhooks(self)
+        self.policies = Policies(self)
         self.snapshots = SnapshotCatalogue(self)
         self.keys = KeyRing(self)
 

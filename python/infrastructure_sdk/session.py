@@ -1067,7 +1067,7 @@ class UserSessionManager:
             None if it would. Else why not: ``limit`` (scope, subject, resource, value), ``subject``, ``in_use``,
             ``requested``, ``holders`` (session ids, at most 10), ``holder_count``, ``help`` (what would make room) and
             a ``message`` for people; of money also ``currency``, ``spent`` (by sessions that have ended) and
-            ``renews_at``.
+            ``renews_at``. If a policy denies it, ``policy``, ``reason``, ``help`` and ``message`` alone.
 
         Raises
         ------

@@ -29,6 +29,7 @@ import infrastructure_sdk as _async
 from infrastructure_sdk import events as _events
 from infrastructure_sdk import isolation as _isolation
 from infrastructure_sdk import keys as _keys
+from infrastructure_sdk import policies as _policies
 from infrastructure_sdk import pools as _pools
 from infrastructure_sdk import session as _session
 from infrastructure_sdk import snapshot as _snapshot
@@ -48,6 +49,7 @@ __all__ = [
     "IsolationEngine",
     "KeyRing",
     "LimitCatalogue",
+    "Policies",
     "PoolManager",
     "PortForward",
     "ResourceSpec",
@@ -265,6 +267,10 @@ class Webhooks(_Twin, mirrors=_webhooks.Webhooks):
     """Who is told of events over HTTP, and what became of each delivery."""
 
 
+class Policies(_Twin, mirrors=_policies.Policies):
+    """Who decides about sessions besides the limits and the clocks."""
+
+
 class IsolationEngine(_Twin, mirrors=_isolation.IsolationEngine):
     """Looks at running sessions."""
 
@@ -305,5 +311,6 @@ _TWINS: dict[type, type[_Twin]] = {
     _pools.PoolManager: PoolManager,
     _vm.VMLifecycleController: VMLifecycleController,
     _webhooks.Webhooks: Webhooks,
+    _policies.Policies: Policies,
     _isolation.IsolationEngine: IsolationEngine,
 }

@@ -87,7 +87,7 @@ struct PlaceCandidate {
     std::map<std::string, std::string> labels;
     friend bool operator==(const PlaceCandidate&, const PlaceCandidate&) = default;
 };
-/// Where? Asked where there is a choice.
+/// Where? For providers with a choice; those of this build have one host each and do not ask.
 struct PlaceRequest {
     WallTime now;
     PolicySession session;
@@ -176,7 +176,7 @@ struct IsolationRequest {
 struct InterruptionRequest {
     WallTime now;
     PolicySession session;
-    std::string kind;                  ///< "memory_pressure", "disk_full", "spot", "maintenance"
+    std::string kind;                  ///< "disk_full"; later "memory_pressure", "spot", "maintenance"
     std::optional<WallTime> deadline;  ///< none = not known
     SessionAction standard = SessionAction::keep;
     friend bool operator==(const InterruptionRequest&, const InterruptionRequest&) = default;

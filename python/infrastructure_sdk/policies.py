@@ -1,0 +1,105 @@
+"""Policies: who decides about sessions besides the limits and the clocks."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from infrastructure_sdk import _core
+
+if TYPE_CHECKING:
+    from infrastructure_sdk.sdk import InfrastructureSDK
+
+__all__ = ["Policies"]
+
+
+class Policies:
+    """The policies that are loaded (section ``policy`` of the configuration), in the order in which they are asked.
+
+    A policy is told about a session and answers what shall happen to it; the engine carries it out and writes an event
+    for each decision (``policy.decided``), failure (``policy.failed``), answer of a shadow (``policy.shadowed``),
+    decision that was not allowed (``policy.overruled``) and canary that was taken back (``policy.rolled_back``).
+    """
+
+    def __init__(self, sdk: InfrastructureSDK) -> None:
+        self._sdk = sdk
+
+    async def list(self) -> list[Mapping[str, Any]]:
+        """Each policy and what it did since it was loaded.
+
+        Returns
+        -------
+        list
+            Mappings with the identity (``name``, ``version``, ``author``, ``sha256``), ``source``, ``points``, ``mode``
+            (enforce, shadow or canary), ``canary_tenants``, ``enabled``, ``rolled_back``, ``breaker`` (closed, open or
+            half_open), the numbers ``asked``, ``decided``, ``shadowed``, ``overruled`` and ``failed``,
+            ``last_failure`` and ``last_failure_at``, and the guard's ``suspensions`` and ``came_back``.
+        """
+        found: list[Mapping[str, Any]] = await self._sdk._call(lambda native: native.policies)
+        return found
+
+    async def status(self, name: str) -> Mapping[str, Any]:
+        """One policy, as in :meth:`list`.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such policy.
+        """
+        found: Mapping[str, Any] = await self._sdk._call(lambda native: native.policy, name)
+        return found
+
+    async def enable(self, name: str) -> Mapping[str, Any]:
+        """Ask a policy again, also in later processes.
+
+        Ends a rollback by its guard and closes its breaker.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such policy.
+        """
+        found: Mapping[str, Any] = await self._sdk._call(lambda native: native.policy_enable, name, True)
+        return found
+
+    async def disable(self, name: str) -> Mapping[str, Any]:
+        """Ask a policy no more, also in later processes, until :meth:`enable`.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such policy.
+        """
+        found: Mapping[str, Any] = await self._sdk._call(lambda native: native.policy_enable, name, False)
+        return found
+
+    async def reload(self) -> builtins.list[Mapping[str, Any]]:
+        """Read ``policy.policies_file`` and all policies anew.
+
+        All are loaded and checked before one is replaced. The rest of the configuration stays as it is.
+
+        Returns
+        -------
+        list
+            As of :meth:`list`.
+
+        Raises
+        ------
+        ValidationError, ConfigurationError, PolicyError
+            If the document or a policy is wrong; then everything stays as it was.
+        """
+        found: builtins.list[Mapping[str, Any]] = await self._sdk._call(lambda native: native.policies_reload)
+        return found
+
+    @staticmethod
+    def builtin() -> builtins.list[Mapping[str, Any]]:
+        """The rules that need no code: ``name``, ``source``, ``description``, ``points`` and the JSON Schema of their
+        ``settings``.
+
+        Examples
+        --------
+        >>> [rule["name"] for rule in Policies.builtin()]
+        ['business-hours', 'keep-tagged', 'budget-guard']
+        """
+        return _core.builtin_policies()
