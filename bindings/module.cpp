@@ -2,6 +2,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include "policy/bind_policy.hpp"
+
 namespace infrastructure_sdk::bindings {
 void bind_errors(pybind11::module_& module);
 void bind_words(pybind11::module_& module);
@@ -24,4 +26,6 @@ PYBIND11_MODULE(_core, module) {
     bind_sdk(module);
     bind_report_files(module);
     bind_builtin_policies(module);
+    bind_policy_values(module);
+    bind_policy_hosts(module);
 }

@@ -1,0 +1,81 @@
+#pragma once
+// A thread that keeps its Python thread state and asks one policy one question after the other, and a watcher that
+// interrupts a question which is overdue.
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <string>
+
+#include "policy/loaded_policy.hpp"
+#include <infrastructure_sdk/clock.hpp>
+
+namespace infrastructure_sdk::bindings {
+
+/// One question. Made and read by the engine; filled by the thread, before it requests `finished`.
+struct Question {
+    PolicyRequest request;
+    std::string state;
+    PolicyAnswer answer;
+    std::stop_source finished;
+    std::atomic<bool> abandoned{false};  ///< nobody waits for it any more
+};
+
+/// Any method from any thread, without the GIL.
+class PolicyThread : public std::enable_shared_from_this<PolicyThread> {
+public:
+    using Load = std::function<std::unique_ptr<LoadedPolicy>()>;
+
+    PolicyThread(std::shared_ptr<Clock> clock, Load load);
+
+    /// Begins with loading. `loaded` may be given by a thread that was lost.
+    void start(std::shared_ptr<LoadedPolicy> loaded = nullptr);
+    /// Requested when it is loaded, or could not be.
+    std::stop_token load_finished() const { return loading_.get_token(); }
+    /// After that. @throws what loading threw
+    const LoadedPolicy& loaded() const;
+    std::shared_ptr<LoadedPolicy> share_loaded() const;
+
+    void ask(std::shared_ptr<Question> question);
+    /// It took too long: nobody waits for it, and it is interrupted if it runs. May be called before loading ended,
+    /// with no question.
+    void give_up(const std::shared_ptr<Question>& question);
+    /// A question runs that nobody waits for any more.
+    bool overdue() const;
+    /// It was interrupted again and again and did not come back.
+    bool lost() const;
+
+    /// No more questions; what runs is interrupted. `ended` is requested when its Python state is gone.
+    void stop();
+    std::stop_token ended() const { return ended_.get_token(); }
+
+private:
+    void run();
+    void load_here();
+    void answer(const std::shared_ptr<Question>& question);
+    void watch();
+    void start_watching();
+    bool interrupt();
+
+    std::shared_ptr<Clock> clock_;
+    Load load_;
+    std::stop_source loading_, ended_;
+    std::exception_ptr load_error_;
+
+    mutable std::mutex mutex_;
+    std::condition_variable wake_, watcher_wake_;
+    std::shared_ptr<LoadedPolicy> loaded_;
+    std::deque<std::shared_ptr<Question>> waiting_;
+    std::shared_ptr<Question> running_;
+    bool busy_ = false;      ///< Python runs: a question or the loading
+    bool given_up_ = false;  ///< what runs is overdue
+    bool watching_ = false;  ///< there is a watcher
+    bool stopping_ = false, lost_ = false;
+    unsigned long python_id_ = 0;
+};
+
+}  // namespace infrastructure_sdk::bindings
