@@ -6,6 +6,7 @@
 #include "policy/values.hpp"
 #include "runtime_handle.hpp"
 #include "submit.hpp"
+#include <infrastructure_sdk/policy/process_host.hpp>
 #include <infrastructure_sdk/policy/python_host.hpp>
 
 namespace infrastructure_sdk::bindings {
@@ -36,15 +37,56 @@ py::object answer_of(const PolicyAnswer& answer) {
     return dict;
 }
 
-HostHandle open_python(const std::shared_ptr<RuntimeHandle>& runtime, const std::string& source,
-                       const std::string& origin, std::size_t memory_budget, bool lint, bool inline_calls) {
+Task<HostPtr> load_untrusted(Environment environment, std::string source, std::string origin,
+                             ProcessPolicyOptions options, Call call) {
+    co_return co_await load_process_policy(environment, source, origin, options, call);
+}
+
+std::uint64_t open_python(const std::shared_ptr<RuntimeHandle>& runtime, const QueuePtr& queue, py::object future,
+                          double timeout_s, const std::string& correlation_id, const std::string& source,
+                          const std::string& origin, std::size_t memory_budget, bool lint) {
     PythonPolicyOptions options;
     options.memory_budget = memory_budget;
     options.lint = lint;
-    options.inline_calls = inline_calls;
     auto environment = runtime->environment();
-    py::gil_scoped_release release;
-    return {runtime, make_python_policy(environment, {source, origin}, options)};
+    std::function<Task<HostPtr>(Call)> make = [environment, text = PolicyText{source, origin}, options](Call call) {
+        return load_python_policy(environment, text, options, call);
+    };
+    return submit<HostPtr>(queue, std::move(future), environment, {timeout_s, correlation_id}, make,
+                           [runtime](const HostPtr& host) { return py::cast(HostHandle{runtime, host}); });
+}
+
+std::uint64_t open_process(const std::shared_ptr<RuntimeHandle>& runtime, const QueuePtr& queue, py::object future,
+                           double timeout_s, const std::string& correlation_id, const std::string& source,
+                           const std::string& origin, std::size_t memory_budget, const std::string& interpreter,
+                           const std::string& package) {
+    ProcessPolicyOptions options;
+    options.memory_budget = memory_budget;
+    options.interpreter = interpreter;
+    options.package = package;
+    auto environment = runtime->environment();
+    std::function<Task<HostPtr>(Call)> make = [environment, source, origin, options](Call call) -> Task<HostPtr> {
+        return load_untrusted(environment, source, origin, options, call);
+    };
+    return submit<HostPtr>(queue, std::move(future), environment, {timeout_s, correlation_id}, make,
+                           [runtime](const HostPtr& host) { return py::cast(HostHandle{runtime, host}); });
+}
+
+py::list texts(const std::vector<std::string>& values) {
+    py::list list;
+    for (const auto& value : values) list.append(text(value));
+    return list;
+}
+
+/// Empty for a policy in this process.
+py::dict sandbox_of(const HostHandle& self) {
+    py::dict dict;
+    auto process = std::dynamic_pointer_cast<ProcessPolicy>(self.host);
+    if (!process) return dict;
+    dict["protections"] = texts(process->protections());
+    dict["missing"] = texts(process->missing_protections());
+    dict["pid"] = process->pid();
+    return dict;
 }
 
 std::uint64_t decide(const HostHandle& self, const QueuePtr& queue, py::object future, double timeout_s,
@@ -72,8 +114,9 @@ std::uint64_t close(const HostHandle& self, const QueuePtr& queue, py::object fu
 
 void bind_policy_hosts(py::module_& module) {
     py::class_<HostHandle>(module, "PolicyHost", "A loaded policy and what asks it.")
-        .def_static("open_python", &open_python, "runtime"_a, "source"_a, "origin"_a, "memory_budget"_a, "lint"_a,
-                    "inline_calls"_a, "In this process.")
+        .def_static("open_python", &open_python)
+        .def_static("open_process", &open_process)
+        .def("sandbox", &sandbox_of, "Protections in force and missing; empty for one in this process.")
         .def_property_readonly(
             "identity",
             [](const HostHandle& self) {
@@ -92,6 +135,8 @@ void bind_policy_hosts(py::module_& module) {
             "Where it wants to be asked.")
         .def("decide", &decide)
         .def("close", &close);
+    module.def("enter_policy_sandbox", &enter_policy_sandbox, "socket"_a,
+               "For the process of a policy: give up all but reading and writing this descriptor.");
 }
 
 }  // namespace infrastructure_sdk::bindings

@@ -25,9 +25,7 @@ py::object show(WallTime time) { return to_datetime(time); }
 py::object show(Duration length) { return py::float_(to_seconds(length)); }
 py::object name_object(const char* name) { return py::reinterpret_steal<py::object>(PyUnicode_InternFromString(name)); }
 py::object show(SessionAction action) { return name_object(name_of(action)); }
-py::object show(AdmitDecision::Action action) {
-    return name_object(action == AdmitDecision::Action::deny ? "deny" : "standard");
-}
+py::object show(AdmitDecision::Action action) { return name_object(name_of(action)); }
 py::object show(const std::map<std::string, std::string>& map) {
     py::dict dict;
     for (const auto& [key, value] : map) dict[show(key)] = show(value);
@@ -309,17 +307,11 @@ void bind_trouble(py::module_& module) {
         .done();
 }
 
-AdmitDecision::Action parse_admission(const Text& action) {
-    if (action == "standard") return AdmitDecision::Action::standard;
-    if (action == "deny") return AdmitDecision::Action::deny;
-    throw Error(Errc::validation, "action must be standard or deny, not '" + action + "'",
-                {{"field", "action"}, {"value", action}, {"allowed", "standard, deny"}});
-}
-
 void bind_decisions(py::module_& module) {
     Frozen<AdmitDecision>(module, "AdmitDecision", "The answer to AdmitRequest.")
-        .init(py::init([](const Text& action, Text reason) { return AdmitDecision{parse_admission(action), reason}; }),
-              py::kw_only(), "action"_a = "standard", "reason"_a = "")
+        .init(
+            py::init([](const Text& action, Text reason) { return AdmitDecision{parse_admit_action(action), reason}; }),
+            py::kw_only(), "action"_a = "standard", "reason"_a = "")
         .field("action", &AdmitDecision::action, "standard or deny.")
         .field("reason", &AdmitDecision::reason, "Of a denial it is what the user reads.")
         .decision()

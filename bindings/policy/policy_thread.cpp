@@ -191,7 +191,7 @@ void PolicyThread::ask(std::shared_ptr<Question> question) {
 
 void PolicyThread::give_up(const std::shared_ptr<Question>& question) {
     std::lock_guard lock(mutex_);
-    if (question) question->abandoned = true;
+    question->abandoned = true;
     if (!busy_ || running_ != question) return;
     given_up_ = true;
     start_watching();

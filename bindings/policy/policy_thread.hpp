@@ -35,7 +35,7 @@ public:
     /// Begins with loading. `loaded` may be given by a thread that was lost.
     void start(std::shared_ptr<LoadedPolicy> loaded = nullptr);
     /// Requested when it is loaded, or could not be.
-    std::stop_token load_finished() const { return loading_.get_token(); }
+    std::stop_source loading() const { return loading_; }
     /// After that. @throws what loading threw
     const LoadedPolicy& loaded() const;
     std::shared_ptr<LoadedPolicy> share_loaded() const;

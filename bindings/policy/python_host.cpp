@@ -1,8 +1,5 @@
 #include <infrastructure_sdk/policy/python_host.hpp>
 
-#include <condition_variable>
-#include <mutex>
-
 #include "policy/policy_thread.hpp"
 #include <infrastructure_sdk/error.hpp>
 
@@ -18,34 +15,19 @@ PolicyAnswer not_asked(PolicyAnswer::Outcome outcome, DecisionPoint point, std::
     return answer;
 }
 
-/// Waits on the calling thread. False = it took longer.
-bool wait_for(std::stop_token token, Duration most) {
-    std::mutex mutex;
-    std::condition_variable done;
-    bool is_done = false;
-    std::stop_callback notify(token, [&] {
-        std::lock_guard lock(mutex);
-        is_done = true;
-        done.notify_all();
-    });
-    std::unique_lock lock(mutex);
-    return done.wait_for(lock, most, [&] { return is_done; });
+/// Until `finished` is requested, the deadline or the stop of the call.
+Task<void> wait_for(Clock& clock, std::stop_source finished, Call call) {
+    std::stop_callback cancelled(call.stop, [finished]() mutable { finished.request_stop(); });
+    auto deadline = call.deadline.earlier(Deadline::after(clock, std::chrono::hours(24)));
+    co_await clock.sleep_until(deadline.when(), finished.get_token());
 }
 
 /// Asks on a thread of the policy's own.
 class ThreadedHost final : public PolicyHost {
 public:
-    ThreadedHost(Environment environment, PolicyText text, const PythonPolicyOptions& options)
-        : environment_(std::move(environment)), fresh_threads_(options.fresh_threads) {
-        thread_ = std::make_shared<PolicyThread>(
-            environment_.clock, [text = std::move(text), options] { return load_policy(text, options); });
-        thread_->start();
-        if (!wait_for(thread_->load_finished(), options.load_budget)) {
-            thread_->give_up(nullptr);
-            thread_->stop();
-            throw Error(Errc::timeout, "the policy was not loaded in time: does it wait or loop?",
-                        {{"field", "policy"}});
-        }
+    /// `thread` has loaded its policy.
+    ThreadedHost(Environment environment, std::shared_ptr<PolicyThread> thread, unsigned fresh_threads)
+        : environment_(std::move(environment)), fresh_threads_(fresh_threads), thread_(std::move(thread)) {
         const auto& loaded = thread_->loaded();
         identity_ = loaded.identity;
         points_ = loaded.points;
@@ -68,10 +50,7 @@ public:
         question->answer = not_asked(refused, point, "the policy was closed meanwhile");
         auto thread = thread_;
         thread->ask(question);
-        {
-            std::stop_callback cancelled(call.stop, [question] { question->finished.request_stop(); });
-            co_await environment_.clock->sleep_until(call.deadline.when(), question->finished.get_token());
-        }
+        co_await wait_for(*environment_.clock, question->finished, call);
         if (call.stop.stop_requested()) {
             thread->give_up(question);
             throw Error(Errc::cancelled, "the question to a policy was cancelled");
@@ -128,9 +107,12 @@ public:
     const PolicyIdentity& identity() const override { return loaded_->identity; }
     std::vector<DecisionPoint> points() const override { return loaded_->points; }
 
-    Task<PolicyAnswer> decide(PolicyRequest request, std::string state, Call) override {
+    std::optional<PolicyAnswer> decide_now(const PolicyRequest& request, const std::string& state) override {
         py::gil_scoped_acquire gil;
-        co_return ask(*loaded_, std::move(request), state);
+        return ask(*loaded_, request, state);
+    }
+    Task<PolicyAnswer> decide(PolicyRequest request, std::string state, Call) override {
+        co_return *decide_now(request, state);
     }
     Task<void> close() override { co_return; }
 
@@ -143,9 +125,28 @@ private:
 
 namespace infrastructure_sdk {
 
-std::shared_ptr<PolicyHost> make_python_policy(Environment environment, PolicyText text, PythonPolicyOptions options) {
-    if (options.inline_calls) return std::make_shared<bindings::InlineHost>(text, options);
-    return std::make_shared<bindings::ThreadedHost>(std::move(environment), std::move(text), options);
+Task<std::shared_ptr<PolicyHost>> load_python_policy(Environment environment, PolicyText text,
+                                                     PythonPolicyOptions options, Call call) {
+    using bindings::PolicyThread;
+    PolicyThread::Load load = [text = std::move(text), options] { return bindings::load_policy(text, options); };
+    auto thread = std::make_shared<PolicyThread>(environment.clock, std::move(load));
+    thread->start();
+    co_await bindings::wait_for(*environment.clock, thread->loading(), call);
+    // After a stop of the call it counts as finished although it may not be.
+    if (call.stop.stop_requested()) {
+        thread->stop();
+        throw Error(Errc::cancelled, "the loading of a policy was cancelled");
+    }
+    if (!thread->loading().stop_requested()) {
+        thread->stop();
+        throw Error(Errc::timeout, "the policy was not loaded in time: does it wait or loop?", {{"field", "policy"}});
+    }
+    co_return std::make_shared<bindings::ThreadedHost>(std::move(environment), std::move(thread),
+                                                       options.fresh_threads);
+}
+
+std::shared_ptr<PolicyHost> make_inline_python_policy(PolicyText text, PythonPolicyOptions options) {
+    return std::make_shared<bindings::InlineHost>(text, options);
 }
 
 }  // namespace infrastructure_sdk

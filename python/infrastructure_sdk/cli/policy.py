@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from infrastructure_sdk import exceptions
 from infrastructure_sdk.cli import context
 from infrastructure_sdk.cli.output import Format, show, show_one
 from infrastructure_sdk.policies import Policies
@@ -28,6 +31,14 @@ COLUMNS = {
     "asked": "asked",
     "decided": "decided",
     "failed": "failed",
+}
+
+LINT_COLUMNS = {
+    "line": "line",
+    "rule": "rule",
+    "severity": "severity",
+    "what": "message",
+    "instead": "instead",
 }
 
 
@@ -76,3 +87,24 @@ def disable(name: Name, output: Output = Format.table) -> None:
         return [dict(await sdk.policies.disable(name))]
 
     show(context.run(action), COLUMNS, output, key="name")
+
+
+@app.command(epilog="Example:  infra-sdk policy lint patient.py -o json")
+def lint(
+    file: Annotated[Path, typer.Argument(help="A policy in Python.")],
+    output: Output = Format.table,
+) -> None:
+    """Find what a policy must not do: clocks, chance, I/O, imports, state, threads, eval.
+
+    The file is read and not run. The exit code is 1 when there is an error; such a policy is not loaded.
+    """
+    from infrastructure_sdk.policy import lint_source
+    from infrastructure_sdk.policy.loader import read_policy
+
+    try:
+        findings = lint_source(read_policy(file))
+    except exceptions.InfrastructureSDKError as error:
+        context.fail(error)
+    show([asdict(finding) for finding in findings], LINT_COLUMNS, output, key="rule")
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(1)

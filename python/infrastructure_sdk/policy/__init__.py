@@ -4,6 +4,8 @@ A policy is pure: it reads no clock (`request.now` is the time), draws nothing a
 same request always has the same answer and can be asked again in a replay.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from infrastructure_sdk._core import (
     AdmitDecision,
     AdmitRequest,
@@ -45,6 +47,9 @@ from infrastructure_sdk.policy.linter import Finding, lint_file, lint_source
 from infrastructure_sdk.policy.loader import PolicyFile, dry_run, load_entry_point, load_file, load_source
 from infrastructure_sdk.policy.samples import sample_request
 
+if TYPE_CHECKING:
+    from infrastructure_sdk.policy.runner import PolicyAnswer, PolicyRunner
+
 __all__ = [
     "POINTS",
     "AdmitDecision",
@@ -58,9 +63,11 @@ __all__ = [
     "PlaceDecision",
     "PlaceRequest",
     "Policy",
+    "PolicyAnswer",
     "PolicyDefinition",
     "PolicyFile",
     "PolicyIdentity",
+    "PolicyRunner",
     "PolicySession",
     "PolicyUsage",
     "ScheduleRequest",
@@ -94,3 +101,12 @@ __all__ = [
     "suspend",
     "terminate",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # What asks policies is not there inside a policy's own process, nor in a C++ program.
+    if name in ("PolicyAnswer", "PolicyRunner"):
+        from infrastructure_sdk.policy import runner
+
+        return getattr(runner, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,7 +29,7 @@ from infrastructure_sdk.exceptions import PolicyError, ValidationError
 __all__ = ["POINTS", "Policy", "PolicyDefinition", "PolicyIdentity", "define", "policy"]
 
 POINTS = ("admit", "place", "size", "idle", "schedule", "budget", "isolation", "interruption")
-MOST_STATE_BYTES = 64 * 1024
+MOST_STATE_BYTES = 16 * 1024
 
 F = TypeVar("F", bound=Callable[..., Any])
 State = dict[str, Any]
@@ -121,7 +121,7 @@ class Policy:
     """A policy with state. Override the methods of the points at which it decides, leave out the others.
 
     `state` is a dictionary for each session that the engine keeps: change it, and it is given again at the next
-    question about that session. It holds what JSON can hold, 64 KiB at most. Keep nothing in `self`.
+    question about that session. It holds what JSON can hold, 16 KiB at most. Keep nothing in `self`.
     """
 
     name: ClassVar[str] = ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 import sys
 import threading
@@ -88,10 +86,11 @@ def load_file(path: StrPath, *, lint: bool = True) -> PolicyDefinition:
     PolicyError
         See `load_source`.
     """
-    return load_source(_read(path), os.fspath(path), lint=lint)
+    return load_source(read_policy(path), os.fspath(path), lint=lint)
 
 
-def _read(path: StrPath) -> str:
+def read_policy(path: StrPath) -> str:
+    """The text of a file. Raises NotFoundError or PolicyError."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -111,6 +110,9 @@ def load_entry_point(name: str, *, lint: bool = True) -> PolicyDefinition:
     PolicyError
         See `load_source`.
     """
+    import importlib.metadata  # costs more than all the rest
+    import importlib.util
+
     found = list(importlib.metadata.entry_points(group=ENTRY_POINTS, name=name))
     if not found:
         offered = ", ".join(sorted(entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)))
@@ -172,7 +174,7 @@ class PolicyFile:
         self._lint = lint
         self._lock = threading.Lock()
         self.error: str | None = None
-        self._definition = self._validated(_read(path))
+        self._definition = self._validated(read_policy(path))
 
     @property
     def definition(self) -> PolicyDefinition:
@@ -188,7 +190,7 @@ class PolicyFile:
         """Look at the file again. True = another text is in force now."""
         with self._lock:
             try:
-                source = _read(self._path)
+                source = read_policy(self._path)
                 if source == self._definition.source:
                     self.error = None
                     return False

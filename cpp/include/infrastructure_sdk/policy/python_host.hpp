@@ -24,23 +24,25 @@ struct PythonPolicyOptions {
     std::size_t memory_budget = 64u << 20;
     /// Refuse what the linter calls an error.
     bool lint = true;
-    /// On the caller's thread and without a time limit: for simulations, whose clock stands still meanwhile.
-    bool inline_calls = false;
-    /// How long loading and the questions of the trial may take.
-    Duration load_budget = std::chrono::seconds(10);
     /// How many threads are started anew after one that did not come back.
     unsigned fresh_threads = 3;
 };
 
 /// Runs the text, lints it and asks it once at each of its points with a sample request; only then there is a host. A
-/// change of the text is a new host: who has the old one keeps it until the new one is good.
+/// change of the text is a new host: who has the old one keeps it until the new one is good. All of Python happens on a
+/// thread of the policy's own; to be awaited on the Environment's executor.
 ///
-/// Blocks at most for the load budget; the caller does not hold Python's lock, except with `inline_calls`, where it may.
 /// A question that is overdue is answered with `timed_out` at once and interrupted; while it still runs, others are
 /// refused. One that does not come back loses its thread. A call into C that keeps Python's lock cannot be interrupted
 /// and stops all of Python in this process, though not the engine: only a process of its own helps there.
-/// @throws Error(policy) saying what is wrong with it, Error(timeout)
-std::shared_ptr<PolicyHost> make_python_policy(Environment environment, PolicyText text,
-                                               PythonPolicyOptions options = PythonPolicyOptions());
+/// @throws Error(policy) saying what is wrong with it, Error(timeout) when it takes longer than `call` allows,
+/// Error(cancelled)
+Task<std::shared_ptr<PolicyHost>> load_python_policy(Environment environment, PolicyText text,
+                                                     PythonPolicyOptions options, Call call);
+
+/// The same, but it is asked on the caller's thread and without a time limit, and tells at once (`decide_now`): for
+/// simulations, whose clock stands still meanwhile. Blocks; the caller may hold Python's lock or not.
+/// @throws Error(policy)
+std::shared_ptr<PolicyHost> make_inline_python_policy(PolicyText text, PythonPolicyOptions options);
 
 }  // namespace infrastructure_sdk

@@ -1,0 +1,54 @@
+#pragma once
+// Policies that are not trusted: Python in a process of its own, which may compute and talk to us, and nothing else.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <infrastructure_sdk/environment.hpp>
+#include <infrastructure_sdk/policy/policy_host.hpp>
+
+namespace infrastructure_sdk {
+
+struct ProcessPolicyOptions {
+    std::string interpreter = "python3";  ///< a path, or a name that is looked up in PATH
+    /// The folder of the Python package `infrastructure_sdk`, with its extension module, for that interpreter.
+    std::string package;
+    std::size_t memory_budget = 64u << 20;  ///< beyond what the interpreter itself needs
+    bool lint = false;                      ///< the process holds it anyway
+};
+
+/// A policy and the process that runs it.
+class ProcessPolicy : public PolicyHost {
+public:
+    /// What is in force there: "no_new_privs", "seccomp", "limits", "network", ... sorted.
+    virtual std::vector<std::string> protections() const = 0;
+    /// What the host does not allow, each with its reason; empty = all of it is in force.
+    virtual std::vector<std::string> missing_protections() const = 0;
+    virtual std::int64_t pid() const = 0;  ///< 0 = not running
+};
+
+/// Starts the process and has it load and try the text, as `load_python_policy` does. To be awaited, and the policy to be
+/// used, on the Environment's executor.
+///
+/// The process has none of our descriptors but one socket, no environment, an empty network, limits on memory, files,
+/// processes and CPU time, and from before the text is run a filter that lets these calls of the system through:
+/// read and write on the socket, mmap and mprotect without PROT_EXEC, munmap, mremap, madvise, brk, futex,
+/// rt_sigprocmask, rt_sigreturn, exit, exit_group. All others fail with EPERM. Where the filter cannot be had, nothing is
+/// loaded; what else is missing is told.
+///
+/// A question that is overdue ends the process; while it is started anew, after a pause that doubles from 0.1 to 30 s
+/// with each death, questions are refused. Nothing that it sends is believed: an answer is one line of at most 128 KiB
+/// of JSON, for the question that was asked, and is checked.
+/// @throws Error(policy), Error(unsupported) without the filter, Error(timeout), Error(cancelled)
+Task<std::shared_ptr<ProcessPolicy>> load_process_policy(Environment environment, std::string source,
+                                                         std::string origin, ProcessPolicyOptions options, Call call);
+
+/// For the process itself: the filter, for this thread and those that it could still start. Works once per process.
+/// @param socket the one descriptor that may be read and written
+/// @throws Error(unsupported) naming what the kernel refused.
+void enter_policy_sandbox(int socket);
+
+}  // namespace infrastructure_sdk

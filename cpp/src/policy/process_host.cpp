@@ -1,0 +1,284 @@
+#include <infrastructure_sdk/policy/process_host.hpp>
+
+#include <algorithm>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "core/async_tools.hpp"
+#include "policy/policy_process.hpp"
+#include <infrastructure_sdk/error.hpp>
+
+namespace infrastructure_sdk {
+namespace {
+
+using nlohmann::json;
+using namespace std::chrono_literals;
+
+constexpr Duration first_pause = 100ms, longest_pause = 30s, start_budget = 10s;
+constexpr unsigned good_answers = 100;  // after so many in a row earlier deaths are forgotten
+constexpr std::size_t most_detail_bytes = 2000;
+
+std::string shortened(std::string text) {
+    if (text.size() > most_detail_bytes) text.resize(most_detail_bytes);
+    return text;
+}
+
+PolicyAnswer not_decided(PolicyAnswer::Outcome outcome, DecisionPoint point, std::string detail) {
+    PolicyAnswer answer;
+    answer.outcome = outcome;
+    answer.decision = standard_decision(point);
+    answer.detail = shortened(std::move(detail));
+    return answer;
+}
+
+/// An object with just these members, of these types; what else the process sends is a lie.
+json parse_line(const std::string& line) {
+    auto value = json::parse(line, nullptr, false);
+    if (!value.is_object()) throw Error(Errc::policy, "its process sent no JSON object");
+    return value;
+}
+std::string text_of(const json& object, const char* name) {
+    auto found = object.find(name);
+    if (found == object.end()) return {};
+    if (!found->is_string()) throw Error(Errc::policy, std::string("its process sent no text as ") + name);
+    return found->get<std::string>();
+}
+std::vector<std::string> texts_of(const json& object, const char* name) {
+    std::vector<std::string> texts;
+    auto found = object.find(name);
+    if (found == object.end() || !found->is_array() || found->size() > 64)
+        throw Error(Errc::policy, std::string("its process sent no list as ") + name);
+    for (const auto& item : *found) {
+        if (!item.is_string()) throw Error(Errc::policy, std::string("its process sent no texts as ") + name);
+        texts.push_back(item.get<std::string>());
+    }
+    return texts;
+}
+
+/// What the process says of the policy when it has loaded it.
+struct Ready {
+    PolicyIdentity identity;
+    std::vector<DecisionPoint> points;
+    std::vector<std::string> missing;
+    bool operator==(const Ready&) const = default;
+};
+
+/// @throws Error(policy), with what the process says is wrong
+Ready parse_ready(const std::string& line) {
+    auto value = parse_line(line);
+    auto code = text_of(value, "unsupported");
+    if (!code.empty()) throw Error(Errc::unsupported, code, {{"capability", "policy sandbox"}});
+    if (value.contains("error"))
+        throw Error(Errc::policy, shortened("the policy was not taken: " + text_of(value, "error")),
+                    {{"field", "policy"}});
+    Ready ready;
+    ready.identity = {text_of(value, "name"), text_of(value, "version"), text_of(value, "author"),
+                      text_of(value, "sha256")};
+    for (const auto& name : texts_of(value, "points")) ready.points.push_back(parse_decision_point(name));
+    ready.missing = texts_of(value, "missing");
+    return ready;
+}
+
+/// @throws Error(policy) for what is no answer to this question
+PolicyAnswer parse_answer(const std::string& line, const PolicyRequest& request, std::uint64_t id) {
+    auto value = parse_line(line);
+    auto point = point_of(request);
+    if (value.value("id", json()) != json(id)) throw Error(Errc::policy, "its process answered another question");
+    if (value.contains("failed")) return not_decided(PolicyAnswer::Outcome::failed, point, text_of(value, "failed"));
+    if (value.contains("invalid")) return not_decided(PolicyAnswer::Outcome::invalid, point, text_of(value, "invalid"));
+    PolicyAnswer answer;
+    try {
+        answer.decision = policy_decision_from_json(point, value.value("decision", json()).dump());
+        check(answer.decision, request);
+    } catch (const Error& error) {
+        return not_decided(PolicyAnswer::Outcome::invalid, point, error.message());
+    }
+    answer.state = text_of(value, "state");
+    if (answer.state.size() > policy_state_limit)
+        return not_decided(PolicyAnswer::Outcome::invalid, point, "its state is longer than 16 KiB");
+    return answer;
+}
+
+/// Ends a process that nobody stopped waiting for in time.
+struct Watch {
+    bool answered = false;
+    std::stop_source wake;
+};
+Task<void> kill_when_overdue(std::shared_ptr<Clock> clock, std::shared_ptr<PolicyProcess> process,
+                             std::shared_ptr<Watch> watch, Call call) {
+    {
+        std::stop_callback stopped(call.stop, [watch] { watch->wake.request_stop(); });
+        auto deadline = call.deadline.earlier(Deadline::after(*clock, 24h));
+        co_await clock->sleep_until(deadline.when(), watch->wake.get_token());
+    }
+    if (!watch->answered) process->kill();
+}
+
+class ProcessHost final : public ProcessPolicy, public std::enable_shared_from_this<ProcessHost> {
+public:
+    ProcessHost(Environment environment, std::string setup, ProcessPolicyOptions options)
+        : environment_(std::move(environment)),
+          setup_(std::move(setup)),
+          options_(std::move(options)),
+          mutex_(environment_.executor),
+          children_(environment_.executor) {}
+
+    const PolicyIdentity& identity() const override { return ready_.identity; }
+    std::vector<DecisionPoint> points() const override { return ready_.points; }
+    std::vector<std::string> missing_protections() const override { return ready_.missing; }
+    std::vector<std::string> protections() const override {
+        std::vector<std::string> all{"limits", "network", "no_new_privs", "parent_death", "seccomp"};
+        for (const auto& text : ready_.missing) std::erase(all, text.substr(0, text.find(':')));
+        return all;
+    }
+    std::int64_t pid() const override { return process_ ? process_->pid() : 0; }
+
+    /// @throws as load_process_policy
+    Task<void> start(Call call) {
+        auto options = options_;
+        auto work = [options] { return start_policy_process(options); };
+        auto started = co_await run_blocking(environment_.blocking, work);
+        auto process = std::make_shared<PolicyProcess>(environment_.executor, environment_.blocking, started);
+        auto line = co_await exchange(process, setup_, call);
+        auto ready = parse_ready(line);
+        ready.missing.insert(ready.missing.end(), started.missing.begin(), started.missing.end());
+        std::sort(ready.missing.begin(), ready.missing.end());
+        if (is_loaded_ && ready != ready_) throw Error(Errc::policy, "it calls itself something else than before");
+        ready_ = std::move(ready);
+        is_loaded_ = true;
+        served_ = 0;
+        process_ = std::move(process);
+    }
+
+    Task<PolicyAnswer> decide(PolicyRequest request, std::string state, Call call) override {
+        using enum PolicyAnswer::Outcome;
+        auto self = shared_from_this();
+        auto point = point_of(request);
+        std::optional<PolicyAnswer> early;
+        try {
+            auto turn = co_await mutex_.lock(*environment_.clock, call, "a question to a policy");
+            if (!process_) early = not_decided(refused, point, "its process ended and is started anew");
+            else early = co_await ask(std::move(request), std::move(state), call);
+        } catch (const Error& error) {
+            if (error.errc() != Errc::timeout) throw;
+            early = not_decided(timed_out, point, "no answer within the time budget: others were asked first");
+        }
+        co_return *early;
+    }
+
+    Task<void> close() override {
+        auto self = shared_from_this();
+        closed_ = true;
+        if (process_) process_->kill();
+        process_.reset();
+        children_.stop_source().request_stop();
+        co_await children_.join();
+    }
+
+private:
+    /// A line there and the next one back. At the deadline or stop of the call the process is killed.
+    Task<std::string> exchange(std::shared_ptr<PolicyProcess> process, std::string line, Call call) {
+        auto watch = std::make_shared<Watch>();
+        children_.spawn(environment_.logger, "policy watch",
+                        kill_when_overdue(environment_.clock, process, watch, call));
+        std::string answer;
+        std::exception_ptr problem;
+        try {
+            co_await process->send(std::move(line));
+            answer = co_await process->receive();
+        } catch (const Error&) {
+            problem = std::current_exception();
+        } catch (const boost::system::system_error&) {
+            problem = std::make_exception_ptr(gone(call));
+        }
+        watch->answered = true;
+        watch->wake.request_stop();
+        if (problem) std::rethrow_exception(problem);
+        co_return answer;
+    }
+
+    Error gone(const Call& call) const {
+        if (call.stop.stop_requested()) return Error(Errc::cancelled, "the question to a policy was cancelled");
+        if (call.deadline.expired(*environment_.clock)) return Error(Errc::timeout, "no answer within the time budget");
+        return Error(Errc::policy, "its process ended");
+    }
+
+    /// Its turn has come, and there is a process.
+    Task<PolicyAnswer> ask(PolicyRequest request, std::string state, Call call) {
+        auto id = ++asked_;
+        auto point = point_of(request);
+        auto line = json{{"id", id}, {"request", to_json(request)}, {"state", state}}.dump();
+        auto begun = environment_.clock->monotonic_now();
+        std::optional<PolicyAnswer> answer;
+        std::exception_ptr cancelled;
+        try {
+            auto reply = co_await exchange(process_, std::move(line), call);
+            answer = parse_answer(reply, request, id);
+        } catch (const Error& error) {
+            if (error.errc() == Errc::cancelled) cancelled = std::current_exception();
+            auto outcome =
+                error.errc() == Errc::timeout ? PolicyAnswer::Outcome::timed_out : PolicyAnswer::Outcome::failed;
+            answer = not_decided(outcome, point, error.message());
+            restart();
+        }
+        if (cancelled) std::rethrow_exception(cancelled);
+        if (++served_ >= good_answers) deaths_ = 0;
+        answer->took = environment_.clock->monotonic_now() - begun;
+        co_return *answer;
+    }
+
+    /// What runs is ended, and after a pause another one is begun.
+    void restart() {
+        if (process_) process_->kill();
+        process_.reset();
+        served_ = 0;
+        if (closed_ || restarting_) return;
+        restarting_ = true;
+        children_.spawn(environment_.logger, "policy restart", start_again(shared_from_this()));
+    }
+
+    static Task<void> start_again(std::shared_ptr<ProcessHost> self) {
+        auto& clock = *self->environment_.clock;
+        auto stop = self->children_.stop_source().get_token();
+        while (!self->closed_ && !self->process_) {
+            auto pause = std::min(longest_pause, first_pause * (1u << std::min(self->deaths_++, 10u)));
+            co_await clock.sleep_until(clock.monotonic_now() + pause, stop);
+            if (self->closed_) break;
+            Call call(Deadline::after(clock, start_budget), stop);
+            try {
+                co_await self->start(call);
+            } catch (const Error&) {
+                // The next pause is longer; questions are refused meanwhile.
+            }
+        }
+        if (self->closed_) self->process_.reset();
+        self->restarting_ = false;
+    }
+
+    Environment environment_;
+    std::string setup_;
+    ProcessPolicyOptions options_;
+    AsyncMutex mutex_;
+    TaskGroup children_;
+    Ready ready_;
+    std::shared_ptr<PolicyProcess> process_;
+    std::uint64_t asked_ = 0;
+    unsigned deaths_ = 0, served_ = 0;
+    bool is_loaded_ = false, restarting_ = false, closed_ = false;
+};
+
+}  // namespace
+
+Task<std::shared_ptr<ProcessPolicy>> load_process_policy(Environment environment, std::string source,
+                                                         std::string origin, ProcessPolicyOptions options, Call call) {
+    json setup{{"source", std::move(source)},
+               {"origin", std::move(origin)},
+               {"memory_budget", options.memory_budget},
+               {"lint", options.lint}};
+    auto host = std::make_shared<ProcessHost>(environment, setup.dump(), std::move(options));
+    co_await host->start(call);
+    co_return host;
+}
+
+}  // namespace infrastructure_sdk
