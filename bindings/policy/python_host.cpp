@@ -1,7 +1,13 @@
 #include <infrastructure_sdk/policy/python_host.hpp>
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include <pybind11/stl.h>
+
 #include "policy/policy_thread.hpp"
 #include <infrastructure_sdk/error.hpp>
+#include <infrastructure_sdk/policy/process_host.hpp>
 
 namespace infrastructure_sdk::bindings {
 namespace py = pybind11;
@@ -120,10 +126,58 @@ private:
     std::unique_ptr<LoadedPolicy> loaded_;
 };
 
+/// The text of a file or of a package's policy. Runs where it may block; takes Python's lock.
+Task<PolicyText> read_text(std::string source) {
+    py::gil_scoped_acquire gil;
+    try {
+        auto found = py::module_::import("infrastructure_sdk.policy.loader").attr("read_source")(py::str(source));
+        auto pair = found.cast<std::pair<std::string, std::string>>();
+        co_return PolicyText{pair.first, pair.second};
+    } catch (const py::error_already_set& error) {
+        std::string what = py::str(error.value());
+        throw Error(Errc::policy, what, {{"field", "source"}, {"value", source}});
+    }
+}
+
+Task<std::shared_ptr<PolicyHost>> load_source(Environment environment, PolicyWorkerPlace place, PolicySource source,
+                                              Call call) {
+    auto text =
+        co_await boost::asio::co_spawn(environment.blocking, read_text(source.source), boost::asio::use_awaitable);
+    auto budget = static_cast<std::size_t>(source.memory_budget_bytes);
+    if (!source.untrusted) {
+        PythonPolicyOptions options;
+        options.memory_budget = budget;
+        co_return co_await load_python_policy(environment, std::move(text), options, call);
+    }
+    if (place.package.empty())
+        throw Error(Errc::policy, "an untrusted policy needs the Python package, which this program does not know of",
+                    {{"field", "untrusted"}, {"value", source.source}});
+    ProcessPolicyOptions options;
+    options.interpreter = place.interpreter;
+    options.package = place.package;
+    options.memory_budget = budget;
+    co_return co_await load_process_policy(environment, text.source, text.origin, options, call);
+}
+
+Task<std::vector<std::shared_ptr<PolicyHost>>> load_all(Environment environment, PolicyWorkerPlace place,
+                                                        PolicySource source, Call call) {
+    Call within = call.within(Deadline::after(*environment.clock, std::chrono::seconds(10)));
+    std::vector<std::shared_ptr<PolicyHost>> hosts;
+    auto host = co_await load_source(environment, std::move(place), std::move(source), within);
+    hosts.push_back(std::move(host));
+    co_return hosts;
+}
+
 }  // namespace
 }  // namespace infrastructure_sdk::bindings
 
 namespace infrastructure_sdk {
+
+PolicyHostFactory make_python_policy_factory(Environment environment, PolicyWorkerPlace place) {
+    return [environment = std::move(environment), place = std::move(place)](PolicySource source, Call call) {
+        return bindings::load_all(environment, place, std::move(source), std::move(call));
+    };
+}
 
 Task<std::shared_ptr<PolicyHost>> load_python_policy(Environment environment, PolicyText text,
                                                      PythonPolicyOptions options, Call call) {

@@ -1,7 +1,8 @@
 """The native core."""
 
+import datetime
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 class CompletionQueue:
     """Completions for one event loop. Not thread-safe."""
@@ -293,3 +294,466 @@ def verify_reports(
 def sign_waiver(
     id: str, check_id: str, session_id: str, reason: str, approved_by: str, expires_at: str, private_key: str
 ) -> str: ...
+
+@final
+class PolicySession:
+    """What a policy is told of a session."""
+
+    __match_args__ = (
+        "id",
+        "user_id",
+        "tenant",
+        "template_name",
+        "session_type",
+        "state",
+        "cpu_cores",
+        "memory_bytes",
+        "disk_bytes",
+        "gpu_count",
+        "gpu_type",
+        "tags",
+        "created_at",
+        "last_activity_at",
+        "expires_at",
+        "price_per_hour",
+    )
+    def __init__(
+        self,
+        *,
+        id: str,
+        user_id: str,
+        created_at: datetime.datetime,
+        tenant: str = "",
+        template_name: str = "",
+        session_type: str = "",
+        state: str = "active",
+        cpu_cores: float = 1.0,
+        memory_bytes: int = 0,
+        disk_bytes: int = 0,
+        gpu_count: int = 0,
+        gpu_type: str = "",
+        tags: Mapping[str, str] = ...,
+        last_activity_at: datetime.datetime | None = None,
+        expires_at: datetime.datetime | None = None,
+        price_per_hour: float = 0.0,
+    ) -> None: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def template_name(self) -> str: ...
+    @property
+    def session_type(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def cpu_cores(self) -> float: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    @property
+    def disk_bytes(self) -> int: ...
+    @property
+    def gpu_count(self) -> int: ...
+    @property
+    def gpu_type(self) -> str: ...
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+    @property
+    def created_at(self) -> datetime.datetime: ...
+    @property
+    def last_activity_at(self) -> datetime.datetime | None: ...
+    @property
+    def expires_at(self) -> datetime.datetime | None: ...
+    @property
+    def price_per_hour(self) -> float: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class PolicyUsage:
+    """How much is in use when the request is made."""
+
+    __match_args__ = ("sessions_of_user", "sessions_of_tenant", "sessions", "gpus_of_user", "gpus")
+    def __init__(
+        self,
+        *,
+        sessions_of_user: int = 0,
+        sessions_of_tenant: int = 0,
+        sessions: int = 0,
+        gpus_of_user: int = 0,
+        gpus: int = 0,
+    ) -> None: ...
+    @property
+    def sessions_of_user(self) -> int: ...
+    @property
+    def sessions_of_tenant(self) -> int: ...
+    @property
+    def sessions(self) -> int: ...
+    @property
+    def gpus_of_user(self) -> int: ...
+    @property
+    def gpus(self) -> int: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class PlaceCandidate:
+    """Somewhere a VM can be put."""
+
+    __match_args__ = ("name", "free_cpu_cores", "free_memory_bytes", "spot", "price_per_hour", "labels")
+    def __init__(
+        self,
+        *,
+        name: str,
+        free_cpu_cores: float = 0.0,
+        free_memory_bytes: int = 0,
+        spot: bool = False,
+        price_per_hour: float = 0.0,
+        labels: Mapping[str, str] = ...,
+    ) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def free_cpu_cores(self) -> float: ...
+    @property
+    def free_memory_bytes(self) -> int: ...
+    @property
+    def spot(self) -> bool: ...
+    @property
+    def price_per_hour(self) -> float: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class AdmitRequest:
+    """May this session be created?"""
+
+    __match_args__ = ("now", "session", "usage")
+    def __init__(self, *, now: datetime.datetime, session: PolicySession, usage: PolicyUsage = ...) -> None: ...
+    @property
+    def now(self) -> datetime.datetime: ...
+    @property
+    def session(self) -> PolicySession: ...
+    @property
+    def usage(self) -> PolicyUsage: ...
+    @property
+    def point(self) -> str: ...
+    def to_json(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class PlaceRequest:
+    """Where is it put?"""
+
+    __match_args__ = ("now", "session", "candidates")
+    def __init__(
+        self, *, now: datetime.datetime, session: PolicySession, candidates: Sequence[PlaceCandidate]
+    ) -> None: ...
+    @property
+    def now(self) -> datetime.datetime: ...
+    @property
+    def session(self) -> PolicySession: ...
+    @property
+    def candidates(self) -> tuple[PlaceCandidate, ...]: ...
+    @property
+    def point(self) -> str: ...
+    def to_json(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class SizeRequest:
+    """How large is it made?"""
+
+    __match_args__ = ("now", "session")
+    def __init__(self, *, now: datetime.datetime, session: PolicySession) -> None: ...
+    @property
+    def now(self) -> datetime.datetime: ...
+    @property
+    def session(self) -> PolicySession: ...
+    @property
+    def point(self) -> str: ...
+    def to_json(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class IdleRequest:
+    """The idle clock has run out: what now?"""
+
+    __match_args__ = ("now", "session", "quiet_for", "idle_timeout", "connections", "use_fully_seen", "standard")
+    def __init__(
+        self,
+        *,
+        now: datetime.datetime,
+        session: PolicySession,
+        quiet_for: float,
+        idle_timeout: float = 0.0,
+        connections: int = 0,
+        use_fully_seen: bool = True,
+        standard: str = "suspend",
+    ) -> None: ...
+    @property
+    def now(self) -> datetime.datetime: ...
+    @property
+    def session(self) -> PolicySession: ...
+    @property
+    def quiet_for(self) -> float: ...
+    @property
+    def idle_timeout(self) -> float: ...
+    @property
+    def connections(self) -> int: ...
+    @property
+    def use_fully_seen(self) -> bool: ...
+    @property
+    def standard(self) -> str: ...
+    @property
+    def point(self) -> str: ...
+    def to_json(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class ScheduleRequest:
+    """Do the hours say something about it?"""
+
+    __match_args__ = ("now", "session", "quiet_for")
+    def __init__(self, *, now: datetime.datetime, session: PolicySession, quiet_for: float | None = None) -> None: ...
+    @property
+    def now(self) -> datetime.datetime: ...
+    @property
+    def session(self) -> PolicySession: ...
+    @property
+    def quiet_for(self) -> float | None: ...
+    @property
+    def point(self) -> str: ...
+    def to_json(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class BudgetRequest:
+    """What about the money?"""
+
+    __match_args__ = (
+        "now",
+        "session",
+        "spent_by_session",
+        "spent_by_user",
+        "spent_by_tenant",
+        "limit_of_user",
+        "limit_of_tenant",
+        "currency",
+    )
+    def __init__(
+        self,
+        *,
+        now: datetime.datetime,
+        session: PolicySession,
+        spent_by_session: float = 0.0,
+        spent_by_user: float = 0.0,
+        spent_by_tenant: float = 0.0,
+        limit_of_user: float | None = None,
+        limit_of_tenant: float | None = None,
+        currency: str = "",
+    ) -> None: ...
+    @property
+    def now(self) -> datetime.datetime: ...
+    @property
+    def session(self) -> PolicySession: ...
+    @property
+    def spent_by_session(self) -> float: ...
+    @property
+    def spent_by_user(self) -> float: ...
+    @property
+    def spent_by_tenant(self) -> float: ...
+    @property
+    def limit_of_user(self) -> float | None: ...
+    @property
+    def limit_of_tenant(self) -> float | None: ...
+    @property
+    def currency(self) -> str: ...
+    @property
+    def point(self) -> str: ...
+    def to_json(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class IsolationRequest:
+    """Its isolation was looked at: what follows?"""
+
+    __match_args__ = (
+        "now",
+        "session",
+        "verdict",
+        "score_lower",
+        "score_upper",
+        "failed_checks",
+        "is_start",
+        "standard",
+    )
+    def __init__(
+        self,
+        *,
+        now: datetime.datetime,
+        session: PolicySession,
+        verdict: str,
+        score_lower: float = 0.0,
+        score_upper: float = 0.0,
+        failed_checks: Sequence[str] = ...,
+        is_start: bool = False,
+        standard: str = "keep",
+    ) -> None: ...
+    @property
+    def now(self) -> datetime.datetime: ...
+    @property
+    def session(self) -> PolicySession: ...
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def score_lower(self) -> float: ...
+    @property
+    def score_upper(self) -> float: ...
+    @property
+    def failed_checks(self) -> tuple[str, ...]: ...
+    @property
+    def is_start(self) -> bool: ...
+    @property
+    def standard(self) -> str: ...
+    @property
+    def point(self) -> str: ...
+    def to_json(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class InterruptionRequest:
+    """The host will take resources away."""
+
+    __match_args__ = ("now", "session", "kind", "deadline", "standard")
+    def __init__(
+        self,
+        *,
+        now: datetime.datetime,
+        session: PolicySession,
+        kind: str,
+        deadline: datetime.datetime | None = None,
+        standard: str = "keep",
+    ) -> None: ...
+    @property
+    def now(self) -> datetime.datetime: ...
+    @property
+    def session(self) -> PolicySession: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def deadline(self) -> datetime.datetime | None: ...
+    @property
+    def standard(self) -> str: ...
+    @property
+    def point(self) -> str: ...
+    def to_json(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class AdmitDecision:
+    """The answer to AdmitRequest."""
+
+    __match_args__ = ("action", "reason")
+    def __init__(self, *, action: str = "standard", reason: str = "") -> None: ...
+    @property
+    def action(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    def to_json(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class PlaceDecision:
+    """The answer to PlaceRequest."""
+
+    __match_args__ = ("candidate", "reason")
+    def __init__(self, *, candidate: str = "", reason: str = "") -> None: ...
+    @property
+    def candidate(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    def to_json(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class SizeDecision:
+    """The answer to SizeRequest."""
+
+    __match_args__ = ("cpu_cores", "memory_bytes", "reason")
+    def __init__(
+        self, *, cpu_cores: float | None = None, memory_bytes: int | None = None, reason: str = ""
+    ) -> None: ...
+    @property
+    def cpu_cores(self) -> float | None: ...
+    @property
+    def memory_bytes(self) -> int | None: ...
+    @property
+    def reason(self) -> str: ...
+    def to_json(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+
+@final
+class SessionDecision:
+    """The answer about a running session."""
+
+    __match_args__ = ("action", "reason", "ask_again_after")
+    def __init__(self, *, action: str = "standard", reason: str = "", ask_again_after: float | None = None) -> None: ...
+    @property
+    def action(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def ask_again_after(self) -> float | None: ...
+    def to_json(self) -> str: ...
+    def __eq__(self, other: object) -> bool: ...
+
+class PolicyHost:
+    """A loaded policy and what asks it."""
+
+    @staticmethod
+    def open_python(
+        arg0: Runtime,
+        arg1: CompletionQueue,
+        arg2: object,
+        arg3: float,
+        arg4: str,
+        arg5: str,
+        arg6: str,
+        arg7: int,
+        arg8: bool,
+        /,
+    ) -> int: ...
+    @staticmethod
+    def open_process(
+        arg0: Runtime,
+        arg1: CompletionQueue,
+        arg2: object,
+        arg3: float,
+        arg4: str,
+        arg5: str,
+        arg6: str,
+        arg7: int,
+        arg8: str,
+        arg9: str,
+        /,
+    ) -> int: ...
+    @property
+    def identity(self) -> tuple[str, str, str, str]: ...
+    @property
+    def points(self) -> tuple[str, ...]: ...
+    def sandbox(self) -> dict[str, Any]: ...
+    def decide(
+        self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: object, arg5: str, /
+    ) -> int: ...
+    def close(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, /) -> int: ...
+
+policy_schema_version: int
+
+def policy_request_from_json(text: str) -> Any: ...
+def policy_decision_from_json(point: str, text: str) -> Any: ...
+def standard_decision(request: object) -> Any: ...
+def check_decision(decision: object, request: object) -> None: ...
+def enter_policy_sandbox(socket: int) -> None: ...

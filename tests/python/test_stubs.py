@@ -21,8 +21,8 @@ STUB = PACKAGE / "_core.pyi"
 
 # pybind11's own: its metaclass, and the constructor of a class that has none.
 ALLOWED = r"""
-infrastructure_sdk\._core\.(CompletionQueue|Config|Runtime|Sdk)
-infrastructure_sdk\._core\.Sdk\.__init__
+infrastructure_sdk\._core\.(CompletionQueue|Config|Runtime|Sdk|Policy\w+|\w+Request|\w+Decision|PlaceCandidate)
+infrastructure_sdk\._core\.(Sdk|PolicyHost)\.__init__
 """
 
 # How pybind11 writes what it takes, and how the stub does.

@@ -48,7 +48,8 @@ from infrastructure_sdk.policy.loader import PolicyFile, dry_run, load_entry_poi
 from infrastructure_sdk.policy.samples import sample_request
 
 if TYPE_CHECKING:
-    from infrastructure_sdk.policy.runner import PolicyAnswer, PolicyRunner
+    from infrastructure_sdk.policy.runner import PolicyAnswer as PolicyAnswer
+    from infrastructure_sdk.policy.runner import PolicyRunner as PolicyRunner
 
 __all__ = [
     "POINTS",
@@ -63,11 +64,9 @@ __all__ = [
     "PlaceDecision",
     "PlaceRequest",
     "Policy",
-    "PolicyAnswer",
     "PolicyDefinition",
     "PolicyFile",
     "PolicyIdentity",
-    "PolicyRunner",
     "PolicySession",
     "PolicyUsage",
     "ScheduleRequest",
@@ -104,7 +103,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # What asks policies is not there inside a policy's own process, nor in a C++ program.
+    # What asks policies is not there inside a policy's own process, nor in a C++ program; so `import *` leaves it out.
     if name in ("PolicyAnswer", "PolicyRunner"):
         from infrastructure_sdk.policy import runner
 

@@ -110,6 +110,10 @@ def load_entry_point(name: str, *, lint: bool = True) -> PolicyDefinition:
     PolicyError
         See `load_source`.
     """
+    return load_file(_entry_point_path(name), lint=lint)
+
+
+def _entry_point_path(name: str) -> str:
     import importlib.metadata  # costs more than all the rest
     import importlib.util
 
@@ -124,7 +128,20 @@ def load_entry_point(name: str, *, lint: bool = True) -> PolicyDefinition:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise PolicyError(f"the module {module} of the policy {name!r} has no source")
-    return load_file(spec.origin, lint=lint)
+    return spec.origin
+
+
+def read_source(source: str) -> tuple[str, str]:
+    """Text and origin of what a configuration names: a file, or ``entry:NAME`` for a package's policy.
+
+    Raises
+    ------
+    NotFoundError, PolicyError
+        When it is not there or cannot be read.
+    """
+    kind, colon, name = source.partition(":")
+    path = _entry_point_path(name) if colon and kind == "entry" else source
+    return read_policy(path), path
 
 
 def dry_run(definition: PolicyDefinition) -> None:

@@ -30,14 +30,14 @@ public:
     virtual std::int64_t pid() const = 0;  ///< 0 = not running
 };
 
-/// Starts the process and has it load and try the text, as `load_python_policy` does. To be awaited, and the policy to be
-/// used, on the Environment's executor.
+/// Starts the process and has it load and try the text, as `load_python_policy` does. To be awaited, and the policy to
+/// be used, on the Environment's executor.
 ///
 /// The process has none of our descriptors but one socket, no environment, an empty network, limits on memory, files,
 /// processes and CPU time, and from before the text is run a filter that lets these calls of the system through:
 /// read and write on the socket, mmap and mprotect without PROT_EXEC, munmap, mremap, madvise, brk, futex,
-/// rt_sigprocmask, rt_sigreturn, exit, exit_group. All others fail with EPERM. Where the filter cannot be had, nothing is
-/// loaded; what else is missing is told.
+/// rt_sigprocmask, rt_sigreturn, exit, exit_group. All others fail with EPERM. Where the filter cannot be had, nothing
+/// is loaded; what else is missing is told.
 ///
 /// A question that is overdue ends the process; while it is started anew, after a pause that doubles from 0.1 to 30 s
 /// with each death, questions are refused. Nothing that it sends is believed: an answer is one line of at most 128 KiB

@@ -1,13 +1,14 @@
 #pragma once
 // Policies in Python, in this process. Defined in the Python package's extension module and, for C++ programs, in the
-// optional library `infrastructure_sdk::policy_python`, where `PythonInterpreter` (policy/python_interpreter.hpp) has to
-// exist first.
+// optional library `infrastructure_sdk::policy_python`, where `PythonInterpreter` (policy/python_interpreter.hpp) has
+// to exist first.
 
 #include <cstddef>
 #include <memory>
 #include <string>
 
 #include <infrastructure_sdk/environment.hpp>
+#include <infrastructure_sdk/policy/policy_engine.hpp>
 #include <infrastructure_sdk/policy/policy_host.hpp>
 
 namespace infrastructure_sdk {
@@ -44,5 +45,15 @@ Task<std::shared_ptr<PolicyHost>> load_python_policy(Environment environment, Po
 /// simulations, whose clock stands still meanwhile. Blocks; the caller may hold Python's lock or not.
 /// @throws Error(policy)
 std::shared_ptr<PolicyHost> make_inline_python_policy(PolicyText text, PythonPolicyOptions options);
+
+/// Where the processes of untrusted policies come from; see ProcessPolicyOptions.
+struct PolicyWorkerPlace {
+    std::string interpreter;
+    std::string package;  ///< empty = there is none: untrusted policies are refused
+};
+
+/// For the policy engine: loads "FILE" or "entry:NAME" (of a package that offers policies), trusted ones as
+/// `load_python_policy` does, untrusted ones in a process of their own.
+PolicyHostFactory make_python_policy_factory(Environment environment, PolicyWorkerPlace place);
 
 }  // namespace infrastructure_sdk
