@@ -5,6 +5,7 @@
 #include "sdk_handle.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/json.hpp>
+#include <infrastructure_sdk/policy/python_host.hpp>
 #include <infrastructure_sdk/sdk.hpp>
 
 namespace infrastructure_sdk::bindings {
@@ -43,6 +44,16 @@ std::vector<Layer> parse_layers(const std::vector<std::string>& names) {
     return layers;
 }
 
+/// Untrusted policies run in this interpreter's program, with this package.
+PolicyWorkerPlace policy_worker_place() {
+    PolicyWorkerPlace place;
+    auto interpreter = py::module_::import("sys").attr("executable");
+    if (!interpreter.is_none()) place.interpreter = interpreter.cast<std::string>();
+    auto folders = py::module_::import("infrastructure_sdk").attr("__path__").cast<std::vector<std::string>>();
+    if (!folders.empty() && !place.interpreter.empty()) place.package = folders.front();
+    return place;
+}
+
 }  // namespace
 
 void bind_sdk(py::module_& module) {
@@ -58,8 +69,9 @@ void bind_sdk(py::module_& module) {
         "open_sdk",
         [](const RuntimePtr& runtime, Q queue, F future, double timeout_s, Text correlation_id, const Config& config) {
             auto environment = runtime->environment();
-            std::function<Task<SdkPtr>(Call)> make = [environment, config](Call call) {
-                return InfrastructureSDK::open(environment, config, call);
+            auto policies = make_python_policy_factory(environment, policy_worker_place());
+            std::function<Task<SdkPtr>(Call)> make = [environment, config, policies](Call call) {
+                return InfrastructureSDK::open(environment, config, call, policies);
             };
             return submit<SdkPtr>(
                 queue, std::move(future), environment, {timeout_s, correlation_id}, make,

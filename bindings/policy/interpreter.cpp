@@ -24,7 +24,7 @@ struct BuiltinSource {
 };
 // The files of the package that policies need, as CMake found them.
 constexpr BuiltinSource builtin_sources[] = {
-#include "builtin_policy_modules.inc"
+#include <builtin_policy_modules.inc>
 };
 
 constexpr const char* install_modules = R"python(
