@@ -17,6 +17,7 @@
 #include <iterator>
 
 #include <infrastructure_sdk/detail/run.hpp>
+#include <infrastructure_sdk/error.hpp>
 #include <infrastructure_sdk/policy/process_host.hpp>
 #include <infrastructure_sdk/policy/python_host.hpp>
 #include <infrastructure_sdk/policy/python_interpreter.hpp>
