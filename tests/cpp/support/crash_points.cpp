@@ -74,7 +74,10 @@ public:
     std::shared_ptr<GuestAgent> agent(VmId id) override { return inner_->agent(id); }
     std::shared_ptr<Display> display(VmId id) override { return inner_->display(id); }
     std::shared_ptr<EvidenceSource> evidence(VmId id) override { return inner_->evidence(id); }
-    void on_event(std::function<void(VmEvent)> handler) override { inner_->on_event(std::move(handler)); }
+    void on_event(std::function<void(VmEvent)> handler) override {
+        points_->tell = handler;
+        inner_->on_event(std::move(handler));
+    }
     Task<void> close() override { return inner_->close(); }
 
 private:

@@ -35,6 +35,9 @@ public:
     const std::map<std::string, std::size_t>& passed() const { return passed_; }
     bool dead() const { return dead_; }
 
+    /// Tells the owner of a VM, as its provider would.
+    std::function<void(VmEvent)> tell;
+
     /// Counts a point, on any thread; when it is the chosen one, `die` is called.
     void note(const std::string& name) {
         bool chosen = false;

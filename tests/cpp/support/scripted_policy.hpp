@@ -29,6 +29,7 @@ public:
     }
     Task<PolicyAnswer> decide(PolicyRequest request, std::string state, Call call) override {
         if (raises) throw std::runtime_error("it raised");
+        if (thinks) thinks();
         // The stop is not listened to: it is a bad policy.
         (void)call;
         co_await clock->sleep_until(clock->monotonic_now() + delay, {});
@@ -43,6 +44,7 @@ public:
     std::shared_ptr<Clock> clock;  ///< set: it takes `delay` for an answer
     Duration delay{};
     bool raises = false;
+    std::function<void()> thinks;  ///< called when it begins to take its time
     int asked = 0, closed = 0;
     std::vector<PolicyRequest> requests;
 

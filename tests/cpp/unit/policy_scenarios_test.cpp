@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include <boost/asio/detached.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include "support/scripted_policy.hpp"
 #include "support/simulated_world.hpp"
@@ -13,17 +13,13 @@ namespace infrastructure_sdk {
 namespace {
 
 using namespace std::chrono_literals;
-using nlohmann::json;
 using test::always;
 using test::answer_of;
 using test::options_of;
 using test::ScriptedPolicy;
 using test::SimulatedWorld;
 using testing::Contains;
-using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
-using testing::Not;
 
 SessionDecision decision(SessionAction action, std::optional<Duration> again = {}) { return {action, "why", again}; }
 
@@ -31,7 +27,6 @@ class PolicyScenarios : public testing::Test {
 protected:
     /// A new owner with these policies.
     void open(std::vector<std::shared_ptr<PolicyHost>> hosts) {
-        for (const auto& host : hosts) hosts_.push_back(std::static_pointer_cast<ScriptedPolicy>(host));
         world.adjust = [this, hosts](SessionEngineOptions& engine) {
             std::shared_ptr<Store> store(&world.disk(), [](Store*) {});
             auto wanted = options_of(hosts);
@@ -79,9 +74,6 @@ protected:
     double share = 1;
     std::function<void(SessionEngineOptions&)> adjust;
     std::shared_ptr<PolicyEngine> policies;
-
-private:
-    std::vector<std::shared_ptr<ScriptedPolicy>> hosts_;
 };
 
 TEST_F(PolicyScenarios, ADeniedSessionIsNotCreatedAndTheUserReadsWhy) {
@@ -197,15 +189,11 @@ TEST_F(PolicyScenarios, UseWhileThePolicyThinksCallsTheSuspensionOff) {
     adjust = [&](SessionEngineOptions&) { slow->clock = world.runtime().environment().clock; };
     open({slow});
     auto session = idle_session();
-    while (slow->asked == 0 && state_of(session) == SessionState::active) {
-        world.run_for(10ms);
-        const bool thinking = policies->status("slow").asked == 1;
-        if (thinking) {
-            world.run(world.engine().touch(session.id, world.call()));
-            break;
-        }
-    }
-    world.run_for(1min);
+    slow->thinks = [&] {
+        boost::asio::co_spawn(world.runtime().environment().executor, world.engine().touch(session.id, world.call()),
+                              boost::asio::detached);
+    };
+    world.run_for(15min);
     EXPECT_EQ(slow->asked, 1);
     EXPECT_EQ(state_of(session), SessionState::active);
     EXPECT_EQ(policies->status("slow").decided, 0u);
@@ -353,6 +341,21 @@ TEST_F(PolicyScenarios, ALookAtTheIsolationMayEndASession) {
     EXPECT_EQ(found.state, SessionState::suspended);
     EXPECT_EQ(found.last_change->reason, "isolation_failed");
     EXPECT_THAT(types_of(session.id), Contains("session.isolation.checked"));
+}
+
+TEST_F(PolicyScenarios, AFullDiskIsAnInterruption) {
+    auto policy = always("saver", DecisionPoint::interruption, decision(SessionAction::suspend));
+    open({policy});
+    auto session = create(world.request("alice"));
+    world.points().tell({session.vm_id, VmState::running, "DiskHasSpace", ""});
+    world.run_for(10s);
+    EXPECT_EQ(policy->asked, 0);
+    world.points().tell({session.vm_id, VmState::paused, "DiskFull", "no space"});
+    world.run_for(10s);
+    auto found = get(session.id);
+    EXPECT_EQ(found.state, SessionState::suspended);
+    EXPECT_EQ(found.last_change->reason, "preempted");
+    EXPECT_EQ(std::get<InterruptionRequest>(policy->requests.front()).kind, "disk_full");
 }
 
 TEST_F(PolicyScenarios, ASuspensionThatIsUndoneAtOnceIsKnown) {
