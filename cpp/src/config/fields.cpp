@@ -137,11 +137,13 @@ constexpr ConfigField fields[] = {
      "After so many failures in a row a policy is left alone for a while."},
     {"policy.breaker_rest", duration, "5m", "1s", "24h", "", "", "For how long."},
     {"policy.rate_limit_share", number, "0.2", "0", "1", "", "",
-     "Which share of the running sessions all policies together may suspend or end within the window, beyond what would "
+     "Which share of the running sessions all policies together may suspend or end within the window, beyond what "
+     "would "
      "happen anyway; above 0 one always may be. What is above it is written and not carried out."},
     {"policy.rate_limit_window", duration, "10m", "1s", "24h", "", "", "That window."},
     {"policy.guard_share", number, "0.25", "0", "1", "", "",
-     "A canary is put in shadow when such a share of the sessions that it suspended in the last day, four or more, were "
+     "A canary is put in shadow when such a share of the sessions that it suspended in the last day, four or more, "
+     "were "
      "resumed soon."},
     {"policy.guard_resumed_within", duration, "15m", "1s", "24h", "", "", "What is soon."},
     {"policy.schedule_interval", duration, "1m", "1s", "24h", "", "",

@@ -138,9 +138,12 @@ Task<void> SessionEngine::Impl::sweep(DecisionPoint point, Duration interval) {
     const auto stop = tasks.stop_source().get_token();
     constexpr std::size_t breath = 64;
     for (;;) {
-        const auto pause = next_sweep(now(), interval) - now();
-        co_await env.clock->sleep_until(env.clock->monotonic_now() + pause, stop);
-        if (stop.stop_requested()) co_return;
+        // The two clocks drift apart: a wake ahead of the moment would come twice. One that was set back begins anew.
+        const auto next = next_sweep(now(), interval);
+        for (auto left = next - now(); left > Duration::zero() && left <= interval; left = next - now()) {
+            co_await env.clock->sleep_until(env.clock->monotonic_now() + left, stop);
+            if (stop.stop_requested()) co_return;
+        }
         if (!asks(point)) continue;
         std::shared_ptr<const MonthSpent> spent;
         if (point == DecisionPoint::budget) spent = std::make_shared<const MonthSpent>(month_spent());
