@@ -338,9 +338,8 @@ Task<Session> SessionEngine::suspend(std::string id, Call call) {
 Task<Session> SessionEngine::resume(std::string id, Call call) {
     auto impl = impl_;
     auto execution = make_uuid(*impl->env.random);
-    Impl::Edit renew = [execution, impl](Session& session, Batch& batch) {
+    Impl::Edit renew = [execution](Session& session, Batch&) {
         session.execution_id = execution;
-        if (impl->options.policies) impl->options.policies->note_resumed(session.id, batch);
         return true;
     };
     co_return co_await impl->begin(std::move(id), SessionInput::resume, std::string("request"), call, renew);

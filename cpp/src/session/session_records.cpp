@@ -154,6 +154,7 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
         target->may_be_alive =
             *next == SessionState::failed && (target->may_be_alive || input == SessionInput::terminate_failed);
         held = reservations.change(session, batch, target->may_be_alive, now());
+        if (input == SessionInput::resume && options.policies) options.policies->note_resumed(session.id, batch);
         return true;
     };
     bool done = co_await update(target, edit);

@@ -33,8 +33,11 @@ TEST(ConfigTable, EveryDefaultAndBoundPassesItsOwnCheck) {
     for (const auto& field : config_fields()) {
         for (const char* text : {field.default_text, field.minimum, field.maximum}) {
             if (!*text) continue;
-            bool bare = field.type == ConfigType::boolean || field.type == ConfigType::integer;
-            auto value = bare ? plain_scalar(text, 0) : node(Node::Kind::text, text);
+            bool bare = field.type == ConfigType::boolean || field.type == ConfigType::integer ||
+                        field.type == ConfigType::number;
+            auto value = bare                             ? plain_scalar(text, 0)
+                         : field.type == ConfigType::list ? parse_json(text).root
+                                                          : node(Node::Kind::text, text);
             EXPECT_EQ(check_value(field, value).problem, "") << field.path << " = " << text;
         }
         EXPECT_NE(std::string(field.doc), "") << field.path;
