@@ -130,7 +130,7 @@ constexpr ConfigField fields[] = {
     {"policy.canary_tenants", list, "[]", "", "", "", "", "For whom, with the mode canary."},
     {"policy.untrusted", boolean, "false", "", "", "", "",
      "Whether policy.files run in processes of their own, without files and network."},
-    {"policy.time_budget", duration, "50ms", "1ms", "10s", "", "",
+    {"policy.time_budget", duration, "50ms", "1ms", "60s", "", "",
      "How long a policy may take for an answer; without one the standard applies."},
     {"policy.memory_budget", quantity, "64Mi", "1Mi", "16Gi", "", "bytes", "How much memory a policy may use."},
     {"policy.breaker_failures", integer, "5", "1", "1000", "", "",

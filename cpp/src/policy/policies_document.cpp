@@ -20,7 +20,7 @@ constexpr ConfigField fields[] = {
     {"mode", choice, "enforce", "", "", "enforce|shadow|canary", "", "Whether its answers are carried out."},
     {"canary_tenants", list, "[]", "", "", "", "", "For whom, with mode canary."},
     {"untrusted", boolean, "false", "", "", "", "", "Whether it runs in a process of its own."},
-    {"time_budget", duration, "", "1ms", "10s", "", "", "How long one answer may take."},
+    {"time_budget", duration, "", "1ms", "60s", "", "", "How long one answer may take."},
     {"memory_budget", quantity, "", "1Mi", "16Gi", "", "bytes", "How much memory it may use."},
 };
 constexpr const char* list_needed = "a list of policies";
