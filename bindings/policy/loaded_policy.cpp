@@ -1,5 +1,8 @@
 #include "policy/loaded_policy.hpp"
 
+#include <cxxabi.h>
+#include <unistd.h>
+
 #include "policy/values.hpp"
 #include <infrastructure_sdk/error.hpp>
 
@@ -65,6 +68,15 @@ std::unique_ptr<LoadedPolicy> load(const PolicyText& text, const PythonPolicyOpt
     return loaded;
 }
 
+/// No object of Python lives in this frame.
+PyObject* call_handler(PyObject* handler, PyObject* const* arguments, std::size_t count) {
+    try {
+        return PyObject_Vectorcall(handler, arguments, count, nullptr);
+    } catch (abi::__forced_unwind&) {
+        rest_after_python();
+    }
+}
+
 /// A decision out of what the policy returned. @throws Error(policy)
 PolicyDecision checked_decision(py::handle returned, const PolicyRequest& request) {
     auto decision = decision_from(returned);
@@ -88,6 +100,10 @@ void read_answer(const LoadedPolicy& policy, const py::object& returned, const P
 }
 
 }  // namespace
+
+void rest_after_python() {
+    for (;;) ::pause();
+}
 
 PyObject* overdue_exception() {
     // Kept for ever: nothing of Python may be destroyed after its end.
@@ -135,17 +151,17 @@ PolicyAnswer ask(LoadedPolicy& policy, PolicyRequest request, const std::string&
                 kept = py::str(state);
                 arguments[1] = kept.ptr();
             }
-            returned = py::reinterpret_steal<py::object>(
-                PyObject_Vectorcall(handler.ptr(), arguments, policy.keeps_state ? 2 : 1, nullptr));
+            returned =
+                py::reinterpret_steal<py::object>(call_handler(handler.ptr(), arguments, policy.keeps_state ? 2 : 1));
             if (!returned) fail(PolicyAnswer::Outcome::failed, take_traceback());
         }
         if (returned) read_answer(policy, returned, request, answer);
     } catch (const Error& error) {
         fail(PolicyAnswer::Outcome::invalid, error.message());
-    } catch (const py::error_already_set& error) {
-        fail(PolicyAnswer::Outcome::failed, "its answer could not be read");
     } catch (const py::cast_error&) {
         fail(PolicyAnswer::Outcome::invalid, "its answer could not be read");
+    } catch (const std::exception&) {
+        fail(PolicyAnswer::Outcome::failed, "its answer could not be read");
     }
     if (policy.meter.refused && answer.outcome == PolicyAnswer::Outcome::failed)
         answer.detail =

@@ -28,6 +28,11 @@ std::unique_ptr<LoadedPolicy> load_policy(const PolicyText& text, const PythonPo
 /// Never throws for what the policy does. `took` is left to the caller.
 PolicyAnswer ask(LoadedPolicy& policy, PolicyRequest request, const std::string& state);
 
+/// For threads that Python ends by unwinding (before 3.14, when they want its lock after its own end): nothing of ours
+/// can be unwound without the lock, so such a thread rests until the process ends. Call it where abi::__forced_unwind
+/// is caught. Needs no GIL.
+[[noreturn]] void rest_after_python();
+
 /// What an interrupted policy sees: a BaseException, so that it does not get lost in an `except Exception`.
 PyObject* overdue_exception();
 

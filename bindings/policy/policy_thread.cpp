@@ -4,7 +4,6 @@
 #include <vector>
 
 #include <cxxabi.h>
-#include <unistd.h>
 
 #include <infrastructure_sdk/error.hpp>
 
@@ -66,12 +65,6 @@ void enlist(const std::shared_ptr<PolicyThread>& thread) {
     registry().threads.push_back(thread);
 }
 
-/// Python before 3.14 ends threads that want its lock after its own end, by unwinding. Nothing of ours can be unwound
-/// without the lock: such a thread rests until the process ends.
-[[noreturn]] void rest() {
-    for (;;) ::pause();
-}
-
 }  // namespace
 
 PolicyThread::PolicyThread(std::shared_ptr<Clock> clock, Load load)
@@ -84,7 +77,7 @@ void PolicyThread::start(std::shared_ptr<LoadedPolicy> loaded) {
         try {
             self->run();
         } catch (abi::__forced_unwind&) {
-            rest();
+            rest_after_python();
         }
     }).detach();
 }
@@ -224,7 +217,7 @@ void PolicyThread::start_watching() {
         try {
             self->watch();
         } catch (abi::__forced_unwind&) {
-            rest();
+            rest_after_python();
         }
     }).detach();
 }
