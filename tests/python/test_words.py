@@ -131,7 +131,20 @@ def test_correlation_ids_nest() -> None:
     assert isdk.logging.current_correlation_id() == ""
 
 
-@pytest.mark.parametrize("name", ["", "config", "logging", "webhooks", "_bridge"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "config",
+        "logging",
+        "webhooks",
+        "_bridge",
+        "policy.definition",
+        "policy.helpers",
+        "policy.linter",
+        "policy.runner",
+    ],
+)
 def test_examples_in_docstrings_hold(name: str) -> None:
     module = importlib.import_module("infrastructure_sdk" + (f".{name}" if name else ""))
     result = doctest.testmod(module)
