@@ -51,7 +51,7 @@ PolicyIdentity identity_of(const py::object& definition) {
     return {text("name"), text("version"), text("author"), text("sha256")};
 }
 
-std::unique_ptr<LoadedPolicy> load(const PolicyText& text, const PythonPolicyOptions& options, MemoryMeter& meter) {
+std::unique_ptr<LoadedPolicy> load(const PolicyText& text, const PythonPolicyOptions& options, const MeterPtr& meter) {
     auto module = py::module_::import("infrastructure_sdk.policy.loader");
     MeteredScope metered(meter);
     auto definition =
@@ -112,11 +112,10 @@ PyObject* overdue_exception() {
 }
 
 std::unique_ptr<LoadedPolicy> load_policy(const PolicyText& text, const PythonPolicyOptions& options) {
-    MemoryMeter meter{static_cast<std::int64_t>(options.memory_budget)};
+    auto meter = std::make_shared<MemoryMeter>(static_cast<std::int64_t>(options.memory_budget));
     try {
         auto loaded = load(text, options, meter);
         loaded->meter = meter;
-        loaded->meter.refused = false;
         return loaded;
     } catch (py::error_already_set& error) {
         error.restore();
@@ -139,7 +138,7 @@ PolicyAnswer ask(LoadedPolicy& policy, PolicyRequest request, const std::string&
         fail(PolicyAnswer::Outcome::refused, std::string("it has nothing to say at ") + name_of(point));
         return answer;
     }
-    policy.meter.refused = false;
+    policy.meter->refused = false;
     try {
         auto shown = to_python(request);
         py::object returned;
@@ -163,9 +162,9 @@ PolicyAnswer ask(LoadedPolicy& policy, PolicyRequest request, const std::string&
     } catch (const std::exception&) {
         fail(PolicyAnswer::Outcome::failed, "its answer could not be read");
     }
-    if (policy.meter.refused && answer.outcome == PolicyAnswer::Outcome::failed)
+    if (policy.meter->refused && answer.outcome == PolicyAnswer::Outcome::failed)
         answer.detail =
-            shortened("memory budget of " + std::to_string(policy.meter.budget) + " bytes: " + answer.detail);
+            shortened("memory budget of " + std::to_string(policy.meter->budget) + " bytes: " + answer.detail);
     return answer;
 }
 

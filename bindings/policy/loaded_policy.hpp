@@ -19,7 +19,7 @@ struct LoadedPolicy {
     std::vector<DecisionPoint> points;
     std::array<pybind11::object, decision_point_count> handlers;  ///< empty where it is not asked
     bool keeps_state = false;
-    MemoryMeter meter;
+    MeterPtr meter;
 };
 
 /// Loads, lints and tries it. @throws Error(policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import shutil
@@ -109,6 +110,24 @@ async def test_arguments_are_checked(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValidationError):
             await p.PolicyRunner.open(**wrong)  # type: ignore[arg-type]
+
+
+async def test_memory_that_is_given_back_does_not_count() -> None:
+    source = """
+from infrastructure_sdk.policy import keep, policy
+
+@policy("idle")
+def f(request):
+    # A circle is given back by whoever collects the garbage, on any thread.
+    circle = [bytes(1 << 20)]
+    circle.append(circle)
+    return keep()
+"""
+    async with await p.PolicyRunner.open(source=source, time_budget=PLENTY, memory_budget=16 << 20) as runner:
+        for _ in range(10):
+            answers = [await runner.decide(about("a")) for _ in range(8)]
+            assert {answer.outcome for answer in answers} == {"decided"}, answers
+            gc.collect()
 
 
 FAILED, TIMED_OUT, INVALID, DECIDED = "failed", "timed_out", "invalid", "decided"
