@@ -21,7 +21,7 @@ def gate(request: AdmitRequest) -> AdmitDecision:
 
 
 def with_policy(config: isdk.InfraSDKConfig, path: Path, untrusted: bool) -> isdk.InfraSDKConfig:
-    section = {"files": [str(path)], "untrusted": untrusted, "time_budget": "60s"}
+    section = {"files": [str(path)], "untrusted": untrusted, "time_budget": "10s"}
     return config.overlaid_with(isdk.InfraSDKConfig.from_dict({"policy": section}))
 
 
