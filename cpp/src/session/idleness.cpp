@@ -173,6 +173,19 @@ IdleVerdict IdleDetector::observe(const ActivitySample& sample, const IdleSettin
     return verdict;
 }
 
+MonotonicTime next_telling_look(const IdleVerdict& verdict, const IdleMemory& memory, const IdleSettings& settings,
+                                MonotonicTime steady_until, MonotonicTime left_alone_until) {
+    const auto wake = verdict.wake_at;
+    if (verdict.state == IdleState::due) steady_until = std::min(steady_until, left_alone_until);
+    const bool repeats = verdict.state != IdleState::armed && verdict.state != IdleState::unknown;
+    if (!repeats || steady_until <= wake) return wake;
+    // Only whole intervals are left out, so the looks that remain are some of those that there would have been.
+    auto later = wake + (steady_until - wake) / settings.sample_interval * settings.sample_interval;
+    if (settings.idle_timeout && verdict.state == IdleState::observing)
+        later = std::min(later, memory.quiet_since + *settings.idle_timeout);
+    return std::max(wake, later);
+}
+
 std::vector<IdleVerdict> replay(const std::vector<ActivitySample>& samples, const IdleSettings& settings,
                                 const IdleMemory& before) {
     IdleDetector detector(before);

@@ -52,7 +52,7 @@ Task<std::optional<Session>> SessionEngine::Impl::claim(Session session, UnitPtr
     // The precondition on the unit: nobody else had it, nobody else gets it.
     batch.puts.push_back({pool_unit_kind, unit.id, json(unit).dump(), unit.version});
     batch.erases.push_back({pool_unit_kind, unit.id});
-    batch.puts.push_back({session_kind, session.id, json(session).dump(), 0});
+    batch.puts.push_back({session_kind, session.id, document_of(session), 0});
     json asked{{"user_id", session.user_id}, {"template", session.template_name}};
     if (!session.tenant.empty()) asked["tenant"] = session.tenant;
     json taken{{"session", session.id}, {"user_id", session.user_id}};

@@ -40,7 +40,7 @@ json started_data(const Session& session) {
 }
 
 /// The intent, the session and its events.
-void record_creation(const Session& session, const std::string& correlation_id, Batch& batch) {
+void record_creation(const Session& session, std::string document, const std::string& correlation_id, Batch& batch) {
     batch.puts.push_back({intent_kind, session.id,
                           json{{"verb", "create"},
                                {"state", name_of(session.state)},
@@ -49,7 +49,7 @@ void record_creation(const Session& session, const std::string& correlation_id, 
                                {"since", to_rfc3339(session.created_at)}}
                               .dump(),
                           0});
-    batch.puts.push_back({session_kind, session.id, json(session).dump(), 0});
+    batch.puts.push_back({session_kind, session.id, std::move(document), 0});
     auto tell = [&](const char* type, const json& data) {
         batch.events.push_back(
             {0, session.created_at, type, session.id, session.execution_id, correlation_id, data.dump()});
@@ -142,9 +142,13 @@ Session SessionEngine::Impl::plan(SessionRequest request, std::string* fingerpri
     return session;
 }
 
+ImageFiles SessionEngine::Impl::read_image(const std::string& name) const {
+    return options.load_image ? options.load_image(name) : images.load(options.image_directory, name);
+}
+
 /// The template's image; a snapshot's disk stands in for its own.
 ImageFiles SessionEngine::Impl::image_of(const Session& session, const Template& source) const {
-    auto image = images.load(options.image_directory, source.image);
+    auto image = read_image(source.image);
     // Once the VM is made a temporary snapshot may be gone.
     if (auto entry = find_snapshot(session.snapshot)) image.disk_size_bytes = entry->snapshot.virtual_size_bytes;
     return image;
@@ -201,7 +205,7 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     CommitResult result;
     try {
         if (boots_now) enter_provisioning(session);
-        record_creation(session, call.correlation_id, batch);
+        record_creation(session, impl->document_of(session), call.correlation_id, batch);
         result = co_await impl->commit(std::move(batch));
     } catch (...) {
         impl->leave_place(session.id);

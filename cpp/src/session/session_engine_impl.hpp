@@ -180,10 +180,13 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     }
     /// `fingerprint` is set when there are warm units to compare it with.
     Session plan(SessionRequest request, std::string* fingerprint) const;
+    ImageFiles read_image(const std::string& name) const;
     ImageFiles image_of(const Session& session, const Template& source) const;
     void begin_life(Session session, const Call& call, bool files_suffice = false);
     void index(const Session& session);
     Task<LivePtr> need(std::string id);
+    /// What the store is given of a session; nothing when it would not give it back.
+    std::string document_of(const Session& session) const;
     Task<CommitResult> commit(Batch batch);
     Task<bool> update(LivePtr target, Edit edit);
     Task<bool> transition(LivePtr target, SessionInput input, Outcome outcome, std::string correlation_id, Edit also);
@@ -210,6 +213,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     void plan_look(const LivePtr& target, MonotonicTime when);
     Task<void> watch_use();
     Task<void> look_at_use(LivePtr target);
+    MonotonicTime look_after(const LiveSession& target, const IdleVerdict& verdict) const;
     Task<std::optional<IdleVerdict>> sample_use(LivePtr target, bool acts);
     IdleVerdict take_in(LivePtr target, ActivitySample sample);
     Task<void> end_idleness(LivePtr target, ActivitySample sample, IdleVerdict verdict);

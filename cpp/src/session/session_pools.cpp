@@ -156,7 +156,7 @@ VmSpec SessionEngine::Impl::spec_of(const PoolUnit& unit) const {
                     {{"reason", "TemplateMissing"}});
     auto session = as_session(unit);
     session.encryption = source->second.encryption;
-    return plan_vm(session, source->second, images.load(options.image_directory, source->second.image));
+    return plan_vm(session, source->second, read_image(source->second.image));
 }
 
 /// What a claim will ask is asked once before: then the guest has it at hand, and under emulation it is translated.

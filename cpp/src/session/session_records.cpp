@@ -54,6 +54,10 @@ void note_change(Session& session, SessionState before, const Outcome& outcome, 
     if (!why.empty()) last->reason = why;
 }
 
+std::string SessionEngine::Impl::document_of(const Session& session) const {
+    return store->keeps_documents() ? json(session).dump() : std::string();
+}
+
 /// To disk, then to those who watch.
 Task<CommitResult> SessionEngine::Impl::commit(Batch batch) {
     bool news = !batch.events.empty();
@@ -77,7 +81,7 @@ Task<bool> SessionEngine::Impl::update(LivePtr target, Edit edit) {
     try {
         copy.updated_at = now();
         copy.expires_at = copy.clocks.ttl.deadline;
-        batch.puts.push_back({session_kind, copy.id, json(copy).dump(), copy.version});
+        batch.puts.push_back({session_kind, copy.id, document_of(copy), copy.version});
         auto result = co_await commit(std::move(batch));
         copy.version = result.versions.back();
         target->session = std::move(copy);

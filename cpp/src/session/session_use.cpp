@@ -115,8 +115,17 @@ Task<void> SessionEngine::Impl::look_at_use(LivePtr target) {
     target->use.looking = false;
     --looks_under_way;
     if (!closing && is_watched(target->session) && find(target->session.id) == target)
-        plan_look(target, verdict ? verdict->wake_at : env.clock->monotonic_now() + options.idleness.sample_interval);
+        plan_look(target, verdict ? look_after(*target, *verdict)
+                                  : env.clock->monotonic_now() + options.idleness.sample_interval);
     looks_changed.notify_all();
+}
+
+MonotonicTime SessionEngine::Impl::look_after(const LiveSession& target, const IdleVerdict& verdict) const {
+    if (!options.use_steady_until) return verdict.wake_at;
+    // A policy that wants to be left alone is not asked before.
+    const auto rest = env.clock->monotonic_now() + (target.rest.idle - now());
+    return next_telling_look(verdict, target.use.detector.memory(), idle_settings(target.session),
+                             options.use_steady_until(target.session.vm_id), rest);
 }
 
 /// One look and what follows from it; who only asks does not act. nullopt = the session went on to something else
@@ -174,9 +183,11 @@ Task<void> SessionEngine::Impl::end_idleness(LivePtr target, ActivitySample samp
         action = on_expiry(decided);
     }
     const auto& session = target->session;
-    const auto decided_on = json(ExplainInputs{sample.at, session.state, session.clocks, idle_settings(session),
-                                               target->use.samples, target->use.before, std::nullopt})
-                                .dump(-1, ' ', false, json::error_handler_t::replace);
+    std::string decided_on;
+    if (store->keeps_documents())
+        decided_on = json(ExplainInputs{sample.at, session.state, session.clocks, idle_settings(session),
+                                        target->use.samples, target->use.before, std::nullopt})
+                         .dump(-1, ' ', false, json::error_handler_t::replace);
     Edit record = [&](Session& copy, Batch& batch) {
         // Another edit may have been under way: use since the look calls it off.
         const auto& use = target->use;

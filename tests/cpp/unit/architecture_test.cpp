@@ -39,9 +39,10 @@ const std::map<std::string, Folders>& arrows() {
         {"kubernetes", {"core"}},
         {"session", {"core", "config", "vm", "isolation", "policy", "kubernetes", "store"}},
         {"providers", {"core", "vm", "kubernetes"}},
+        {"simulation", {"core", "vm", "store", "policy", "session", "providers"}},
         {"sdk",
          {"core", "config", "vm", "store", "http", "webhooks", "isolation", "policy", "kubernetes", "session",
-          "providers"}},
+          "providers", "simulation"}},
     };
     return table;
 }

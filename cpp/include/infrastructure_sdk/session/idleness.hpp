@@ -129,6 +129,12 @@ private:
     IdleMemory memory_;
 };
 
+/// When to look next if it is known that the use stays as it is, rate for rate, until `steady_until`: looks that would
+/// say the same once more are left out, and the last one before that moment is not. Never before `verdict.wake_at`.
+/// @param left_alone_until of one that is due and not acted on: up to then nothing would follow from a look.
+MonotonicTime next_telling_look(const IdleVerdict& verdict, const IdleMemory& memory, const IdleSettings& settings,
+                                MonotonicTime steady_until, MonotonicTime left_alone_until);
+
 /// The verdicts on recorded samples, one each, from `before` on.
 std::vector<IdleVerdict> replay(const std::vector<ActivitySample>& samples, const IdleSettings& settings,
                                 const IdleMemory& before = {});

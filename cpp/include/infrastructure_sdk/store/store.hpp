@@ -63,6 +63,8 @@ public:
     /// Ordered by id, ids strictly after `after`.
     virtual Task<std::vector<Record>> list(std::string kind, std::string after = {}, std::size_t limit = 1000) = 0;
     virtual Task<std::vector<Event>> events(EventQuery query) = 0;
+    /// False = it never gives a document back, so none needs to be written: the json of a put may be empty.
+    virtual bool keeps_documents() const { return true; }
     /// Waits for what was accepted, then lets go of the files. Blocking; call it once, from no engine thread.
     virtual void close() = 0;
 };

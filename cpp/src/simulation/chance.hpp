@@ -1,0 +1,47 @@
+#pragma once
+// Draws in whole numbers: no library's distribution and no rounding of a machine changes them.
+
+#include <algorithm>
+
+#include "core/seeded_random.hpp"
+
+namespace infrastructure_sdk {
+
+class Chance {
+public:
+    explicit Chance(std::uint64_t seed) : random_(seed) {}
+
+    /// True in this share of the cases, to the millionth.
+    bool share(double of_one) { return random_.chance(static_cast<std::uint32_t>(of_one * 1'000'000 + 0.5)); }
+    /// -spread .. spread, most often near 0.
+    Duration around_zero(Duration spread) {
+        return part_of(spread, random_.next()) - part_of(spread, random_.next());
+    }
+    /// Exponential (von Neumann 1951: compares uniform numbers only), between a tenth and five times of its mean.
+    Duration exponential(Duration mean) {
+        std::int64_t whole = 0;
+        for (;;) {
+            const auto first = random_.next();
+            bool odd = true;
+            for (auto last = first, next = random_.next(); next < last; last = next, next = random_.next()) odd = !odd;
+            if (!odd) {
+                ++whole;
+                continue;
+            }
+            const auto drawn = mean * std::min<std::int64_t>(whole, 5) + part_of(mean, first);
+            return std::clamp(drawn, mean / 10, mean * 5);
+        }
+    }
+
+private:
+    /// length * fraction / 2^64
+    static Duration part_of(Duration length, std::uint64_t fraction) {
+        __extension__ using Wide = unsigned __int128;
+        const auto product = static_cast<Wide>(static_cast<std::uint64_t>(length.count())) * fraction;
+        return Duration(static_cast<std::int64_t>(product >> 64));
+    }
+
+    SeededRandom random_;
+};
+
+}  // namespace infrastructure_sdk
