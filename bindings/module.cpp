@@ -13,6 +13,7 @@ void bind_runtime(pybind11::module_& module);
 void bind_sdk(pybind11::module_& module);
 void bind_report_files(pybind11::module_& module);
 void bind_builtin_policies(pybind11::module_& module);
+void bind_simulation(pybind11::module_& module);
 }  // namespace infrastructure_sdk::bindings
 
 PYBIND11_MODULE(_core, module) {
@@ -28,4 +29,5 @@ PYBIND11_MODULE(_core, module) {
     bind_builtin_policies(module);
     bind_policy_values(module);
     bind_policy_hosts(module);
+    bind_simulation(module);
 }

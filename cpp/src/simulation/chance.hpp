@@ -14,9 +14,7 @@ public:
     /// True in this share of the cases, to the millionth.
     bool share(double of_one) { return random_.chance(static_cast<std::uint32_t>(of_one * 1'000'000 + 0.5)); }
     /// -spread .. spread, most often near 0.
-    Duration around_zero(Duration spread) {
-        return part_of(spread, random_.next()) - part_of(spread, random_.next());
-    }
+    Duration around_zero(Duration spread) { return part_of(spread, random_.next()) - part_of(spread, random_.next()); }
     /// Exponential (von Neumann 1951: compares uniform numbers only), between a tenth and five times of its mean.
     Duration exponential(Duration mean) {
         std::int64_t whole = 0;

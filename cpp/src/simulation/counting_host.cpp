@@ -6,7 +6,8 @@ namespace {
 std::string answer_of(const PolicyDecision& decision) {
     if (const auto* admit = std::get_if<AdmitDecision>(&decision))
         return admit->action == AdmitDecision::Action::deny ? "deny" : "standard";
-    if (const auto* place = std::get_if<PlaceDecision>(&decision)) return place->candidate.empty() ? "standard" : "place";
+    if (const auto* place = std::get_if<PlaceDecision>(&decision))
+        return place->candidate.empty() ? "standard" : "place";
     if (const auto* size = std::get_if<SizeDecision>(&decision))
         return size->cpu_cores || size->memory_bytes ? "size" : "standard";
     return name_of(std::get<SessionDecision>(decision).action);

@@ -58,8 +58,7 @@ private:
         if (!using_) using_ = time;
     }
     void use_until(WallTime time) {
-        if (using_ && time > *using_)
-            planned_.uses.push_back({*using_ - planned_.start, time - *using_, kind()});
+        if (using_ && time > *using_) planned_.uses.push_back({*using_ - planned_.start, time - *using_, kind()});
         using_.reset();
     }
     void note_clients(bool connected, WallTime time) {

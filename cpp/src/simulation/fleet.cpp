@@ -46,8 +46,7 @@ public:
 private:
     bool comes(WallTime midnight) {
         const auto& days = model_.working_days;
-        const bool works =
-            std::find(days.begin(), days.end(), weekday_of(midnight + model_.utc_offset)) != days.end();
+        const bool works = std::find(days.begin(), days.end(), weekday_of(midnight + model_.utc_offset)) != days.end();
         return chance_.share(works ? model_.attendance : model_.weekend_attendance);
     }
 

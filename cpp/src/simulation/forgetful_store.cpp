@@ -31,9 +31,7 @@ public:
         co_return result;
     }
     Task<std::optional<Record>> get(std::string, std::string) override { co_return std::nullopt; }
-    Task<std::vector<Record>> list(std::string, std::string, std::size_t) override {
-        co_return std::vector<Record>();
-    }
+    Task<std::vector<Record>> list(std::string, std::string, std::size_t) override { co_return std::vector<Record>(); }
     Task<std::vector<Event>> events(EventQuery) override { co_return std::vector<Event>(); }
     bool keeps_documents() const override { return false; }
     void close() override {}

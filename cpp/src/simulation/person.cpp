@@ -104,8 +104,8 @@ private:
         request.user_id = planned.user_id;
         request.tenant = planned.tenant;
         request.tags = planned.tags;
-        request.template_name = templates.contains(planned.template_name) ? planned.template_name
-                                                                          : scene_.options->default_template;
+        request.template_name =
+            templates.contains(planned.template_name) ? planned.template_name : scene_.options->default_template;
         Call call;
         std::exception_ptr refusal;
         try {
@@ -141,8 +141,7 @@ private:
             const auto code = error.errc();
             if (code == Errc::invalid_transition) return;
             const bool denied = code == Errc::quota_exceeded || code == Errc::capacity ||
-                                code == Errc::budget_exceeded || code == Errc::admission_denied ||
-                                code == Errc::policy;
+                                code == Errc::budget_exceeded || code == Errc::admission_denied || code == Errc::policy;
             if (!denied) throw;
             ++lived_.outcome.denied;
         }

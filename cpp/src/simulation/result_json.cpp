@@ -81,7 +81,6 @@ std::string text_of(const json& document) { return document.dump(-1, ' ', false,
 std::string to_json(const SimulationResult& result, bool with_sessions) {
     json document{{"schema", result_schema},
                   {"policy", result.policy},
-                  {"identity", document_of(result.identity)},
                   {"seed", result.seed},
                   {"start", to_rfc3339(result.start)},
                   {"length_seconds", seconds(result.length)},
@@ -98,6 +97,8 @@ std::string to_json(const SimulationResult& result, bool with_sessions) {
                             {"cost", money(result.baseline_cost_micros)}};
     document["saved"] = {{"seconds", seconds(result.baseline_ran - result.total.ran)},
                          {"money", money(result.baseline_cost_micros - result.total.cost_micros)}};
+    auto& identities = document["identities"] = json::array();
+    for (const auto& identity : result.identities) identities.push_back(document_of(identity));
     auto& decisions = document["decisions"] = json::array();
     for (const auto& entry : result.decisions)
         decisions.push_back({{"point", name_of(entry.point)}, {"answer", entry.answer}, {"count", entry.count}});

@@ -117,7 +117,7 @@ private:
     SimulationResult result() {
         SimulationResult result;
         result.policy = policy_.name;
-        if (policy_.host) result.identity = policy_.host->identity();
+        for (const auto& host : policy_.hosts) result.identities.push_back(host->identity());
         result.seed = options_.seed;
         result.start = workload_.start;
         result.length = workload_.length;
@@ -218,9 +218,10 @@ SimulatorOptions simulated_provider() {
 SimulationResult simulate(const Workload& workload, const SimulatedPolicy& policy, const SimulationOptions& options) {
     check(workload);
     if (!options.templates.contains(options.default_template))
-        throw Error(Errc::validation,
-                    "default_template: '" + options.default_template + "' is not allowed; it is not one of templates",
-                    {{"field", "default_template"}, {"value", options.default_template}, {"allowed", "one of templates"}});
+        throw Error(
+            Errc::validation,
+            "default_template: '" + options.default_template + "' is not allowed; it is not one of templates",
+            {{"field", "default_template"}, {"value", options.default_template}, {"allowed", "one of templates"}});
     return Simulation(workload, policy, options).run();
 }
 

@@ -18,7 +18,7 @@ struct LivedSession {
     LivedSession(const PlannedSession& plan, Executor executor) : planned(&plan), changed(executor) {}
 
     const PlannedSession* planned;
-    Signal changed;  ///< the state is another one
+    Signal changed;          ///< the state is another one
     std::string session_id;  ///< of the last session; empty before the first
     VmId vm_id;
     SessionState state = SessionState::terminated;

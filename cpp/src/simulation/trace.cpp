@@ -108,7 +108,8 @@ std::vector<std::string> split_csv(const Place& place, std::string_view line) {
         else fields.back() += c;
     }
     if (quoted)
-        refuse_field(place.source + ":" + std::to_string(place.line), std::string(line), "a double quote is not closed");
+        refuse_field(place.source + ":" + std::to_string(place.line), std::string(line),
+                     "a double quote is not closed");
     return fields;
 }
 
@@ -176,8 +177,7 @@ std::vector<UseSegment> read_segments(const Place& place, const json& list) {
     for (const auto& item : list) {
         const bool fits = item.is_object() && item.size() == 3 && item.contains("kind") && item.contains("at") &&
                           item.contains("length");
-        if (!fits)
-            refuse_field(place.at("activity"), Fields::shown(item), R"({"kind", "at", "length"} is needed)");
+        if (!fits) refuse_field(place.at("activity"), Fields::shown(item), R"({"kind", "at", "length"} is needed)");
         auto part = [&](const char* key) { return text_of(place, "activity", item.at(key)); };
         segments.push_back(read_segment(place, part("kind") + "@" + part("at") + "+" + part("length")));
     }
@@ -218,9 +218,9 @@ Workload parse_trace_csv(std::string_view text, const std::string& source) {
         }
         const auto fields = split_csv(place, line);
         if (fields.size() != header.size())
-            refuse_field(source + ":" + std::to_string(number), std::string(line),
-                         std::to_string(header.size()) + " columns are needed, there are " +
-                             std::to_string(fields.size()));
+            refuse_field(
+                source + ":" + std::to_string(number), std::string(line),
+                std::to_string(header.size()) + " columns are needed, there are " + std::to_string(fields.size()));
         PlannedSession planned;
         for (std::size_t i = 0; i < fields.size(); ++i) take(place, planned, header[i], fields[i]);
         builder.add(place, std::move(planned));
@@ -254,7 +254,8 @@ std::vector<Event> parse_event_lines(std::string_view text, const std::string& s
         fields.read("correlation_id", event.correlation_id);
         if (event.type.empty() || event.subject.empty())
             refuse_field(where, Fields::shown(object), "an event has a type and a subject");
-        if (const auto* data = fields.find("data")) event.data = data->is_string() ? data->get<std::string>() : data->dump();
+        if (const auto* data = fields.find("data"))
+            event.data = data->is_string() ? data->get<std::string>() : data->dump();
         fields.finish();
         events.push_back(std::move(event));
     });

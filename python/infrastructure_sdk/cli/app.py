@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infrastructure_sdk.cli import context, image, isolation, keys, policy, pool, session, snapshot, webhook
+from infrastructure_sdk.cli import context, image, isolation, keys, policy, pool, session, simulate, snapshot, webhook
 from infrastructure_sdk.cli.output import Format, show, show_one
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(isolation.app, name="isolation")
 app.add_typer(pool.app, name="pool")
 app.add_typer(policy.app, name="policy")
 app.add_typer(webhook.app, name="webhook")
+app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 
 template_app = typer.Typer(help="Templates: what VM a session gets.", no_args_is_help=True)
 config_app = typer.Typer(help="The configuration and where it comes from.", no_args_is_help=True)

@@ -33,13 +33,13 @@ struct SimulatedPolicy {
     IdleSettings idleness;  ///< how often is looked, and what counts as use; `idle_timeout` is that of `clocks`
     std::vector<Limit> limits;
     std::vector<Pool> pools;
-    std::shared_ptr<PolicyHost> host;  ///< asked inline at its points; none = the engine's own rules
+    std::vector<std::shared_ptr<PolicyHost>> hosts;  ///< asked inline, in this order; none = the engine's own rules
 };
 
 struct SimulationOptions {
     std::uint64_t seed = 1;
     std::map<std::string, Template> templates = simulated_templates();
-    std::string default_template = "desktop";  ///< of planned sessions that name none, or one that is not there
+    std::string default_template = "desktop";          ///< of planned sessions that name none, or one that is not there
     SimulatorOptions provider = simulated_provider();  ///< its seed is drawn from `seed`
     /// A session that is wanted again this soon after it was suspended was wrongly suspended.
     Duration came_back_within = std::chrono::minutes(15);
@@ -109,7 +109,7 @@ struct SimulatedHour {
 
 struct SimulationResult {
     std::string policy;
-    PolicyIdentity identity;  ///< of its host; empty without one
+    std::vector<PolicyIdentity> identities;  ///< of its hosts
     std::uint64_t seed = 0;
     WallTime start;
     Duration length{};
@@ -117,10 +117,10 @@ struct SimulationResult {
     SimulatedOutcome total;
     Duration baseline_ran{};
     std::int64_t baseline_cost_micros = 0;
-    Duration existed{};  ///< of all sessions, from record to end, suspended or not
-    WaitingTimes waits;         ///< all
-    WaitingTimes start_waits;   ///< of them: for a new session
-    WaitingTimes resume_waits;  ///< of them: for a suspended one
+    Duration existed{};                    ///< of all sessions, from record to end, suspended or not
+    WaitingTimes waits;                    ///< all
+    WaitingTimes start_waits;              ///< of them: for a new session
+    WaitingTimes resume_waits;             ///< of them: for a suspended one
     std::vector<DecisionCount> decisions;  ///< by point, then answer
     std::vector<SimulatedHour> hours;
     std::vector<SimulatedSession> sessions;  ///< in the order of the workload

@@ -1,6 +1,6 @@
 #pragma once
-// What people want of their sessions, as data: made up from a model of a fleet, read from a trace, or reconstructed from
-// a recorded event log. Values only; the same input and seed give the same workload on every build.
+// What people want of their sessions, as data: made up from a model of a fleet, read from a trace, or reconstructed
+// from a recorded event log. Values only; the same input and seed give the same workload on every build.
 
 #include <cstdint>
 #include <map>
@@ -36,8 +36,8 @@ struct PlannedSession {
     std::string tenant;         ///< empty = none
     std::string template_name;  ///< empty = the simulation's default
     WallTime start;
-    Duration length{};             ///< above zero
-    bool ended_by_user = true;     ///< false = forgotten: nobody ends it, it lasts until a clock, a policy or the horizon
+    Duration length{};          ///< above zero
+    bool ended_by_user = true;  ///< false = forgotten: nobody ends it, it lasts until a clock, a policy or the horizon
     std::vector<UseSegment> uses;  ///< in the order of time, not overlapping, within `length`
     std::map<std::string, std::string> tags;
     friend bool operator==(const PlannedSession&, const PlannedSession&) = default;

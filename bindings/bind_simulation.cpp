@@ -1,0 +1,56 @@
+// Simulations: workloads, runs and their results. Nothing here needs an opened SDK.
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <infrastructure_sdk/error.hpp>
+#include <infrastructure_sdk/simulation/simulation.hpp>
+
+namespace infrastructure_sdk::bindings {
+namespace py = pybind11;
+using namespace py::literals;
+namespace {
+
+std::string fleet_document(const std::string& model) { return to_json(fleet_model_from_json(model)); }
+
+Workload make_workload(const std::string& document, std::uint64_t seed) {
+    py::gil_scoped_release release;
+    return workload_from_json(document, seed);
+}
+
+/// Runs without Python's lock; `progress` is asked with it, and an exception of it stops the run.
+SimulationResult run(const Workload& workload, const std::string& policy, const std::string& options,
+                     std::uint64_t seed, const py::object& progress) {
+    auto tried = simulated_policy_from_json(policy);
+    auto how = simulation_options_from_json(options);
+    how.seed = seed;
+    if (!progress.is_none())
+        how.progress = [&progress](double done) {
+            py::gil_scoped_acquire lock;
+            return progress(done).cast<bool>();
+        };
+    py::gil_scoped_release release;
+    return simulate(workload, tried, how);
+}
+
+}  // namespace
+
+void bind_simulation(py::module_& module) {
+    py::class_<Workload>(module, "Workload", "What people want of their sessions.")
+        .def_property_readonly("sessions", [](const Workload& self) { return self.sessions.size(); })
+        .def_property_readonly("start", [](const Workload& self) { return to_rfc3339(self.start); })
+        .def_property_readonly("length_s",
+                               [](const Workload& self) { return static_cast<double>(self.length.count()) / 1e9; })
+        .def_property_readonly("notes", [](const Workload& self) { return self.notes; });
+    py::class_<SimulationResult>(module, "SimulationResult", "What became of a workload under a policy.")
+        .def(
+            "to_json", [](const SimulationResult& self, bool with_sessions) { return to_json(self, with_sessions); },
+            "with_sessions"_a);
+    module.def("fleet_document", &fleet_document, "model"_a, "The model with all its defaults, as JSON.");
+    module.def("make_workload", &make_workload, "document"_a, "seed"_a, "A fleet, a trace or an event log.");
+    module.def("run_simulation", &run, "workload"_a, "policy"_a, "options"_a, "seed"_a, "progress"_a,
+               "Blocks without Python's lock.");
+    module.def("compare_simulations", &comparison_json, "before"_a, "after"_a, "What differs, as JSON.");
+}
+
+}  // namespace infrastructure_sdk::bindings

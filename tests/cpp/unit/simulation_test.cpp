@@ -1,0 +1,252 @@
+// The engine over workloads on the virtual clock: what is counted, that it is deterministic, and what is refused.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/sha256.hpp"
+#include <infrastructure_sdk/error.hpp>
+#include <infrastructure_sdk/simulation/simulation.hpp>
+
+namespace infrastructure_sdk {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+Workload trace(const std::string& lines) {
+    return parse_trace_csv("user,start,length,ended,activity\n" + lines, "trace");
+}
+
+SimulatedPolicy idle_after(Duration length) {
+    SimulatedPolicy policy;
+    policy.clocks.idle_timeout.limit = length;
+    return policy;
+}
+
+/// Verbs take their time exactly.
+SimulationOptions exact() {
+    SimulationOptions options;
+    options.provider.faults.slow = 0;
+    return options;
+}
+
+Workload small_fleet() {
+    FleetModel model;
+    model.users = 12;
+    model.length = std::chrono::hours(24 * 9);
+    return synthesize(model, 5);
+}
+
+TEST(Simulation, CountsWhatASessionGot) {
+    // Works for an hour, is away for two, works for an hour.
+    const auto result =
+        simulate(trace("alice,2026-01-05T09:00:00Z,4h,true,work@0s+1h work@3h+1h\n"), idle_after(30min), exact());
+    ASSERT_THAT(result.sessions, SizeIs(1));
+    const auto& outcome = result.sessions[0].outcome;
+    EXPECT_EQ(outcome.sessions, 1u);
+    EXPECT_EQ(outcome.cold_starts, 1u);
+    EXPECT_EQ(outcome.suspensions, 1u);
+    EXPECT_EQ(outcome.wrongly_suspended(), 0u);
+    EXPECT_EQ(outcome.resumes, 1u);
+    EXPECT_EQ(result.start_waits.longest, Duration(30s));
+    EXPECT_EQ(result.resume_waits.longest, Duration(5s));
+    EXPECT_EQ(outcome.missed, Duration(35s));
+    EXPECT_EQ(outcome.used, Duration(2h - 35s));
+    // An hour, the idle timeout, at most two looks and the arming delay, and the second hour.
+    EXPECT_GT(outcome.ran, Duration(2h + 30min));
+    EXPECT_LT(outcome.ran, Duration(2h + 35min));
+    EXPECT_EQ(result.baseline_ran, Duration(4h));
+    EXPECT_EQ(result.baseline_cost_micros, 480'000);
+    EXPECT_EQ(result.sessions[0].ended, "user");
+    EXPECT_EQ(result.existed, Duration(4h));
+}
+
+TEST(Simulation, TellsAWrongSuspensionFromARightOne) {
+    // Back ten minutes after it was suspended: wrong; back two hours later: right.
+    const auto soon =
+        simulate(trace("alice,2026-01-05T09:00:00Z,3h,true,work@0s+1h work@1h40m+1h\n"), idle_after(30min), exact());
+    EXPECT_EQ(soon.total.wanted_again, 1u);
+    EXPECT_EQ(soon.total.suspended_in_use, 0u);
+    auto lenient = exact();
+    lenient.came_back_within = 2min;
+    const auto not_soon =
+        simulate(trace("alice,2026-01-05T09:00:00Z,3h,true,work@0s+1h work@1h40m+1h\n"), idle_after(30min), lenient);
+    EXPECT_EQ(not_soon.total.wanted_again, 0u);
+    EXPECT_EQ(not_soon.total.suspensions, 1u);
+}
+
+TEST(Simulation, KeepsBackgroundWorkAndEndsAForgottenTab) {
+    const auto result = simulate(trace("alice,2026-01-05T09:00:00Z,9h,true,work@0s+1h background@1h+2h open@3h+6h\n"),
+                                 idle_after(30min), exact());
+    EXPECT_EQ(result.total.suspended_in_use, 0u);
+    EXPECT_EQ(result.total.suspensions, 1u);
+    EXPECT_GT(result.total.ran, Duration(3h + 30min));
+    EXPECT_LT(result.total.ran, Duration(3h + 35min));
+    EXPECT_EQ(result.total.used, Duration(3h - 30s));
+}
+
+TEST(Simulation, ASessionThatIsEndedUnderItsUserIsLostAndMadeAgain) {
+    auto policy = idle_after(30min);
+    policy.clocks.ttl.limit = 2h;
+    const auto result = simulate(trace("alice,2026-01-05T09:00:00Z,3h,true,work@0s+3h\n"), policy, exact());
+    EXPECT_EQ(result.total.lost, 1u);
+    EXPECT_EQ(result.total.sessions, 2u);
+    EXPECT_EQ(result.total.cold_starts, 2u);
+    EXPECT_EQ(result.waits.count, 2u);
+}
+
+TEST(Simulation, AForgottenSessionLivesUntilAClockOrTheHorizon) {
+    const auto lines = trace("alice,2026-01-05T09:00:00Z,1h,false,work@0s+1h\nbob,2026-01-05T09:00:00Z,24h,true,\n");
+    auto policy = idle_after(30min);
+    const auto kept = simulate(lines, policy, exact());
+    EXPECT_EQ(kept.sessions[0].ended, "");
+    EXPECT_EQ(kept.existed, Duration(24h + 24h));
+    EXPECT_EQ(kept.baseline_ran, Duration(24h + 24h));
+    policy.clocks.ttl.limit = 5h;
+    EXPECT_EQ(simulate(lines, policy, exact()).sessions[0].ended, "ttl");
+}
+
+TEST(Simulation, WhoIsDeniedTriesAgain) {
+    auto policy = idle_after(30min);
+    policy.limits = parse_limits("limits:\n  - {scope: host, sessions: 1}\n", "limits");
+    const auto result = simulate(trace("alice,2026-01-05T09:00:00Z,1h,true,work@0s+1h\n"
+                                       "bob,2026-01-05T09:30:00Z,2h,true,work@0s+2h\n"),
+                                 policy, exact());
+    // At 9:30, 9:40, 9:50 and, as alice's is still being ended, at 10:00.
+    EXPECT_GE(result.sessions[1].outcome.denied, 3u);
+    EXPECT_LE(result.sessions[1].outcome.denied, 4u);
+    EXPECT_EQ(result.sessions[1].outcome.sessions, 1u);
+    EXPECT_GE(result.waits.longest, Duration(30min));
+    EXPECT_GT(result.sessions[1].outcome.missed, Duration(30min));
+}
+
+TEST(Simulation, IsTheSameBytesForTheSameSeed) {
+    const auto workload = small_fleet();
+    const auto policy = idle_after(20min);
+    SimulationOptions options;
+    options.seed = 5;
+    const auto first = to_json(simulate(workload, policy, options));
+    EXPECT_EQ(first, to_json(simulate(workload, policy, options)));
+    options.seed = 6;
+    EXPECT_NE(first, to_json(simulate(workload, policy, options)));
+}
+
+TEST(Simulation, IsTheSameBytesOnEveryBuild) {
+    SimulationOptions options;
+    options.seed = 5;
+    // Recorded on an optimised build; the sanitizers' builds must agree.
+    EXPECT_EQ(sha256_hex(to_json(simulate(small_fleet(), idle_after(20min), options))), "GOLDEN");
+}
+
+TEST(Simulation, LeavingOutLooksChangesNothing) {
+    // Looks at every interval see what the fewer looks of a simulation see: the sums agree, whatever the interval.
+    const auto workload = small_fleet();
+    auto policy = idle_after(30min);
+    const auto result = simulate(workload, policy, exact());
+    policy.idleness.sample_interval = 30s;
+    const auto finer = simulate(workload, policy, exact());
+    EXPECT_EQ(result.total.suspended_in_use, 0u);
+    EXPECT_EQ(finer.total.suspended_in_use, 0u);
+    EXPECT_NEAR(static_cast<double>(finer.total.ran.count()) / static_cast<double>(result.total.ran.count()), 1, 0.01);
+}
+
+TEST(Simulation, BooksBalance) {
+    const auto result = simulate(small_fleet(), idle_after(30min), SimulationOptions());
+    SimulatedOutcome total;
+    for (const auto& session : result.sessions) total += session.outcome;
+    EXPECT_EQ(total, result.total);
+    Duration ran{}, used{}, baseline{};
+    for (const auto& hour : result.hours) {
+        ran += hour.ran;
+        used += hour.used;
+        baseline += hour.baseline;
+    }
+    EXPECT_EQ(ran, result.total.ran);
+    EXPECT_EQ(used, result.total.used);
+    EXPECT_EQ(baseline, result.baseline_ran);
+    EXPECT_LE(result.total.used, result.total.ran);
+    EXPECT_EQ(result.waits.count, result.start_waits.count + result.resume_waits.count);
+    EXPECT_EQ(result.waits.total, result.total.waited);
+    EXPECT_GT(result.total.suspensions, 20u);
+}
+
+TEST(Simulation, ComparesSessionBySession) {
+    const auto workload = small_fleet();
+    const auto patient = simulate(workload, idle_after(2h), exact());
+    const auto strict = simulate(workload, idle_after(10min), exact());
+    const auto differences = compare(patient, strict);
+    EXPECT_THAT(differences, testing::Not(IsEmpty()));
+    EXPECT_LT(strict.total.ran, patient.total.ran);
+    EXPECT_GT(strict.total.resumes, patient.total.resumes);
+    Duration sum{};
+    for (const auto& difference : differences) sum += difference.after.ran - difference.before.ran;
+    EXPECT_EQ(sum, strict.total.ran - patient.total.ran);
+    EXPECT_THAT(compare(strict, strict), IsEmpty());
+    EXPECT_THROW(compare(strict, simulate(trace("a,2026-01-05T09:00:00Z,1h,true,\n"), idle_after(1h), exact())), Error);
+}
+
+TEST(Simulation, StopsWhenItIsToldTo) {
+    auto options = exact();
+    int told = 0;
+    options.progress = [&](double done) {
+        EXPECT_GE(done, 0);
+        EXPECT_LE(done, 1);
+        return ++told < 10;
+    };
+    try {
+        simulate(small_fleet(), idle_after(30min), options);
+        FAIL() << "it went on";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.errc(), Errc::cancelled);
+    }
+    EXPECT_EQ(told, 10);
+}
+
+std::string refusal(const std::function<void()>& work) {
+    try {
+        work();
+    } catch (const Error& error) {
+        return std::string(name_of(error.errc())) + ": " + std::string(error.message());
+    }
+    return "nothing was refused";
+}
+
+TEST(Simulation, RefusesDocumentsNamingTheField) {
+    auto policy = [](const char* text) { return refusal([&] { simulated_policy_from_json(text); }); };
+    EXPECT_THAT(policy(R"({"idle_timeout": 30})"), HasSubstr("validation: idle_timeout: '30' is not allowed"));
+    EXPECT_THAT(policy(R"({"idle_tiemout": "30m"})"), HasSubstr("did you mean 'idle_timeout'?"));
+    EXPECT_THAT(policy(R"({"on_expiry": {"ttl": "explode"}})"), HasSubstr("on_expiry: 'explode'"));
+    EXPECT_THAT(policy(R"({"limits": 3})"), HasSubstr("limits"));
+    EXPECT_THAT(policy(R"({"sample_interval": "10m"})"), HasSubstr("sample_interval"));
+    auto options = [](const char* text) { return refusal([&] { simulation_options_from_json(text); }); };
+    EXPECT_THAT(options(R"({"retry_after": "0s"})"), HasSubstr("retry_after: '0s'"));
+    EXPECT_THAT(options(R"({"slow_share": 2})"), HasSubstr("slow_share: '2'"));
+    EXPECT_THAT(options(R"({"templates": {}})"), HasSubstr("templates"));
+    auto workload = [](const char* text) { return refusal([&] { workload_from_json(text, 1); }); };
+    EXPECT_THAT(workload("{}"), HasSubstr("one of fleet, trace and events is needed"));
+    EXPECT_THAT(workload(R"({"trace": "", "format": "xml"})"), HasSubstr("format: 'xml'"));
+    auto none = exact();
+    none.default_template = "none";
+    EXPECT_THAT(refusal([&] { simulate(small_fleet(), idle_after(1h), none); }), HasSubstr("default_template: 'none'"));
+    auto wrong = small_fleet();
+    wrong.sessions[0].length = 0s;
+    EXPECT_THAT(refusal([&] { simulate(wrong, idle_after(1h), exact()); }), HasSubstr("sessions[0].length"));
+}
+
+TEST(Simulation, ReadsDocuments) {
+    const auto policy =
+        simulated_policy_from_json(R"({"name":"strict","idle_timeout":"10m","ttl":"3h","on_expiry":{"ttl":"suspend"},)"
+                                   R"("limits":[{"scope":"user","subject":"*","sessions":2}]})");
+    EXPECT_EQ(policy.name, "strict");
+    EXPECT_EQ(policy.clocks.idle_timeout.limit, Duration(10min));
+    EXPECT_EQ(policy.clocks.ttl.on_expiry, OnExpiry::suspend);
+    EXPECT_THAT(policy.limits, SizeIs(1));
+    EXPECT_FALSE(simulated_policy_from_json(R"({"idle_timeout":"0s"})").clocks.idle_timeout.limit);
+    EXPECT_EQ(simulation_options_from_json(R"({"boot_time":"90s"})").provider.boot_time, Duration(90s));
+    EXPECT_THAT(workload_from_json(R"({"fleet":{"users":2,"length":"48h"}})", 1).sessions, SizeIs(2));
+}
+
+}  // namespace
+}  // namespace infrastructure_sdk
