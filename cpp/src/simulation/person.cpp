@@ -71,7 +71,9 @@ private:
         scene_.tally->want(lived_, kind, clock_.wall_now());
         lived_.steady_until = monotonic(until);
         while (clock_.wall_now() < until) {
-            if (kind == UseKind::work && !runs()) co_await reach(until);
+            // A job does not make itself a session, but for the first.
+            const bool comes = kind == UseKind::work || lived_.session_id.empty();
+            if (comes && !runs()) co_await reach(until);
             show(kind);
             Call until_then{Deadline(monotonic(until)), {}, {}};
             if (clock_.wall_now() < until) co_await lived_.changed.wait(clock_, until_then);

@@ -60,6 +60,9 @@ Tally::Tally(const Workload& workload, Duration came_back_within)
 
 void Tally::follow(LivedSession& lived, const Session& session) {
     if (!lived.session_id.empty()) {
+        // One that is still being ended is let go of here.
+        stop_meter(lived, session.created_at);
+        note_existed(lived, session.created_at);
         by_session_.erase(lived.session_id);
         by_vm_.erase(lived.vm_id.value);
     }
@@ -104,6 +107,11 @@ void Tally::stop_meter(LivedSession& lived, WallTime now) {
     lived.outcome.cost_micros += cost_of(length, lived.price_per_hour_micros);
     spread_over_hours(hours_, start_, *lived.metered_since, now, &SimulatedHour::ran);
     lived.metered_since.reset();
+}
+
+void Tally::note_existed(LivedSession& lived, WallTime now) {
+    if (lived.exists_since) existed += now - *lived.exists_since;
+    lived.exists_since.reset();
 }
 
 void Tally::enter(LivedSession& lived, SessionState state, WallTime now) {
@@ -169,8 +177,7 @@ void Tally::take(const Event& event) {
         enter(lived, SessionState::terminating, now);
     } else if (what == "terminated") {
         stop_meter(lived, now);
-        if (lived.exists_since) existed += now - *lived.exists_since;
-        lived.exists_since.reset();
+        note_existed(lived, now);
         enter(lived, SessionState::terminated, now);
     }
 }
@@ -178,8 +185,7 @@ void Tally::take(const Event& event) {
 void Tally::close(LivedSession& lived, WallTime horizon) {
     account(lived, horizon);
     stop_meter(lived, horizon);
-    if (lived.exists_since) existed += horizon - *lived.exists_since;
-    lived.exists_since.reset();
+    note_existed(lived, horizon);
 }
 
 }  // namespace infrastructure_sdk

@@ -57,6 +57,7 @@ private:
     void account(LivedSession& lived, WallTime now);
     void start_meter(LivedSession& lived, WallTime now);
     void stop_meter(LivedSession& lived, WallTime now);
+    void note_existed(LivedSession& lived, WallTime now);
     void judge_suspension(LivedSession& lived, const Event& event);
     void note_end(LivedSession& lived, const Event& event);
     void enter(LivedSession& lived, SessionState state, WallTime now);

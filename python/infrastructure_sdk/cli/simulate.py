@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -136,7 +136,7 @@ def _print(results: list[Any], sessions: bool, output: Format) -> None:
             return
         show_one(results[0].to_dict(sessions=sessions), output, key="policy")
         return
-    document = {"results": [result.to_dict(sessions=False) for result in results], "comparison": compared.to_dict()}
+    comparison = compared.to_dict()
     if not sessions:
-        del document["comparison"]["sessions"]
-    show_one(document, output)
+        del comparison["sessions"]
+    show_one({"results": [result.to_dict() for result in results], "comparison": comparison}, output)
