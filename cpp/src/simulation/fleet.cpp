@@ -60,7 +60,7 @@ private:
         if (!open_) begin(from);
         ++days_used_;
         work(from, until, midnight + model_.lunch_at);
-        evening(until);
+        evening();
         if (days_used_ >= model_.session_days) finish(sessions);
     }
 
@@ -79,18 +79,17 @@ private:
         }
     }
 
-    /// What goes on when everybody has left. A job comes first; the screen may stay connected after it.
-    void evening(WallTime at) {
-        at = std::max(at, used_until_);
+    /// What goes on when the user has left: a job that was started before, then a screen that stays connected.
+    void evening() {
+        const auto at = used_until_;
         const bool job = chance_.share(model_.background_share);
         const auto job_length = seconds_of(chance_.exponential(model_.background_length));
         const bool tab = chance_.share(model_.forgotten_tab_share);
         const auto tab_length = seconds_of(chance_.exponential(model_.forgotten_tab_length));
         if (job) add(at, at + job_length, UseKind::background);
         if (!tab) return;
-        const auto from = std::max(at, used_until_);
         // People who come in the morning find the tab, at the latest.
-        add(from, std::min(from + tab_length, at + 13h), UseKind::open);
+        add(used_until_, std::min(used_until_ + tab_length, at + 13h), UseKind::open);
     }
 
     void begin(WallTime at) {

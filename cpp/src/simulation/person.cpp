@@ -59,9 +59,15 @@ private:
         if (runs()) scene_.host->set_use(lived_.vm_id, use_of(kind), clock_.monotonic_now());
     }
 
+    /// The use stays as it is from now on.
+    void settle(WallTime until) {
+        lived_.steady_since = clock_.monotonic_now();
+        lived_.steady_until = monotonic(until);
+    }
+
     /// Makes the session and does nothing yet.
     Task<void> come(WallTime until) {
-        lived_.steady_until = monotonic(until);
+        settle(until);
         co_await reach(until);
         show(std::nullopt);
     }
@@ -69,7 +75,7 @@ private:
     /// One segment: `next` is when another use begins.
     Task<void> spend(UseKind kind, WallTime until, WallTime next) {
         scene_.tally->want(lived_, kind, clock_.wall_now());
-        lived_.steady_until = monotonic(until);
+        settle(until);
         while (clock_.wall_now() < until) {
             // A job does not make itself a session, but for the first.
             const bool comes = kind == UseKind::work || lived_.session_id.empty();
@@ -79,7 +85,7 @@ private:
             if (clock_.wall_now() < until) co_await lived_.changed.wait(clock_, until_then);
         }
         scene_.tally->want(lived_, std::nullopt, clock_.wall_now());
-        lived_.steady_until = monotonic(next);
+        settle(next);
         show(std::nullopt);
     }
 

@@ -66,7 +66,10 @@ private:
         };
         engine.use_steady_until = [this](const VmId& vm) {
             const auto* lived = tally_.of_vm(vm);
-            return lived ? lived->steady_until : MonotonicTime::min();
+            const auto now = runtime_.environment().clock->monotonic_now();
+            // What a look has seen goes on only if the use has been this one since the look before.
+            const bool settled = lived && now - policy_.idleness.sample_interval >= lived->steady_since;
+            return settled ? lived->steady_until : MonotonicTime::min();
         };
         return engine;
     }
