@@ -88,8 +88,9 @@ bool VirtualRuntime::step() {
 void VirtualRuntime::run_until(MonotonicTime when) {
     while (!impl_->halted) {
         impl_->io.restart();
-        if (impl_->io.poll() > 0) continue;
-        if (!impl_->clock->advance(when)) break;
+        // Until nothing is ready.
+        impl_->io.poll();
+        if (!impl_->halted && !impl_->clock->advance(when)) break;
     }
     impl_->clock->set(when);
 }

@@ -19,6 +19,11 @@ public:
         : inner_(std::move(inner)), counts_(counts) {}
     const PolicyIdentity& identity() const override { return inner_->identity(); }
     std::vector<DecisionPoint> points() const override { return inner_->points(); }
+    std::optional<PolicyAnswer> decide_now(const PolicyRequest& request, const std::string& state) override {
+        auto answer = inner_->decide_now(request, state);
+        if (answer) counts_.add(request, *answer);
+        return answer;
+    }
     Task<PolicyAnswer> decide(PolicyRequest request, std::string state, Call call) override {
         auto answer = co_await inner_->decide(request, std::move(state), call);
         counts_.add(request, answer);

@@ -87,6 +87,8 @@ SimulatedPolicy simulated_policy_from_json(const std::string& text) {
     if (const auto* limits = fields.find("limits"))
         policy.limits = parse_limits(list_document("limits", *limits), "limits");
     if (const auto* pools = fields.find("pools")) policy.pools = parse_pools(list_document("pools", *pools), "pools");
+    if (const auto* policies = fields.find("policies"))
+        policy.policies.sources = parse_policies(list_document("policies", *policies), "policies");
     fields.finish();
     check(policy.idleness);
     return policy;

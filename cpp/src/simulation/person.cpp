@@ -86,7 +86,9 @@ private:
         }
         scene_.tally->want(lived_, std::nullopt, clock_.wall_now());
         settle(next);
-        show(std::nullopt);
+        // Who is back within the hour leaves the screen connected.
+        const bool stays = kind == UseKind::work && next - until <= std::chrono::hours(1);
+        show(stays ? std::optional(UseKind::open) : std::nullopt);
     }
 
     /// Until the session is active, or it is too late. A wait counts when it has an end.

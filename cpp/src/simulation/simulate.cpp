@@ -27,6 +27,7 @@ public:
     ~Simulation() {
         runtime_.halt();
         engine_.reset();
+        policies_.reset();
     }
 
     SimulationResult run() {
@@ -74,11 +75,53 @@ private:
         return engine;
     }
 
+    /// Hosts that were given come first, then the policy's own sources; all are loaded here, so that answers are
+    /// counted.
+    PolicyEngineOptions policy_options() {
+        auto asked = policy_.policies;
+        std::vector<PolicySource> sources(policy_.hosts.size());
+        sources.insert(sources.end(), asked.sources.begin(), asked.sources.end());
+        for (std::size_t i = 0; i < sources.size(); ++i) sources[i].source = numbered(i);
+        asked.sources = std::move(sources);
+        asked.make_hosts = [this](PolicySource source, Call call) { return load(std::move(source), std::move(call)); };
+        return asked;
+    }
+
+    static std::string numbered(std::size_t index) { return "simulated:" + std::to_string(index); }
+
+    Task<std::vector<std::shared_ptr<PolicyHost>>> load(PolicySource source, Call call) {
+        std::size_t index = 0;
+        while (numbered(index) != source.source) ++index;
+        std::vector<std::shared_ptr<PolicyHost>> hosts;
+        if (index < policy_.hosts.size()) hosts.push_back(policy_.hosts[index]);
+        else hosts = co_await load_own(policy_.policies.sources.at(index - policy_.hosts.size()), std::move(call));
+        for (auto& host : hosts) host = make_counting_host(std::move(host), counts_);
+        co_return hosts;
+    }
+
+    Task<std::vector<std::shared_ptr<PolicyHost>>> load_own(PolicySource source, Call call) {
+        std::vector<std::shared_ptr<PolicyHost>> hosts;
+        if (source.source.starts_with("builtin:")) hosts.push_back(make_builtin_policy(source));
+        else if (policy_.policies.make_hosts) hosts = co_await policy_.policies.make_hosts(source, std::move(call));
+        else
+            throw Error(Errc::configuration, "policies: '" + source.source + "' is not allowed; nothing here loads it",
+                        {{"field", "policies"}, {"value", source.source}});
+        co_return hosts;
+    }
+
     void open() {
         const auto& environment = runtime_.environment();
         auto listen = [this](const Event& event) { tally_.take(event); };
-        engine_ = std::make_unique<SessionEngine>(environment, make_forgetful_store(listen),
-                                                  make_simulator_provider(environment, host_), engine_options());
+        auto store = make_forgetful_store(listen);
+        auto options = engine_options();
+        auto asked = policy_options();
+        if (!asked.sources.empty()) {
+            policies_ = std::make_shared<PolicyEngine>(environment, store, std::move(asked));
+            runtime_.run(policies_->open(Call()));
+            options.policies = policies_;
+        }
+        engine_ = std::make_unique<SessionEngine>(environment, store, make_simulator_provider(environment, host_),
+                                                  std::move(options));
         runtime_.run(engine_->recover(Call()));
         scene_ = {environment, engine_.get(), &host_, &tally_, &options_, workload_.start};
     }
@@ -120,7 +163,8 @@ private:
     SimulationResult result() {
         SimulationResult result;
         result.policy = policy_.name;
-        for (const auto& host : policy_.hosts) result.identities.push_back(host->identity());
+        if (policies_)
+            for (const auto& status : policies_->list()) result.identities.push_back(status.identity);
         result.seed = options_.seed;
         result.start = workload_.start;
         result.length = workload_.length;
@@ -184,6 +228,7 @@ private:
     std::exception_ptr defect_;
     VirtualRuntime runtime_;  // holds coroutines that look at all of the above
     std::unique_ptr<TaskGroup> people_;
+    std::shared_ptr<PolicyEngine> policies_;
     std::unique_ptr<SessionEngine> engine_;
 };
 

@@ -23,7 +23,7 @@ struct LivedSession {
     VmId vm_id;
     SessionState state = SessionState::terminated;
     std::int64_t price_per_hour_micros = 0;
-    std::optional<UseKind> use;  ///< what is wanted now
+    std::optional<UseKind> use;    ///< what is wanted now
     MonotonicTime steady_since{};  ///< the use is the same from then on
     MonotonicTime steady_until{};
     bool user_ends = false;  ///< the user has asked for its end

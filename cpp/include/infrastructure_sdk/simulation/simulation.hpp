@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include <infrastructure_sdk/policy/policy_host.hpp>
+#include <infrastructure_sdk/policy/policy_engine.hpp>
 #include <infrastructure_sdk/providers/simulator.hpp>
 #include <infrastructure_sdk/session/session_engine.hpp>
 #include <infrastructure_sdk/simulation/workload.hpp>
@@ -33,7 +33,11 @@ struct SimulatedPolicy {
     IdleSettings idleness;  ///< how often is looked, and what counts as use; `idle_timeout` is that of `clocks`
     std::vector<Limit> limits;
     std::vector<Pool> pools;
-    std::vector<std::shared_ptr<PolicyHost>> hosts;  ///< asked inline, in this order; none = the engine's own rules
+    /// Who is asked at the decision points: built-in rules and what `make_hosts` loads, with modes and rate limits as
+    /// in production. Time budgets do not count: the clock stands still while a policy is asked.
+    PolicyEngineOptions policies;
+    /// More of them, in force, before those of `policies`; they are not closed.
+    std::vector<std::shared_ptr<PolicyHost>> hosts;
 };
 
 struct SimulationOptions {
@@ -109,7 +113,7 @@ struct SimulatedHour {
 
 struct SimulationResult {
     std::string policy;
-    std::vector<PolicyIdentity> identities;  ///< of its hosts
+    std::vector<PolicyIdentity> identities;  ///< of the policies that were asked
     std::uint64_t seed = 0;
     WallTime start;
     Duration length{};
@@ -151,7 +155,8 @@ std::string comparison_json(const SimulationResult& before, const SimulationResu
 /// @throws Error(validation) naming the field.
 Workload workload_from_json(const std::string& json, std::uint64_t seed);
 /// {"name", "idle_timeout", "disconnect_timeout", "ttl", "retention" ("0s" = off), "on_expiry": {CLOCK: ACTION},
-/// "sample_interval", "arming_delay", "limits": [...], "pools": [...]}; limits and pools as in their documents.
+/// "sample_interval", "arming_delay", "limits": [...], "pools": [...], "policies": [...]}; the lists as in their
+/// documents.
 /// @throws Error(validation) naming the field.
 SimulatedPolicy simulated_policy_from_json(const std::string& json);
 /// {"came_back_within", "retry_after", "default_template", "currency", "boot_time", "start_time", "suspend_time",
