@@ -138,7 +138,7 @@ def test_pictures_are_svg_and_the_same_bytes(tmp_path: Path) -> None:
     [
         (lambda: simulation.Fleet(users=0), "fleet.users: '0'"),
         (lambda: simulation.Fleet(days=0), "fleet.days: '0'"),
-        (lambda: simulation.Fleet(lunch="13h"), "did you mean"),
+        (lambda: simulation.Fleet(lunch_on="13h"), "did you mean 'lunch_at'"),
         (lambda: simulation.run(STRICT, FLEET, seed=-1), "seed: '-1'"),
         (lambda: simulation.run({"idle_timeout": "never"}, FLEET), "idle_timeout"),
         (lambda: simulation.run(3, FLEET), "policy: int"),  # type: ignore[arg-type]

@@ -57,6 +57,7 @@ private:
         // Looks that would say nothing new are left out, so they may lie far apart.
         engine.idleness.thresholds.longest_gap = std::chrono::hours(87600);
         engine.templates = options_.templates;
+        give_time(engine);
         engine.limits = policy_.limits;
         engine.pools = policy_.pools;
         engine.currency = options_.currency;
@@ -73,6 +74,17 @@ private:
             return settled ? lived->steady_until : MonotonicTime::min();
         };
         return engine;
+    }
+
+    /// Whatever times a simulation is given, no verb fails for want of it: one in a while takes ten times as long.
+    void give_time(SessionEngineOptions& engine) const {
+        const auto& provider = options_.provider;
+        constexpr int ample = 20;
+        const auto boot = 2 * provider.boot_time + ample * (provider.create_time + provider.start_time);
+        for (auto& [name, source] : engine.templates) source.boot_timeout = std::max(source.boot_timeout, boot);
+        engine.suspend_timeout = std::max(engine.suspend_timeout, ample * provider.suspend_time);
+        engine.resume_timeout = std::max(engine.resume_timeout, ample * provider.resume_time);
+        engine.terminate_timeout = std::max(engine.terminate_timeout, ample * provider.stop_time);
     }
 
     /// Hosts that were given come first, then the policy's own sources; all are loaded here, so that answers are

@@ -133,7 +133,7 @@ def _bars(results: Sequence[Result], top: float) -> list[str]:
         "{:,.0f}",
     )
     group("Wrongly suspended", None, [float(result.total.wrongly_suspended) for result in results], "{:,.0f}")
-    group("Wait, p95 in s", None, [result.waits.p95_seconds for result in results], "{:,.1f}")
+    group("Waited by people, hours", None, [result.total.waited_seconds / 3600 for result in results], "{:,.1f}")
     width = (WIDTH - LEFT - RIGHT) / len(groups)
     parts: list[str] = []
     for i, (title, rows) in enumerate(groups):
