@@ -89,6 +89,8 @@ SimulatedPolicy simulated_policy_from_json(const std::string& text) {
     if (const auto* pools = fields.find("pools")) policy.pools = parse_pools(list_document("pools", *pools), "pools");
     if (const auto* policies = fields.find("policies"))
         policy.policies.sources = parse_policies(list_document("policies", *policies), "policies");
+    fields.read("schedule_interval", policy.policies.schedule_interval);
+    fields.read("budget_interval", policy.policies.budget_interval);
     fields.finish();
     check(policy.idleness);
     return policy;

@@ -204,6 +204,67 @@ TEST(Simulation, StopsWhenItIsToldTo) {
     EXPECT_EQ(told, 10);
 }
 
+/// Keeps who has worked on a thesis, leaves the others to the engine; `wrong` answers out of bounds.
+class ThesisHost final : public PolicyHost {
+public:
+    explicit ThesisHost(bool wrong = false) : wrong_(wrong) { identity_.name = "thesis"; }
+    const PolicyIdentity& identity() const override { return identity_; }
+    std::vector<DecisionPoint> points() const override { return {DecisionPoint::idle}; }
+    std::optional<PolicyAnswer> decide_now(const PolicyRequest& request, const std::string&) override {
+        const auto& session = session_of(request);
+        PolicyAnswer answer;
+        SessionDecision decision;
+        if (session.user_id == "alice") decision = {SessionAction::keep, "a thesis", Duration(1h)};
+        if (wrong_) decision.ask_again_after = Duration(-1);
+        answer.decision = decision;
+        return answer;
+    }
+    Task<PolicyAnswer> decide(PolicyRequest, std::string, Call) override {
+        ADD_FAILURE() << "it answers at once";
+        co_return PolicyAnswer();
+    }
+    Task<void> close() override { co_return; }
+
+private:
+    bool wrong_;
+    PolicyIdentity identity_;
+};
+
+TEST(Simulation, AsksPolicies) {
+    const auto workload = trace(
+        "alice,2026-01-05T09:00:00Z,9h,true,work@0s+1h work@8h+1h\n"
+        "bob,2026-01-05T09:00:00Z,9h,true,work@0s+1h work@8h+1h\n");
+    auto policy = idle_after(30min);
+    policy.hosts = {std::make_shared<ThesisHost>()};
+    const auto result = simulate(workload, policy, exact());
+    EXPECT_EQ(result.sessions[0].outcome.suspensions, 0u);
+    EXPECT_EQ(result.sessions[1].outcome.suspensions, 1u);
+    ASSERT_THAT(result.identities, SizeIs(1));
+    EXPECT_EQ(result.identities[0].name, "thesis");
+    // Alice's is asked about when it is due and then every hour, from 10:30 to 16:30; bob's once.
+    EXPECT_EQ(result.decisions,
+              (std::vector<DecisionCount>{{DecisionPoint::idle, "keep", 7}, {DecisionPoint::idle, "standard", 1}}));
+}
+
+TEST(Simulation, AnAnswerThatIsNoneIsTheEnginesOwn) {
+    auto policy = idle_after(30min);
+    policy.hosts = {std::make_shared<ThesisHost>(true)};
+    const auto result = simulate(trace("alice,2026-01-05T09:00:00Z,9h,true,work@0s+1h work@8h+1h\n"), policy, exact());
+    EXPECT_EQ(result.total.suspensions, 1u);
+}
+
+TEST(Simulation, KnowsBuiltinRulesAndNoOthers) {
+    const auto policy = simulated_policy_from_json(
+        R"({"policies":[{"source":"builtin:business-hours","settings":{"hours":["mon-fri 08:00-18:00"]}}]})");
+    const auto late = trace("alice,2026-01-05T09:00:00Z,14h,true,background@0s+14h\n");
+    const auto result = simulate(late, policy, exact());
+    ASSERT_THAT(result.identities, SizeIs(1));
+    EXPECT_THAT(result.decisions, testing::Not(IsEmpty()));
+    auto unknown = policy;
+    unknown.policies.sources[0].source = "patient.py";
+    EXPECT_THROW(simulate(late, unknown, exact()), Error);
+}
+
 std::string refusal(const std::function<void()>& work) {
     try {
         work();

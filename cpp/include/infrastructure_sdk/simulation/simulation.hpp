@@ -155,8 +155,8 @@ std::string comparison_json(const SimulationResult& before, const SimulationResu
 /// @throws Error(validation) naming the field.
 Workload workload_from_json(const std::string& json, std::uint64_t seed);
 /// {"name", "idle_timeout", "disconnect_timeout", "ttl", "retention" ("0s" = off), "on_expiry": {CLOCK: ACTION},
-/// "sample_interval", "arming_delay", "limits": [...], "pools": [...], "policies": [...]}; the lists as in their
-/// documents.
+/// "sample_interval", "arming_delay", "schedule_interval", "budget_interval", "limits": [...], "pools": [...],
+/// "policies": [...]}; the lists as in their documents.
 /// @throws Error(validation) naming the field.
 SimulatedPolicy simulated_policy_from_json(const std::string& json);
 /// {"came_back_within", "retry_after", "default_template", "currency", "boot_time", "start_time", "suspend_time",
