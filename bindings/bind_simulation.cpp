@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <infrastructure_sdk/error.hpp>
+#include <infrastructure_sdk/policy/python_host.hpp>
 #include <infrastructure_sdk/simulation/simulation.hpp>
 
 namespace infrastructure_sdk::bindings {
@@ -19,9 +20,13 @@ Workload make_workload(const std::string& document, std::uint64_t seed) {
 }
 
 /// Runs without Python's lock; `progress` is asked with it, and an exception of it stops the run.
-SimulationResult run(const Workload& workload, const std::string& policy, const std::string& options,
+/// @param texts policies in Python, each with where it is from.
+SimulationResult run(const Workload& workload, const std::string& policy,
+                     const std::vector<std::pair<std::string, std::string>>& texts, const std::string& options,
                      std::uint64_t seed, const py::object& progress) {
     auto tried = simulated_policy_from_json(policy);
+    for (const auto& [source, origin] : texts)
+        tried.hosts.push_back(make_inline_python_policy(PolicyText{source, origin}, PythonPolicyOptions()));
     auto how = simulation_options_from_json(options);
     how.seed = seed;
     if (!progress.is_none())
@@ -48,7 +53,7 @@ void bind_simulation(py::module_& module) {
             "with_sessions"_a);
     module.def("fleet_document", &fleet_document, "model"_a, "The model with all its defaults, as JSON.");
     module.def("make_workload", &make_workload, "document"_a, "seed"_a, "A fleet, a trace or an event log.");
-    module.def("run_simulation", &run, "workload"_a, "policy"_a, "options"_a, "seed"_a, "progress"_a,
+    module.def("run_simulation", &run, "workload"_a, "policy"_a, "texts"_a, "options"_a, "seed"_a, "progress"_a,
                "Blocks without Python's lock.");
     module.def("compare_simulations", &comparison_json, "before"_a, "after"_a, "What differs, as JSON.");
 }

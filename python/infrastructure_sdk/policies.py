@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from infrastructure_sdk import _core
 
 if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
+    from infrastructure_sdk.simulation import PolicyInput, Result, WorkloadInput
 
 __all__ = ["Policies"]
 
@@ -49,6 +50,42 @@ class Policies:
         """
         found: Mapping[str, Any] = await self._sdk._call(lambda native: native.policy, name)
         return found
+
+    async def replay(
+        self,
+        policy: PolicyInput,
+        workload: WorkloadInput | None = None,
+        *,
+        seed: int = 1,
+        options: Mapping[str, Any] | None = None,
+        progress: Callable[[float], Any] | None = None,
+    ) -> Result:
+        """Try a policy on a virtual clock before it touches anyone.
+
+        Parameters
+        ----------
+        policy
+            Settings, a decorated function, a `Policy` class or a file; see :func:`infrastructure_sdk.simulation.run`.
+        workload
+            A fleet, a trace or an event log; None = this installation's own event log.
+        seed, options, progress
+            As in :func:`infrastructure_sdk.simulation.run`. It runs on a thread of its own.
+
+        Raises
+        ------
+        ValidationError
+            Naming the field, the value and what is allowed.
+        """
+        from infrastructure_sdk import simulation
+
+        source = workload if workload is not None else await self._own_log()
+        return await simulation.replay(policy, source, seed=seed, options=options, progress=progress)
+
+    async def _own_log(self) -> builtins.list[Mapping[str, Any]]:
+        events: builtins.list[Mapping[str, Any]] = []
+        while page := await self._sdk.events.list(after=events[-1]["sequence"] if events else 0):
+            events += page
+        return events
 
     async def enable(self, name: str) -> Mapping[str, Any]:
         """Ask a policy again, also in later processes.

@@ -154,6 +154,45 @@ def test_bad_input_is_named(make: object, says: str) -> None:
         make()  # type: ignore[operator]
 
 
+THESIS = """from infrastructure_sdk.policy import IdleRequest, SessionDecision, keep, policy, suspend
+
+@policy("idle", name="thesis", version="1")
+def thesis(request: IdleRequest) -> SessionDecision:
+    if request.session.user_id == "alice":
+        return keep("a thesis", ask_again_after=3600)
+    return suspend("quiet")
+"""
+
+
+def test_a_policy_in_python_is_asked(tmp_path: Path) -> None:
+    file, trace, settings = tmp_path / "thesis.py", tmp_path / "day.csv", tmp_path / "both.yaml"
+    file.write_text(THESIS)
+    trace.write_text(TRACE)
+    settings.write_text("idle_timeout: 30m\npolicies:\n  - {source: thesis.py}\n")
+    result = simulation.run(file, trace)
+    assert result.policy == "thesis"
+    assert {(line.point, line.answer) for line in result.decisions} == {("idle", "keep"), ("idle", "suspend")}
+    assert [line.outcome.suspensions for line in result.sessions] == [0, 1]
+    assert result.to_json() == simulation.run(file, trace).to_json()
+    same = simulation.run(settings, trace)
+    assert [line.outcome for line in same.sessions] == [line.outcome for line in result.sessions]
+    settings.write_text("policies:\n  - {source: thesis.py, mode: shadow}\n")
+    with pytest.raises(exceptions.ValidationError, match="mode 'shadow'"):
+        simulation.run(settings, trace)
+    file.write_text("import time\n" + THESIS.replace("return suspend", "time.time(); return suspend"))
+    with pytest.raises(exceptions.PolicyError):
+        simulation.run(file, trace)
+
+
+def test_a_policy_that_raises_leaves_it_to_the_engine(tmp_path: Path) -> None:
+    file, trace = tmp_path / "broken.py", tmp_path / "day.csv"
+    file.write_text(THESIS.replace('== "alice"', '== "bob" and 1 / 0'))
+    trace.write_text(TRACE)
+    result = simulation.run(file, trace)
+    assert [line.outcome.suspensions for line in result.sessions] == [1, 1]
+    assert ("idle", "failed", 1) in {(line.point, line.answer, line.count) for line in result.decisions}
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     for call in (
         lambda: simulation.run(tmp_path / "none.yaml", FLEET),

@@ -33,7 +33,7 @@ def run(
     ----------
     policy
         None or "builtin" for the engine's own rules (suspended after 30 minutes without use), settings such as
-        ``{"idle_timeout": "10m"}``, or a file.
+        ``{"idle_timeout": "10m"}``, a decorated function, a `Policy` class, or a file.
     workload
         A `Fleet`, a `Workload`, a file of a trace or an event log, or events.
     seed
@@ -92,7 +92,7 @@ def _run(
 
     planned = as_workload(workload, seed)
     document = json.dumps(dict(options or {}), default=str)
-    return Result(_core.run_simulation(planned._native, policy.document, document, seed, tell))
+    return Result(_core.run_simulation(planned._native, policy.document, policy.texts, document, seed, tell))
 
 
 def compare(before: Result, after: Result) -> Comparison:
