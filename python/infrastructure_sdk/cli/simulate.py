@@ -21,7 +21,7 @@ EPILOG = (
 )
 
 Policy = Annotated[
-    str, typer.Option(help="What is tried: a file of settings (YAML, JSON), or `builtin`.", metavar="FILE")
+    str, typer.Option(help="What is tried: a policy (.py), settings (YAML, JSON), or `builtin`.", metavar="FILE")
 ]
 Against = Annotated[str | None, typer.Option(help="A second policy to compare with.", metavar="FILE")]
 Assignments = Annotated[
