@@ -5,7 +5,7 @@
 'linux-tiny'
 """
 
-from infrastructure_sdk import exceptions, images, logging
+from infrastructure_sdk import automation, exceptions, images, logging
 from infrastructure_sdk._core import version as _version
 from infrastructure_sdk.config import InfraSDKConfig
 from infrastructure_sdk.exceptions import *  # noqa: F403
@@ -60,6 +60,7 @@ __all__ = [
     "VMLifecycleController",
     "WarmPool",
     "Webhooks",
+    "automation",
     "exceptions",
     "images",
     "logging",

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from infrastructure_sdk import _bridge, _core
+from infrastructure_sdk.automation.manager import Automation
 from infrastructure_sdk.config import InfraSDKConfig
 from infrastructure_sdk.events import EventLog
 from infrastructure_sdk.exceptions import InvalidTransitionError
@@ -79,6 +80,7 @@ class InfrastructureSDK:
         self.policies = Policies(self)
         self.snapshots = SnapshotCatalogue(self)
         self.keys = KeyRing(self)
+        self.automation = Automation(self)
 
     async def open(self) -> InfrastructureSDK:
         """Take the state directory, open the store, adopt what runs.

@@ -35,10 +35,12 @@ from infrastructure_sdk import session as _session
 from infrastructure_sdk import snapshot as _snapshot
 from infrastructure_sdk import vm as _vm
 from infrastructure_sdk import webhooks as _webhooks
+from infrastructure_sdk.automation import manager as _automation
 from infrastructure_sdk.server import forward as _forward
 from infrastructure_sdk.session import ExecResult, ResourceSpec, Screenshot, SessionRequest
 
 __all__ = [
+    "Automation",
     "DesktopClient",
     "EventLog",
     "ExecResult",
@@ -269,6 +271,8 @@ class Webhooks(_Twin, mirrors=_webhooks.Webhooks):
 
 class Policies(_Twin, mirrors=_policies.Policies):
     """Who decides about sessions besides the limits and the clocks."""
+class Automation(_Twin, mirrors=_automation.Automation):
+    """Handlers of events, schedules and runbooks; the functions themselves get the asynchronous SDK."""
 
 
 class IsolationEngine(_Twin, mirrors=_isolation.IsolationEngine):
@@ -296,6 +300,7 @@ class InfrastructureSDK(_Twin, mirrors=_async.InfrastructureSDK):
 
 
 _TWINS: dict[type, type[_Twin]] = {
+    _automation.Automation: Automation,
     _session.DesktopClient: DesktopClient,
     _session.FileClient: FileClient,
     _session.GuestProcess: GuestProcess,

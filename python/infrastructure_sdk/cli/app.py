@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infrastructure_sdk.cli import context, image, isolation, keys, policy, pool, session, simulate, snapshot, webhook
+from infrastructure_sdk.cli import automation, context, image, isolation, keys, policy, pool, session, simulate, snapshot, webhook
 from infrastructure_sdk.cli.output import Format, show, show_one
 
 app = typer.Typer(
@@ -27,6 +27,8 @@ app.add_typer(pool.app, name="pool")
 app.add_typer(policy.app, name="policy")
 app.add_typer(webhook.app, name="webhook")
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
+app.add_typer(automation.app, name="automation")
+app.add_typer(automation.runbook_app, name="runbook")
 
 template_app = typer.Typer(help="Templates: what VM a session gets.", no_args_is_help=True)
 config_app = typer.Typer(help="The configuration and where it comes from.", no_args_is_help=True)
