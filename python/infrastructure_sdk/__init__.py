@@ -14,6 +14,7 @@ from infrastructure_sdk.isolation import Evidence, Finding, IsolationEngine, Iso
 from infrastructure_sdk.keys import KeyRing
 from infrastructure_sdk.notebook import Timeline
 from infrastructure_sdk.policies import Policies
+from infrastructure_sdk.notebook import FleetTimeline, IdleExplorer, LiveSessions, Timeline
 from infrastructure_sdk.pools import PoolManager, WarmPool
 from infrastructure_sdk.sdk import InfrastructureSDK
 from infrastructure_sdk.session import (
@@ -38,14 +39,17 @@ __all__ = [
     "ExecResult",
     "Explanation",
     "FileEntry",
+    "FleetTimeline",
     "Finding",
     "ForkResult",
     "GuestProcess",
+    "IdleExplorer",
     "InfraSDKConfig",
     "InfrastructureSDK",
     "IsolationEngine",
     "IsolationReport",
     "KeyRing",
+    "LiveSessions",
     "OutputChunk",
     "Policies",
     "PoolManager",

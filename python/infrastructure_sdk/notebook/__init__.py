@@ -1,5 +1,9 @@
-"""Pictures for notebooks. They need nothing beyond this package."""
+"""Pictures for notebooks. They need nothing beyond this package; the live table is alive with the extra ``widget``."""
 
+from infrastructure_sdk.notebook.fleet import FleetTimeline
+from infrastructure_sdk.notebook.idle import IdleExplorer
+from infrastructure_sdk.notebook.live import LiveSessions
+from infrastructure_sdk.notebook.recording import read_events, record, write_events
 from infrastructure_sdk.notebook.timeline import Timeline
 
-__all__ = ["Timeline"]
+__all__ = ["FleetTimeline", "IdleExplorer", "LiveSessions", "Timeline", "read_events", "record", "write_events"]

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from infrastructure_sdk.notebook.recording import time_of
+
 __all__ = ["Timeline"]
 
 COLOURS = {
@@ -46,13 +48,8 @@ class _Band:
     why: str
 
 
-def _time(event: Mapping[str, Any]) -> datetime:
-    # Nine digits of a second; Python knows six.
-    text = str(event["time"])
-    return datetime.fromisoformat(text[:26] + "+00:00" if len(text) > 26 else text.replace("Z", "+00:00"))
-
-
-def _length(span: timedelta) -> str:
+def length_text(span: timedelta) -> str:
+    """A span for people."""
     seconds = span.total_seconds()
     if seconds < 10:
         return f"{seconds:.1f} s"
@@ -83,18 +80,18 @@ class Timeline:
         if not events:
             raise ValueError("events: there are none; a timeline needs at least one")
         self._events = list(events)
-        self._end = max(_time(self._events[-1]), _time({"time": now}) if now else _time(self._events[-1]))
+        self._end = max(time_of(self._events[-1]), time_of(now or self._events[-1]))
 
     def bands(self) -> list[tuple[str, str, str]]:
         """The states in order, each with when it began and why."""
         return [(band.state, band.begin.isoformat(), band.why) for band in self._bands()]
 
     def _bands(self) -> list[_Band]:
-        begins: list[tuple[str, datetime, str]] = [("pending", _time(self._events[0]), "created")]
+        begins: list[tuple[str, datetime, str]] = [("pending", time_of(self._events[0]), "created")]
         for event in self._events:
             data = event.get("data") or {}
             if "to" in data:
-                begins.append((data["to"], _time(event), str(data.get("reason") or data.get("cause") or "")))
+                begins.append((data["to"], time_of(event), str(data.get("reason") or data.get("cause") or "")))
         ends = [begin for _, begin, _ in begins[1:]] + [self._end]
         return [_Band(state, begin, end, why) for (state, begin, why), end in zip(begins, ends, strict=True)]
 
@@ -120,7 +117,7 @@ class Timeline:
         parts: list[str] = []
         legend: list[tuple[str, str]] = []
         for band, left, width in zip(bands, lefts, widths, strict=True):
-            tip = f"{band.state} from {band.begin:%H:%M:%S} for {_length(band.end - band.begin)}"
+            tip = f"{band.state} from {band.begin:%H:%M:%S} for {length_text(band.end - band.begin)}"
             tip += f" ({band.why})" if band.why else ""
             colour = COLOURS.get(band.state, "#999999")
             parts.append(
@@ -136,14 +133,14 @@ class Timeline:
             legend.append((colour, tip))
         marks = [(event, MARKS[event["type"]]) for event in self._events if event["type"] in MARKS]
         for event, label in marks:
-            x = at(_time(event))
+            x = at(time_of(event))
             parts.append(
                 f'<path d="M {x:.1f} {BAND_TOP + BAND_HEIGHT + 2} l -4 8 l 8 0 z" fill="#333333">'
-                f"<title>{html.escape(label)} at {_time(event):%H:%M:%S}</title></path>"
+                f"<title>{html.escape(label)} at {time_of(event):%H:%M:%S}</title></path>"
             )
             detail = event.get("data") or {}
             more = detail.get("clock") or detail.get("name") or detail.get("action") or ""
-            legend.append(("", f"▲ {label} at {_time(event):%H:%M:%S}" + (f" ({more})" if more else "")))
+            legend.append(("", f"▲ {label} at {time_of(event):%H:%M:%S}" + (f" ({more})" if more else "")))
         top = BAND_TOP + BAND_HEIGHT + 30
         for i, (colour, line) in enumerate(legend):
             y = top + i * ROW
