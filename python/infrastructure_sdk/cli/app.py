@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infrastructure_sdk.cli import automation, context, image, isolation, keys, policy, pool, session, simulate, snapshot, webhook
+from infrastructure_sdk.cli import automation, context, image, incident, isolation, keys, policy, pool, session, simulate, snapshot, webhook
 from infrastructure_sdk.cli.output import Format, show, show_one
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="Examples:  infra-sdk image build linux-tiny   |   infra-sdk session create --user alice --wait",
 )
+session.app.command("replay", epilog=incident.EPILOG)(incident.replay)
 app.add_typer(session.app, name="session")
 app.add_typer(snapshot.app, name="snapshot")
 app.add_typer(keys.app, name="keys")

@@ -2,8 +2,19 @@
 
 from infrastructure_sdk.notebook.fleet import FleetTimeline
 from infrastructure_sdk.notebook.idle import IdleExplorer
+from infrastructure_sdk.notebook.incident import Incident, replay
 from infrastructure_sdk.notebook.live import LiveSessions
 from infrastructure_sdk.notebook.recording import read_events, record, write_events
 from infrastructure_sdk.notebook.timeline import Timeline
 
-__all__ = ["FleetTimeline", "IdleExplorer", "LiveSessions", "Timeline", "read_events", "record", "write_events"]
+__all__ = [
+    "FleetTimeline",
+    "IdleExplorer",
+    "Incident",
+    "LiveSessions",
+    "Timeline",
+    "read_events",
+    "record",
+    "replay",
+    "write_events",
+]

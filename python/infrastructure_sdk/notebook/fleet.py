@@ -16,7 +16,7 @@ __all__ = ["FleetTimeline"]
 
 WIDTH, LABEL, MARGIN, TOP, ROW, BAND = 900, 190, 12, 52, 22, 14
 RUNNING = ("provisioning", "active", "suspending", "resuming")
-_STEPS = (1, 5, 15, 30, 60, 300, 900, 1800, 3600, 4 * 3600, 12 * 3600, 86400, 7 * 86400, 30 * 86400)
+_STEPS = (1, 5, 15, 30, 60, 300, 900, 1800, 3600, 2 * 3600, 4 * 3600, 12 * 3600, 86400, 7 * 86400, 30 * 86400)
 
 
 @dataclass(frozen=True)
