@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,7 @@ def executed(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], tuple[list[Any], str]]:
     """Runs a notebook; gives the data that it shows and what it prints."""
+    shutil.copytree(EXAMPLES / "notebooks" / "recordings", tmp_path / "recordings")
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
 
     def execute(name: str) -> tuple[list[Any], str]:
@@ -79,10 +81,24 @@ def executed(
     return execute
 
 
+def test_the_notebook_of_the_fleet_draws_its_sessions(executed: Callable[[str], tuple[list[Any], str]]) -> None:
+    data, printed = executed("02_fleet_and_timelines.ipynb")
+    fleet, one = [item["image/svg+xml"] for item in data if "image/svg+xml" in item]
+    for user in ("ada", "ben", "cleo", "dora", "emil"):
+        assert f"{user} · s-" in fleet
+    assert "not in use" in fleet and "failed" in fleet
+    assert "idle: warned" in one and "resuming" in one
+    (table,) = [item["text/markdown"] for item in data if "text/markdown" in item]
+    assert table.count("\n| s-") == 5
+    assert "s of machines" in printed and "QemuExited" in printed
+
+
 @pytest.mark.integration
-def test_the_second_notebook_shows_why(executed: Callable[[str], tuple[list[Any], str]], scratch: Path) -> None:
-    data, printed = executed("02_why_idle.ipynb")
+def test_the_notebook_of_idleness_shows_why(executed: Callable[[str], tuple[list[Any], str]], scratch: Path) -> None:
+    data, printed = executed("03_idle_explorer.ipynb")
     pages = [item["text/html"] for item in data if "text/html" in item]
+    assert any("ran without use" in page and "at least" in page for page in pages)
+    assert any("alice" in page and "last event" in page for page in pages), "the live table has its static form"
     assert any("It is in use" in page and "hold" in page for page in pages)
     assert any("reason: idle" in page and "With idle_timeout 2s" in page for page in pages)
     (picture,) = [item["image/svg+xml"] for item in data if "image/svg+xml" in item]
