@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,10 +31,13 @@ def run(
     concurrency: Annotated[int, typer.Option(help="How many functions may run at a time.", min=1, max=1000)] = 8,
     actor: Actor = None,
 ) -> None:
-    """Run the handlers and schedules of files until Ctrl-C. This process owns the installation meanwhile."""
+    """Run the handlers and schedules of files until Ctrl-C or SIGTERM. This process owns the installation meanwhile."""
 
     async def action(sdk: Any) -> None:
-        await sdk.automation.run(*files, once=once, concurrency=concurrency, actor=actor)
+        work = asyncio.ensure_future(sdk.automation.run(*files, once=once, concurrency=concurrency, actor=actor))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
 
     context.run(action)
 
