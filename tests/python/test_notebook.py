@@ -281,7 +281,7 @@ def test_an_incident_becomes_a_test_that_fails_until_the_rules_are_better(tmp_pa
     failed = run_pytest(path)
     assert failed.returncode == 1, failed.stdout + failed.stderr
     assert "wrongly_suspended" in failed.stdout and "1 failed" in failed.stdout
-    path.write_text(path.read_text().replace("'1800s'", "'2h'"))
+    path.write_text(path.read_text().replace('"1800s"', '"2h"'))
     assert "1 passed" in run_pytest(path).stdout
 
 

@@ -28,7 +28,8 @@ Examples
 
 from infrastructure_sdk.automation.clock import Clock, ManualClock, SystemClock
 from infrastructure_sdk.automation.cron import Cron
-from infrastructure_sdk.automation.declare import Declarations, Handler, Runbook, Schedule, load, on, runbook, schedule
+from infrastructure_sdk.automation.declare import Handler, Runbook, Schedule, on, runbook, schedule
+from infrastructure_sdk.automation.loading import Declarations, load
 from infrastructure_sdk.automation.manager import Automation, RunbookReport
 from infrastructure_sdk.automation.recorder import NotForetoldError, Step
 from infrastructure_sdk.automation.store import Parked

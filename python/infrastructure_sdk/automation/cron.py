@@ -13,7 +13,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from infrastructure_sdk.exceptions import UnsupportedError, ValidationError
+from infrastructure_sdk.automation.refusal import refused
+from infrastructure_sdk.exceptions import UnsupportedError
 
 __all__ = ["MISSED", "Cron", "due_runs"]
 
@@ -56,15 +57,15 @@ class Cron:
         try:
             self._zone = ZoneInfo(timezone)
         except (ValueError, OSError, LookupError):
-            raise _refused("timezone", timezone, "a name such as Europe/Berlin") from None
+            raise refused("timezone", timezone, "a name such as Europe/Berlin") from None
         if len(expression.split()) != 5:
-            raise _refused("expression", expression, "five fields: minute hour day-of-month month day-of-week")
+            raise refused("expression", expression, "five fields: minute hour day-of-month month day-of-week")
         cronsim = _cronsim()
         try:
             next(cronsim.CronSim(expression, datetime(2000, 1, 1)))
         except (cronsim.CronSimError, StopIteration) as error:
             why = str(error) or "it never comes"
-            raise _refused("expression", expression, f"five fields of cron ({why})") from None
+            raise refused("expression", expression, f"five fields of cron ({why})") from None
 
     def after(self, moment: datetime) -> Iterator[datetime]:
         """The times after `moment`, in UTC, ascending; ends when there is none within 50 years."""
@@ -104,10 +105,3 @@ def due_runs(
     elif missed == "once":
         late = late[-1:]
     return late + in_time
-
-
-def _refused(field: str, value: object, allowed: str) -> ValidationError:
-    return ValidationError(
-        f"{field}: {value!r} is not allowed; {allowed}",
-        context={"field": field, "value": repr(value), "allowed": allowed},
-    )

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import re
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 from infrastructure_sdk import _bridge
 from infrastructure_sdk.automation.cron import MISSED, Cron
 from infrastructure_sdk.automation.parameters import Parameter, parameters_of
-from infrastructure_sdk.exceptions import NotFoundError, ValidationError
+from infrastructure_sdk.automation.refusal import refused
+from infrastructure_sdk.exceptions import ValidationError
 
-__all__ = ["Declarations", "Handler", "Runbook", "Schedule", "load", "on", "runbook", "schedule"]
+__all__ = ["MARK", "Handler", "Runbook", "Schedule", "on", "runbook", "schedule"]
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-_MARK = "__infrastructure_sdk_automation__"
+MARK = "__infrastructure_sdk_automation__"
 _WORD = r"[a-z0-9_]+"
 _PATTERN = re.compile(rf"\*|{_WORD}(\.{_WORD})*(\.\*)?")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -158,10 +156,10 @@ def on(
     ...     await sdk.sessions.recover(event["subject"])
     """
     if not patterns:
-        raise _refused("patterns", patterns, "at least one type of events")
+        raise refused("patterns", patterns, "at least one type of events")
     for pattern in patterns:
         if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
-            raise _refused("patterns", pattern, "an event type, a beginning such as session.lifecycle.*, or *")
+            raise refused("patterns", pattern, "an event type, a beginning such as session.lifecycle.*, or *")
     _check_number("concurrency", concurrency, 1, 100)
     tries = _tries(attempts, backoff, maximum_backoff, timeout)
     fields = dict(where or {})
@@ -210,7 +208,7 @@ def schedule(
     """
     cron = Cron(expression, timezone)
     if missed not in MISSED:
-        raise _refused("missed", missed, "one of " + ", ".join(MISSED))
+        raise refused("missed", missed, "one of " + ", ".join(MISSED))
     tries = _tries(attempts, backoff, maximum_backoff, timeout)
     late = _seconds("grace", grace)
 
@@ -261,111 +259,22 @@ def runbook(*, name: str | None = None, secret: Iterable[str] = ()) -> Callable[
     return declare
 
 
-@dataclass(frozen=True)
-class Declarations:
-    """What files declare, by name."""
-
-    handlers: tuple[Handler, ...]
-    schedules: tuple[Schedule, ...]
-    runbooks: tuple[Runbook, ...]
-
-    def runbook(self, name: str) -> Runbook:
-        """One runbook.
-
-        Raises
-        ------
-        NotFoundError
-            If there is none of that name.
-        """
-        for found in self.runbooks:
-            if found.name == name:
-                return found
-        known = ", ".join(found.name for found in self.runbooks) or "none"
-        raise NotFoundError(f"runbook {name!r}: there is none; there are: {known}", context={"runbook": name})
-
-
-def load(*sources: str | Path | ModuleType | Callable[..., Any]) -> Declarations:
-    """What Python files, modules and decorated functions declare.
-
-    Files are run: they are trusted as this process is.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such file.
-    ValidationError
-        If a file cannot be run, a function is not decorated, or two share a name.
-    """
-    found: list[Handler | Schedule | Runbook] = []
-    for source in sources:
-        if isinstance(source, str | Path):
-            found += _of_module(_module(Path(source)))
-        elif isinstance(source, ModuleType):
-            found += _of_module(source)
-        elif declared := getattr(source, _MARK, None):
-            found += declared
-        else:
-            raise _refused("sources", source, "a file, a module, or a function with @on, @schedule or @runbook")
-    names: set[tuple[bool, str]] = set()
-    for item in found:
-        # Runbooks have no place in the log that a name would stand for.
-        key = (isinstance(item, Runbook), item.name)
-        if key in names:
-            raise _refused("name", item.name, "a name that nothing else has; say one with name=")
-        names.add(key)
-    return Declarations(
-        tuple(item for item in found if isinstance(item, Handler)),
-        tuple(item for item in found if isinstance(item, Schedule)),
-        tuple(item for item in found if isinstance(item, Runbook)),
-    )
-
-
-def _module(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise NotFoundError(f"{path}: there is no such file", context={"path": str(path)})
-    name = "infrastructure_sdk_automation_" + hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise _refused("path", str(path), "a Python file, *.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # type hints are resolved there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise ValidationError(
-            f"{path}: it cannot be run: {type(error).__name__}: {error}", context={"field": "path", "value": str(path)}
-        ) from error
-    return module
-
-
-def _of_module(module: ModuleType) -> list[Handler | Schedule | Runbook]:
-    found: list[Handler | Schedule | Runbook] = []
-    seen: set[int] = set()
-    for value in vars(module).values():
-        # What it imports is declared where it was written.
-        if getattr(value, "__module__", None) == module.__name__ and id(value) not in seen:
-            seen.add(id(value))
-            found += getattr(value, _MARK, ())
-    return found
-
-
 def _mark(function: F, declared: Handler | Schedule | Runbook) -> F:
-    setattr(function, _MARK, (*getattr(function, _MARK, ()), declared))
+    setattr(function, MARK, (*getattr(function, MARK, ()), declared))
     return function
 
 
 def _checked(function: Any, name: str | None, positional: int) -> str:
     if not inspect.iscoroutinefunction(function):
-        raise _refused("function", function, "an async def")
+        raise refused("function", function, "an async def")
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     first = list(inspect.signature(function).parameters.values())[:positional]
     if len(first) < positional or any(parameter.kind not in kinds for parameter in first):
         wanted = "async def f(sdk, ...)" if positional == 1 else "async def f(sdk, event or due)"
-        raise _refused("function", function.__name__, wanted)
+        raise refused("function", function.__name__, wanted)
     chosen: str = function.__name__ if name is None else name
     if not isinstance(chosen, str) or not _NAME.fullmatch(chosen):
-        raise _refused("name", chosen, "1 to 64 letters, digits and . _ -")
+        raise refused("name", chosen, "1 to 64 letters, digits and . _ -")
     return chosen
 
 
@@ -396,16 +305,9 @@ def _seconds(field: str, value: str | float) -> float:
     try:
         return _bridge.seconds(value)
     except (ValidationError, TypeError):
-        raise _refused(field, value, 'seconds or a duration such as "90s"') from None
+        raise refused(field, value, 'seconds or a duration such as "90s"') from None
 
 
 def _check_number(field: str, value: Any, least: int, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise _refused(field, value, f"{least} to {most}")
-
-
-def _refused(field: str, value: object, allowed: str) -> ValidationError:
-    return ValidationError(
-        f"{field}: {value!r:.200} is not allowed; {allowed}",
-        context={"field": field, "value": f"{value!r:.200}", "allowed": allowed},
-    )
+        raise refused(field, value, f"{least} to {most}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import html
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from infrastructure_sdk.automation.audit import AuditTrail
 from infrastructure_sdk.automation.clock import Clock, SystemClock
-from infrastructure_sdk.automation.declare import Runbook, load
+from infrastructure_sdk.automation.declare import Runbook
+from infrastructure_sdk.automation.loading import load
 from infrastructure_sdk.automation.parameters import bind
 from infrastructure_sdk.automation.recorder import NotForetoldError, Recorder, Step
 from infrastructure_sdk.automation.runner import Context, Runner
@@ -61,6 +63,11 @@ class RunbookReport:
         plain = isinstance(self.result, str | int | float | bool | type(None))
         shown = self.result if plain else repr(self.result)
         return {**vars(self), "result": shown, "steps": [vars(step) for step in self.steps]}
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<li>{html.escape(str(step))}</li>" for step in self.steps)
+        state = f"{self.outcome}{', dry run: nothing was changed' if self.dry_run else ''}"
+        return f"<p><b>{html.escape(self.name)}</b>: {state}</p><ol>{rows}</ol><p>{html.escape(self.error)}</p>"
 
     def __str__(self) -> str:
         head = f"{self.name}: {self.outcome}{' (dry run, nothing was changed)' if self.dry_run else ''}"

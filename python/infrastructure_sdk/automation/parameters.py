@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from infrastructure_sdk import _bridge
+from infrastructure_sdk.automation.refusal import refused
 from infrastructure_sdk.exceptions import ValidationError
 
 __all__ = ["Parameter", "bind", "parameters_of"]
@@ -64,20 +65,20 @@ def parameters_of(function: Callable[..., Any], secret: frozenset[str]) -> tuple
     try:
         hints = typing.get_type_hints(function)
     except NameError as error:
-        raise _refused("parameters", function.__name__, f"types that are known where it is defined ({error})") from None
+        raise refused("parameters", function.__name__, f"types that are known where it is defined ({error})") from None
     found = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise _refused("parameters", parameter.name, "parameters that have a name")
+            raise refused("parameters", parameter.name, "parameters that have a name")
         if parameter.name not in hints:
-            raise _refused("parameters", parameter.name, "a parameter with a type hint")
+            raise refused("parameters", parameter.name, "a parameter with a type hint")
         kind, choices, many, optional = _understood(parameter.name, hints[parameter.name])
         required = parameter.default is parameter.empty
         default = None if required else parameter.default
         hidden = parameter.name in secret
         found.append(Parameter(parameter.name, kind, choices, many, optional, required, default, hidden))
     if unknown := secret - {parameter.name for parameter in found}:
-        raise _refused("secret", sorted(unknown), "names of its parameters")
+        raise refused("secret", sorted(unknown), "names of its parameters")
     return tuple(found)
 
 
@@ -91,13 +92,13 @@ def bind(parameters: tuple[Parameter, ...], values: Mapping[str, Any]) -> dict[s
     """
     known = {parameter.name: parameter for parameter in parameters}
     if unknown := sorted(values.keys() - known.keys()):
-        raise _refused(unknown[0], "it", "one of " + (", ".join(known) or "no parameters"))
+        raise refused(unknown[0], "it", "one of " + (", ".join(known) or "no parameters"))
     bound: dict[str, Any] = {}
     for name, parameter in known.items():
         if name in values:
             bound[name] = _read(parameter, values[name])
         elif parameter.required:
-            raise _refused(name, None, f"a value ({parameter.type_name})")
+            raise refused(name, None, f"a value ({parameter.type_name})")
         else:
             bound[name] = parameter.default
     return bound
@@ -117,7 +118,7 @@ def _understood(name: str, hint: Any) -> tuple[type, tuple[str, ...], bool, bool
             return str, choices, many, optional
     if hint not in _SIMPLE:
         allowed = "str, int, float, bool, timedelta, Literal of texts, a list of them, or one of them | None"
-        raise _refused("parameters", name, allowed)
+        raise refused("parameters", name, allowed)
     return hint, (), many, optional
 
 
@@ -155,11 +156,4 @@ def _read_one(parameter: Parameter, value: Any) -> Any:
 
 
 def _wrong(parameter: Parameter, value: Any) -> ValidationError:
-    return _refused(parameter.name, "***" if parameter.secret else value, parameter.type_name)
-
-
-def _refused(field: str, value: object, allowed: str) -> ValidationError:
-    return ValidationError(
-        f"{field}: {value!r:.200} is not allowed; {allowed}",
-        context={"field": field, "value": f"{value!r:.200}", "allowed": allowed},
-    )
+    return refused(parameter.name, "***" if parameter.secret else value, parameter.type_name)

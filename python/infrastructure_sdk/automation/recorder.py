@@ -7,6 +7,7 @@ use of the answer and says so.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -123,7 +124,7 @@ class Recorder:
             return "***"
         if isinstance(value, bytes):
             return f"{len(value)} bytes"
-        text = f"{str(value)!r}" if isinstance(value, Path) else f"{value!r}"
+        text = _brief(value)
         for secret in self.secrets:
             if secret:
                 text = text.replace(secret, "***")
@@ -276,6 +277,23 @@ class _NotForetold:
 
     def __repr__(self) -> str:
         return f"<what {self._call} would answer>"
+
+
+def _brief(value: Any) -> str:
+    """A value for people: of a request only what is not as usual."""
+    if isinstance(value, Path):
+        return repr(str(value))
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return repr(value)
+    usual = {item.name: item.default for item in dataclasses.fields(value)}
+    usual |= {
+        item.name: item.default_factory()
+        for item in dataclasses.fields(value)
+        if item.default_factory is not dataclasses.MISSING
+    }
+    given = ((name, getattr(value, name)) for name in usual)
+    shown = ", ".join(f"{name}={_brief(item)}" for name, item in given if item != usual[name])
+    return f"{type(value).__name__}({shown})"
 
 
 def _bare(value: Any) -> Any:

@@ -12,7 +12,8 @@ from typing import Any
 from infrastructure_sdk.automation.audit import AuditTrail
 from infrastructure_sdk.automation.clock import Clock
 from infrastructure_sdk.automation.cron import due_runs
-from infrastructure_sdk.automation.declare import Declarations, Handler, Schedule
+from infrastructure_sdk.automation.declare import Handler, Schedule
+from infrastructure_sdk.automation.loading import Declarations
 from infrastructure_sdk.automation.recorder import Recorder
 from infrastructure_sdk.automation.store import Parked, Progress, Store
 from infrastructure_sdk.exceptions import OperationTimeoutError

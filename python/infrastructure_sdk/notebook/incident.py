@@ -260,6 +260,6 @@ def _one_line(text: str) -> str:
 
 def _literal(value: Any) -> str:
     if isinstance(value, Mapping):
-        inner = "".join(f"    {json.dumps(str(key))}: {item!r},\n" for key, item in value.items())
+        inner = "".join(f"    {json.dumps(str(key))}: {_literal(item)},\n" for key, item in value.items())
         return "{\n" + inner + "}"
-    return repr(value)
+    return json.dumps(value) if isinstance(value, str) else repr(value)
