@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class Incident:
     Attributes
     ----------
     kind
-        "wrongly_suspended": it was suspended and wanted again soon after. "lost": it was ended by a clock or a policy.
+        "wrongly_suspended": it was suspended and wanted again soon after. "lost": it was ended by a clock or a policy;
+        if it was in use then, its user is taken to have wanted it for an hour longer.
     at, story
         When, and what happened, for people.
     policy
@@ -120,6 +121,8 @@ def replay(
     rules = rules_of(life) if policy is None else dict(policy) if isinstance(policy, Mapping) else str(policy)
     options = _speed_of(life, limit)
     story = f"{session_id} {what}"
+    if kind == "lost":
+        life = _wanted_longer(life)
     source = _source(session_id, kind, story, life, rules, options)
     incident = Incident(session_id, kind, at, story, rules, _happens(kind, life, rules, options), source)
     if pytest is not None:
@@ -177,6 +180,14 @@ def _lost(life: Sequence[Event]) -> tuple[str, datetime, str] | None:
             at = time_of(event)
             return "lost", at, f"was ended ({cause}) at {at:%H:%M:%S}, not by its user"
     return None
+
+
+def _wanted_longer(life: Sequence[Event]) -> list[Event]:
+    """The events without the end, and one that lets the log go on for an hour."""
+    end = next(event for event in life if (event.get("data") or {}).get("to") == "terminating")
+    before = [event for event in life if event["sequence"] < end["sequence"]]
+    until = (time_of(end) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
+    return [*before, {**end, "type": "session.replay.wanted", "time": until, "data": {}}]
 
 
 def _speed_of(life: Sequence[Event], soon: float) -> dict[str, Any]:
