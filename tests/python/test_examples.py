@@ -90,7 +90,26 @@ def test_the_notebook_of_the_fleet_draws_its_sessions(executed: Callable[[str], 
     assert "idle: warned" in one and "resuming" in one
     (table,) = [item["text/markdown"] for item in data if "text/markdown" in item]
     assert table.count("\n| s-") == 5
-    assert "s of machines" in printed and "QemuExited" in printed
+    assert "s of machines" in printed and "ProcessKilled" in printed
+
+
+def test_the_notebook_of_two_policies_draws_their_difference(executed: Callable[[str], tuple[list[Any], str]]) -> None:
+    data, printed = executed("04_policy_diff.ipynb")
+    log, fleet = [item["text/html"] for item in data if "<svg" in item.get("text/html", "")]
+    assert "Running sessions under strict and patient" in log and "half an hour and two hours" in fleet
+    assert [item["text/plain"] for item in data if item["text/plain"] in ("True", "False")] == ["True"]
+    assert "ben   ran" in printed and "wrongly suspended, p95 of waits" in printed
+
+
+def test_the_notebook_of_an_incident_ends_with_a_test_that_passes(
+    executed: Callable[[str], tuple[list[Any], str]],
+) -> None:
+    data, printed = executed("05_incident_to_test.ipynb")
+    assert any("image/svg+xml" in item for item in data)
+    lines = printed.splitlines()
+    assert "was suspended (idle)" in lines[0] and lines[1] == "the replay does the same: True"
+    assert [line.split(" in ")[0] for line in lines if "failed" in line or "passed" in line] == ["1 failed", "1 passed"]
+    assert "assert session.outcome.wrongly_suspended == 0" in printed
 
 
 @pytest.mark.integration

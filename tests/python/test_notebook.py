@@ -267,7 +267,7 @@ simulated = pytest.mark.skipif(not hasattr(isdk._core, "run_simulation"), reason
 
 
 def run_pytest(path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
+    command = [sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", str(path)]
     return subprocess.run(command, capture_output=True, text=True, cwd=path.parent, timeout=120, check=False)
 
 
