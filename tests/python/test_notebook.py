@@ -239,9 +239,8 @@ def test_the_live_table_follows_without_a_loop_of_its_own(with_widget: bool, mon
 async def test_the_live_table_uses_the_loop_that_runs() -> None:
     sdk = FakeSdk()
     live = isdk.LiveSessions(sdk)
-    async with asyncio.timeout(60):
-        while not live.rows:
-            await asyncio.sleep(0)
+    assert await asyncio.wait_for(live.ready(), 60) is live
+    assert [row["state"] for row in live.rows] == ["active"]
     live.close()
 
 

@@ -73,7 +73,7 @@ class LiveSessions:
     ::
 
         live = isdk.LiveSessions(sdk)
-        live          # the last line of a cell shows it
+        await live.ready()  # the last line of a cell shows it
         live.close()  # ends following; the table stays as it is
     """
 
@@ -108,6 +108,11 @@ class LiveSessions:
         """
         with self._changed:
             return self._changed.wait_for(lambda: condition(self._rows), timeout)
+
+    async def ready(self) -> LiveSessions:
+        """Return itself when the first look is done, so that a saved page has a table."""
+        await asyncio.to_thread(self.wait_for, lambda _rows: self._status != "not begun")
+        return self
 
     def close(self) -> None:
         """Follow no longer. Closing twice is fine."""
