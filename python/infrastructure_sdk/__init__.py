@@ -12,9 +12,8 @@ from infrastructure_sdk.exceptions import *  # noqa: F403
 from infrastructure_sdk.explanation import Explanation
 from infrastructure_sdk.isolation import Evidence, Finding, IsolationEngine, IsolationReport
 from infrastructure_sdk.keys import KeyRing
-from infrastructure_sdk.notebook import Timeline
-from infrastructure_sdk.policies import Policies
 from infrastructure_sdk.notebook import FleetTimeline, IdleExplorer, LiveSessions, Timeline
+from infrastructure_sdk.policies import Policies
 from infrastructure_sdk.pools import PoolManager, WarmPool
 from infrastructure_sdk.sdk import InfrastructureSDK
 from infrastructure_sdk.session import (

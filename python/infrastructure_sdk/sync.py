@@ -271,6 +271,8 @@ class Webhooks(_Twin, mirrors=_webhooks.Webhooks):
 
 class Policies(_Twin, mirrors=_policies.Policies):
     """Who decides about sessions besides the limits and the clocks."""
+
+
 class Automation(_Twin, mirrors=_automation.Automation):
     """Handlers of events, schedules and runbooks; the functions themselves get the asynchronous SDK."""
 

@@ -7,7 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from infrastructure_sdk.cli import automation, context, image, incident, isolation, keys, policy, pool, session, simulate, snapshot, webhook
+from infrastructure_sdk.cli import (
+    automation,
+    context,
+    image,
+    incident,
+    isolation,
+    keys,
+    policy,
+    pool,
+    session,
+    simulate,
+    snapshot,
+    webhook,
+)
 from infrastructure_sdk.cli.output import Format, show, show_one
 
 app = typer.Typer(
