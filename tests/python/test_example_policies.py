@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from infrastructure_sdk.policy import (
     dry_run,
     lint_file,
     load_file,
+    policy_request_from_json,
 )
 
 POLICIES = Path(__file__).parents[2] / "examples" / "policies"
+RECORDED = Path(__file__).parents[1] / "data" / "policies" / "recorded_requests.jsonl"
 FILES = sorted(POLICIES.glob("*.py"))
 MONDAY_NOON = datetime(2026, 3, 2, 11, tzinfo=timezone.utc)
 MONDAY_NIGHT = datetime(2026, 3, 2, 21, tzinfo=timezone.utc)
@@ -210,3 +213,17 @@ def test_gpu_fairness() -> None:
         return str(ask(policy, "idle", request).action)
 
     assert (idle(1), idle(0)) == ("suspend", "standard")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_an_example_answers_a_recorded_log_the_same_every_time(path: Path) -> None:
+    lines = RECORDED.read_text(encoding="utf-8").splitlines()
+    recorded = [(json.loads(line)["point"], policy_request_from_json(line)) for line in lines]
+
+    def replay() -> list[str]:
+        policy = load_file(path)
+        return [repr(ask(policy, point, request)) for point, request in recorded if point in policy.points]
+
+    answers = replay()
+    assert len(answers) >= 5, "the log has questions for it"
+    assert replay() == answers

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infrastructure_sdk import events, isolation, keys, pools, session, snapshot, vm, webhooks
+from infrastructure_sdk import events, isolation, keys, policies, pools, session, snapshot, vm, webhooks
 from infrastructure_sdk.exceptions import InfrastructureSDKError
 
 __all__ = ["NotForetoldError", "Recorder", "Step"]
@@ -37,6 +37,7 @@ _KINDS: dict[type, tuple[frozenset[str], frozenset[str]]] = {
         (snapshot.Snapshot, "to_dict", ""),
         (keys.KeyRing, "list", ""),
         (webhooks.Webhooks, "list deliveries", ""),
+        (policies.Policies, "list status", ""),
         (
             isolation.IsolationEngine,
             "watch report history chain anchor public_keys verify compliance explain",
@@ -45,7 +46,7 @@ _KINDS: dict[type, tuple[frozenset[str], frozenset[str]]] = {
     )
 }
 _PARTS = (
-    "sessions vms isolation templates limits pools events webhooks snapshots keys".split()  # of the SDK
+    "sessions vms isolation templates limits pools policies events webhooks snapshots keys".split()  # of the SDK
 )
 # What a session is after a change of it that went well.
 _STATES = {"suspend": "suspended", "resume": "active", "terminate": "terminated", "recover": "active"}
