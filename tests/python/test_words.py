@@ -143,6 +143,9 @@ def test_correlation_ids_nest() -> None:
         "policy.helpers",
         "policy.linter",
         "policy.runner",
+        "automation.clock",
+        "automation.declare",
+        "notebook.recording",
     ],
 )
 def test_examples_in_docstrings_hold(name: str) -> None:
