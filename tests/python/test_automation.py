@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,6 +26,7 @@ from infrastructure_sdk.automation.cron import due_runs
 from infrastructure_sdk.automation.runner import end_of
 from infrastructure_sdk.automation.store import Progress, Store
 from infrastructure_sdk.cli import app
+from processes import processes_in
 
 UTC = timezone.utc
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday
@@ -717,6 +719,25 @@ def test_the_command_line_runs_automation(site: isdk.InfraSDKConfig, ops: Path, 
     assert call("runbook", "run", str(ops), "refresh", "-p", "pool").exit_code == 2
     assert call("runbook", "run", str(ops), "refresh", "-p", "pool=x").exit_code == 2
     assert call("automation", "list", str(tmp_path / "absent.py")).exit_code == 3
+
+
+@pytest.mark.integration
+async def test_a_session_whose_machine_was_killed_is_brought_back(sdk: isdk.InfrastructureSDK, state_dir: Path) -> None:
+    @on("session.lifecycle.failed", where={"data.reason": "ProcessKilled"}, from_start=True)
+    async def bring_back(sdk: Any, event: Mapping[str, Any]) -> None:
+        session = await sdk.sessions.recover(event["subject"])
+        await session.wait_until_active()
+
+    session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
+    await session.wait_until_active()
+    for process in processes_in(state_dir / "vms" / session.vm_id):
+        os.kill(process, signal.SIGKILL)
+    await session.wait_until("failed", timeout=PATIENCE)
+    await sdk.automation.run(bring_back, once=True)
+    assert (await session.refresh()).state == "active"
+    finished, started = await sdk.automation.history()
+    assert (started["stage"], finished["outcome"], finished["attempt"]) == ("started", "succeeded", 1)
+    assert [step["call"] for step in finished["steps"]] == ["sessions.recover", "session.wait_until_active"]
 
 
 @pytest.mark.integration

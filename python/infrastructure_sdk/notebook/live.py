@@ -2,8 +2,7 @@
 
 With the extra ``widget`` (anywidget) it is alive in Jupyter, VS Code, Colab and marimo; without it, and in every page
 that was saved, it is the table of the moment (a page that nbclient executed has it with ``store_widget_state=False``).
-It needs no `await`: it is fed by the loop that runs, or by the package's
-own in the background.
+It needs no `await`: it is fed by the loop that runs, or by the package's own in the background.
 """
 
 from __future__ import annotations
