@@ -17,7 +17,7 @@ group_sources(qemu_provider providers/qemu/provider.cpp providers/qemu/provider_
 group_sources(qemu_provider_parts providers/qemu/provider_display.cpp providers/qemu/provider_clients.cpp
   providers/qemu/provider_access.cpp providers/qemu/provider_ports.cpp providers/qemu/provider_tpm.cpp
   providers/qemu/provider_limits.cpp providers/qemu/provider_health.cpp providers/qemu/provider_network.cpp)
-group_sources(qemu_guest providers/qemu/guest_agent.cpp providers/qemu/guest_process.cpp providers/qemu/guest_files.cpp
+group_sources(qemu_guest providers/qemu/guest_agent.cpp providers/qemu/agent_answers.cpp providers/qemu/guest_process.cpp providers/qemu/guest_files.cpp
   providers/qemu/evidence.cpp providers/qemu/activity.cpp providers/qemu/audit.cpp)
 group_sources(qemu_files providers/qemu/vm_record.cpp providers/qemu/snapshot_files.cpp providers/qemu/factory.cpp
   providers/qemu/accelerator.cpp providers/qemu/process.cpp providers/qemu/qmp_client.cpp)

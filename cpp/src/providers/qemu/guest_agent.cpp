@@ -9,6 +9,7 @@
 #include "core/async_tools.hpp"
 #include "core/base64.hpp"
 #include "core/unix_socket.hpp"
+#include "providers/qemu/agent_answers.hpp"
 #include "providers/qemu/guest_files.hpp"
 #include "providers/qemu/guest_process.hpp"
 #include "providers/qemu/line_connection.hpp"
@@ -274,6 +275,7 @@ public:
     }
 
     void disconnect() override {
+        forget_lines();
         if (connection_) connection_->close();
         connection_.reset();
         changed_.notify_all();
@@ -355,29 +357,15 @@ private:
         co_await connection_->write(text, call);
         for (const auto& item : requests) {
             auto line = co_await next_line(call);
-            auto answer = json::parse(line, nullptr, false);
+            auto answer = parse_answer(line);
             if (!answer.is_object()) {
                 disconnect();
-                throw Error(Errc::provider, "the guest agent sent something that is not JSON");
+                throw Error(Errc::provider, "the guest agent sent something that is no answer");
             }
-            answers.push_back(answer_of(item.command, answer));
+            answers.push_back(answer_of(item.command, std::move(answer)));
         }
         in_step_ = true;
         co_return answers;
-    }
-
-    static AgentAnswer answer_of(const std::string& command, const json& answer) {
-        AgentAnswer result;
-        if (auto error = answer.find("error"); error != answer.end()) {
-            result.error.emplace(Errc::provider, "the guest agent refused " + command,
-                                 ErrorContext{{"command", command}});
-            result.error->with_remote_message(error->is_object() ? error->value("desc", "") : error->dump());
-        } else if (auto value = answer.find("return"); value != answer.end()) {
-            result.value = *value;
-        } else {
-            result.error.emplace(Errc::provider, "the guest agent's answer to " + command + " has no return value");
-        }
-        return result;
     }
 
     Task<AsyncMutex::Guard> take_turn(Call call) {
@@ -395,12 +383,12 @@ private:
         if (in_step_) co_return;
         auto id = next_id_++;
         json message{{"execute", "guest-sync-delimited"}, {"arguments", {{"id", id}}}};
-        lines_.clear();
+        forget_lines();
         auto text = "\xff" + message.dump() + "\n";
         co_await connection_->write(text, call);
         for (;;) {
             auto line = co_await next_line(call);
-            auto answer = json::parse(line, nullptr, false);
+            auto answer = parse_answer(line);
             if (answer.is_object() && answer.contains("return") && answer["return"] == id) break;
         }
         in_step_ = true;
@@ -410,20 +398,30 @@ private:
         int fd = connect_unix(socket_path_);
         if (fd < 0) throw silent(std::strerror(errno));
         in_step_ = false;
-        lines_.clear();
+        forget_lines();
         connection_ = std::make_shared<LineConnection>(environment_, fd, line_limit);
         std::weak_ptr<Agent> weak = weak_from_this();
         LineConnection::Handlers handlers;
         handlers.on_line = [weak](std::string line) {
-            if (auto self = weak.lock()) {
-                self->lines_.push_back(std::move(line));
-                self->changed_.notify_all();
-            }
+            if (auto self = weak.lock()) self->take_line(std::move(line));
         };
         handlers.on_close = [weak] {
             if (auto self = weak.lock()) self->changed_.notify_all();
         };
         connection_->start(std::move(handlers));
+    }
+
+    /// A guest that talks without end is not listened to: the next request begins anew.
+    void take_line(std::string line) {
+        waiting_bytes_ += line.size() + 1;
+        if (waiting_bytes_ > line_limit) disconnect();
+        else lines_.push_back(std::move(line));
+        changed_.notify_all();
+    }
+
+    void forget_lines() {
+        lines_.clear();
+        waiting_bytes_ = 0;
     }
 
     Task<std::string> next_line(Call call) {
@@ -435,6 +433,7 @@ private:
         }
         auto line = std::move(lines_.front());
         lines_.pop_front();
+        waiting_bytes_ -= line.size() + 1;
         co_return line;
     }
 
@@ -444,6 +443,7 @@ private:
     Signal changed_;
     std::shared_ptr<LineConnection> connection_;
     std::deque<std::string> lines_;
+    std::size_t waiting_bytes_ = 0;  ///< of `lines_`
     bool in_step_ = false;
     std::int64_t next_id_ = 1;
 };
