@@ -35,10 +35,14 @@ void bind_snapshots(py::class_<SdkHandle>& sdk) {
                     session_dict);
             })
         .def("snapshot",
-             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, std::string name) {
+             [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id, std::string name,
+                 Text mode) {
+                 auto parsed = parse_snapshot_mode(mode);
                  return call_sdk<Snapshot>(
                      self, queue, future, timeout_s, correlation_id,
-                     [id, name](InfrastructureSDK& sdk, Call call) { return sdk.sessions().snapshot(id, name, call); },
+                     [id, name, parsed](InfrastructureSDK& sdk, Call call) {
+                         return sdk.sessions().snapshot(id, name, call, parsed);
+                     },
                      snapshot_dict);
              })
         .def("fork",

@@ -13,6 +13,7 @@ group_sources(engine_states session/session_engine.cpp session/session_driver.cp
 group_sources(engine_use session/session_use.cpp session/session_access.cpp session/session_claims.cpp session/session_pools.cpp session/session_isolation.cpp
   session/session_snapshots.cpp session/session_policies.cpp)
 group_sources(qemu_provider providers/qemu/provider.cpp providers/qemu/provider_memory.cpp providers/qemu/provider_snapshots.cpp
+  providers/qemu/provider_memory_copies.cpp
   providers/qemu/provider_keys.cpp providers/qemu/provider_clones.cpp providers/qemu/provider_templates.cpp)
 group_sources(qemu_provider_parts providers/qemu/provider_display.cpp providers/qemu/provider_clients.cpp
   providers/qemu/provider_access.cpp providers/qemu/provider_ports.cpp providers/qemu/provider_tpm.cpp

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from infrastructure_sdk import _bridge
 from infrastructure_sdk import snapshot as _snapshot
-from infrastructure_sdk.exceptions import OperationTimeoutError, UnsupportedError, ValidationError
+from infrastructure_sdk.exceptions import (
+    NotFoundError,
+    OperationTimeoutError,
+    ProviderError,
+    UnsupportedError,
+    ValidationError,
+)
 from infrastructure_sdk.explanation import Explanation
 from infrastructure_sdk.notebook.timeline import Timeline
 from infrastructure_sdk.snapshot import ForkResult, Snapshot
@@ -66,6 +72,11 @@ class ResourceSpec:
     ----------
     cpu, memory, disk_size
         Quantities.
+    disk_iops
+        Reads and writes of the disk a second, 1 to 10M.
+    disk_bandwidth, network_bandwidth
+        Bytes a second, 64Ki (network: 1Ki) to 1Ti. A request may ask for less than its template allows, not for more.
+        What holds a limit on this host is in ``limits`` of the session's VM and of the capabilities.
     gpu_count
         0 to 64; None = none, or one when a type is named.
     gpu_type
@@ -78,6 +89,9 @@ class ResourceSpec:
     cpu: str | None = None
     memory: str | None = None
     disk_size: str | None = None
+    disk_iops: str | None = None
+    disk_bandwidth: str | None = None
+    network_bandwidth: str | None = None
     gpu_count: int | None = None
     gpu_type: str | None = None
     network: str | Mapping[str, str] | None = None
@@ -119,7 +133,8 @@ class SessionRequest:
     tags
         Texts to find it by.
     snapshot
-        Begin from this snapshot's disk, with its template and resources; None = from the template's image.
+        Begin as this snapshot, with its template and resources: from its disk or, if it has memory, from the instant
+        at which it was taken; None = from the template's image.
     tenant
         The group whose limits it counts for, 1 to 128 printable characters; "" = none.
     encryption
@@ -244,6 +259,17 @@ def _exec_arguments(
     return words, data, variables, cwd or "", user or ""
 
 
+_MOST_CLIPBOARD = 1 << 20
+_NO_CLIPBOARD = 99
+_DISPLAY = ":0"
+# With -i xclip stays, in the background, for as long as it holds the selection: nothing may wait for its output.
+_CLIPBOARD_SCRIPT = f"""
+[ -S /tmp/.X11-unix/X0 ] && command -v xclip >/dev/null || exit {_NO_CLIPBOARD}
+if [ "$1" = -i ]; then exec xclip -i -selection clipboard >/dev/null 2>&1; fi
+exec xclip -o -selection clipboard -target UTF8_STRING
+"""
+
+
 class DesktopClient:
     """The screen of a session."""
 
@@ -332,19 +358,60 @@ class DesktopClient:
         at = None if x is None or y is None else (x, y)
         await self._session._call("point", at, button, name, count, scroll, timeout=timeout)
 
-    async def clipboard(self) -> str:
-        """The guest's clipboard: not supported, because no guest agent that is used here can reach it.
+    async def clipboard(self, *, timeout: Timeout = "30s") -> str:
+        """The text in the clipboard of the guest's desktop; "" when there is none.
 
         Raises
         ------
         UnsupportedError
-            Always, with the capability ``clipboard``.
+            If the guest has no X display or no ``xclip``, with the capability ``clipboard``. ``linux-desktop`` has
+            both.
         """
-        raise UnsupportedError(
-            "the clipboard of a guest cannot be reached: its agent has no access to the desktop's selection; "
-            "type with desktop.keyboard, or copy files",
-            context={"capability": "clipboard"},
-        )
+        result = await self._clip("-o", b"", timeout)
+        # Of a clipboard without an owner, or with a picture, xclip has no text to give.
+        return result.stdout if result.exit_code == 0 else ""
+
+    async def set_clipboard(self, text: str, *, timeout: Timeout = "30s") -> None:
+        """Put a text into the clipboard of the guest's desktop: what is pasted there next.
+
+        Parameters
+        ----------
+        text
+            At most 1 MiB as UTF-8.
+
+        Raises
+        ------
+        ValidationError
+            If it is not such a text.
+        UnsupportedError
+            As `clipboard`.
+        """
+        _check_texts("text", [text])
+        data = text.encode(errors="surrogateescape")
+        if len(data) > _MOST_CLIPBOARD or data.decode(errors="replace") != text:
+            raise ValidationError(
+                f"text: {text!r:.200} is not allowed; Unicode of at most {_MOST_CLIPBOARD} bytes is needed",
+                context={"field": "text", "value": f"{text!r:.200}"},
+            )
+        result = await self._clip("-i", data, timeout)
+        if result.exit_code != 0:
+            raise ProviderError(
+                "the guest's clipboard did not take the text", context={"exit_code": str(result.exit_code)}
+            )
+
+    async def _clip(self, direction: str, data: bytes, timeout: Timeout) -> ExecResult:
+        words = ["sh", "-c", _CLIPBOARD_SCRIPT, "clipboard", direction]
+        try:
+            result = await self._session.exec(words, stdin=data, env={"DISPLAY": _DISPLAY}, timeout=timeout)
+        except NotFoundError:
+            result = ExecResult(_NO_CLIPBOARD, b"", b"", False, False, 0.0)
+        if result.exit_code == _NO_CLIPBOARD:
+            raise UnsupportedError(
+                "the guest has no clipboard that can be reached: it takes an X display and xclip in the guest; type "
+                "with desktop.keyboard, or copy files",
+                context={"capability": "clipboard"},
+            )
+        return result
 
 
 @dataclass(frozen=True)
@@ -646,7 +713,8 @@ class Session:
 
     @property
     def launched_from(self) -> str:
-        """``template`` when its guest began as a copy of one that had booted, ``cold boot``, or empty before that."""
+        """``template`` when its guest began as a copy of one that had booted, ``snapshot`` when it went on from a
+        snapshot's memory, ``cold boot``, or empty before that."""
         return str(self._document["launched_from"])
 
     @property
@@ -877,10 +945,20 @@ class Session:
         self._document = await self._call("recover")
         return await self.wait_until("active", timeout=timeout) if wait else self
 
-    async def snapshot(self, name: str, *, timeout: Timeout = "10m") -> Snapshot:
+    async def snapshot(self, name: str, *, memory: bool = False, timeout: Timeout = "10m") -> Snapshot:
         """Copy the disk of an active, suspended or failed session; an active one goes on.
 
-        The copy outlives the session and counts for its user's disk until it is deleted. Memory is not part of it.
+        The copy outlives the session and counts for its user's disk until it is deleted.
+
+        Parameters
+        ----------
+        name
+            For people, 1 to 128 printable characters.
+        memory
+            Copy the memory too. The session must be active; it stands still while its memory is written, and disk and
+            memory are of one instant. Sessions from it go on from there, as other guests (hostname, machine-id, SSH
+            host key, network address, random seed, clock); they are the same user's, with the same resources. The
+            memory file is encrypted as that of a suspended session.
 
         Raises
         ------
@@ -889,21 +967,25 @@ class Session:
         OperationTimeoutError
             If it took too long; no snapshot is left.
         UnsupportedError
-            If the provider cannot; said at once.
+            If the provider cannot, or if the guest's memory cannot become another guest's (Windows, a TPM, UEFI, a GPU,
+            a bridge); said at once.
         """
-        return await _snapshot.take(self._sdk, self.id, name, timeout)
+        return await _snapshot.take(self._sdk, self.id, name, memory, timeout)
 
     async def fork(
         self,
         count: int = 1,
         *,
+        memory: bool = False,
         user_id: str | None = None,
         ttl: str | None = None,
         tags: Mapping[str, str] | None = None,
         timeout: Timeout = "10m",
     ) -> builtins.list[ForkResult]:
-        """New sessions that begin from this one's disk as it is now; see `UserSessionManager.fork`."""
-        return await _snapshot.fork(self._sdk, self.id, count, user_id=user_id, ttl=ttl, tags=tags, timeout=timeout)
+        """New sessions that begin from this one as it is now; see `UserSessionManager.fork`."""
+        return await _snapshot.fork(
+            self._sdk, self.id, count, memory=memory, user_id=user_id, ttl=ttl, tags=tags, timeout=timeout
+        )
 
     async def touch(self) -> Session:
         """Say that the session is in use: its idle clock starts anew. A `ping` does not do that."""
@@ -1082,24 +1164,26 @@ class UserSessionManager:
         """Begin to start a failed session again; see `Session.recover`. `Session.wait_until_active` tells when."""
         return Session(self._sdk, await self._sdk._call(lambda native: native.recover, session_id))
 
-    async def snapshot(self, session_id: str, name: str, *, timeout: Timeout = "10m") -> Snapshot:
-        """Copy a session's disk; see `Session.snapshot`."""
-        return await _snapshot.take(self._sdk, session_id, name, timeout)
+    async def snapshot(self, session_id: str, name: str, *, memory: bool = False, timeout: Timeout = "10m") -> Snapshot:
+        """Copy a session's disk, or disk and memory; see `Session.snapshot`."""
+        return await _snapshot.take(self._sdk, session_id, name, memory, timeout)
 
     async def fork(
         self,
         source: str,
         count: int = 1,
         *,
+        memory: bool = False,
         user_id: str | None = None,
         ttl: str | None = None,
         tags: Mapping[str, str] | None = None,
         timeout: Timeout = "10m",
     ) -> builtins.list[ForkResult]:
-        """Make new sessions from a snapshot, or from a session's disk as it is now.
+        """Make new sessions from a snapshot, or from a session as it is now.
 
         Each has ids, addresses and a reservation of its own and boots from a disk of its own. What the disk holds
-        (accounts, host keys, a machine-id) is the source's.
+        (accounts, host keys, a machine-id) is the source's. Those of a snapshot with memory do not boot: they go on
+        from its instant, as other guests.
 
         Parameters
         ----------
@@ -1107,8 +1191,10 @@ class UserSessionManager:
             The id of a snapshot or of a session.
         count
             How many, 1 to 100.
+        memory
+            Of a session: copy its memory too, see `Session.snapshot`. A snapshot has its own.
         user_id
-            Who owns them; None = who owns the source.
+            Who owns them; None = who owns the source. With memory it can be nobody else.
         ttl, tags
             As in a `SessionRequest`.
 
@@ -1122,7 +1208,9 @@ class UserSessionManager:
         NotFoundError, ValidationError, UnsupportedError, InvalidTransitionError
             If nothing can be forked at all.
         """
-        return await _snapshot.fork(self._sdk, source, count, user_id=user_id, ttl=ttl, tags=tags, timeout=timeout)
+        return await _snapshot.fork(
+            self._sdk, source, count, memory=memory, user_id=user_id, ttl=ttl, tags=tags, timeout=timeout
+        )
 
     async def get(self, session_id: str) -> Session:
         """One session.

@@ -1,4 +1,4 @@
-"""Snapshots: durable copies of sessions' disks, and new sessions that begin from them."""
+"""Snapshots: durable copies of sessions' disks and memory, and new sessions that begin from them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ForkResult:
 
 
 class Snapshot:
-    """A copy of a session's disk. It depends on no file of the session, its VM or its image."""
+    """A copy of a session's disk, or of disk and memory. It depends on no file of the session or its VM."""
 
     def __init__(self, sdk: InfrastructureSDK, document: Mapping[str, Any]) -> None:
         self._sdk = sdk
@@ -74,13 +74,24 @@ class Snapshot:
         return str(self._document["state"])
 
     @property
+    def mode(self) -> str:
+        """ "disk", or "memory": the memory of the same instant is in it too."""
+        return str(self._document["mode"])
+
+    @property
     def consistent(self) -> str:
-        """ "frozen": the guest had flushed and held its file systems. "crash": as after a power cut."""
+        """ "frozen": the guest had flushed and held its file systems. "crash": as after a power cut. "memory": what its
+        disk misses is in its memory."""
         return str(self._document["consistent"])
 
     @property
+    def memory_size_bytes(self) -> int:
+        """How long its memory file is; 0 without one."""
+        return int(self._document["memory_size_bytes"])
+
+    @property
     def size_bytes(self) -> int:
-        """How long its file is."""
+        """How long the disk's file is."""
         return int(self._document["size_bytes"])
 
     @property
@@ -122,6 +133,7 @@ class Snapshot:
             "session": self.session_id,
             "user": self.user_id,
             "state": self.state,
+            "mode": self.mode,
             "consistent": self.consistent,
             "bytes": self.size_bytes,
             "created": self.created_at,
@@ -130,9 +142,10 @@ class Snapshot:
         return f"<table>{rows}</table>"
 
 
-async def take(sdk: InfrastructureSDK, session_id: str, name: str, timeout: Timeout) -> Snapshot:
-    """Take a snapshot of a session's disk."""
-    return Snapshot(sdk, await sdk._call(lambda native: native.snapshot, session_id, name, timeout=timeout))
+async def take(sdk: InfrastructureSDK, session_id: str, name: str, memory: bool, timeout: Timeout) -> Snapshot:
+    """Take a snapshot of a session."""
+    mode = "memory" if memory else "disk"
+    return Snapshot(sdk, await sdk._call(lambda native: native.snapshot, session_id, name, mode, timeout=timeout))
 
 
 async def fork(
@@ -140,16 +153,24 @@ async def fork(
     source: str,
     count: int,
     *,
+    memory: bool = False,
     user_id: str | None,
     ttl: str | None,
     tags: Mapping[str, str] | None,
     timeout: Timeout,
 ) -> list[ForkResult]:
-    """Make sessions from a snapshot, or from a session's disk."""
+    """Make sessions from a snapshot, or from a session."""
     from infrastructure_sdk.session import Session
 
     _bridge.seconds(timeout)
-    request = {"source": source, "count": count, "user_id": user_id, "ttl": ttl, "tags": dict(tags or {})}
+    request = {
+        "source": source,
+        "mode": "memory" if memory else "disk",
+        "count": count,
+        "user_id": user_id,
+        "ttl": ttl,
+        "tags": dict(tags or {}),
+    }
     try:
         text = json.dumps(request)
     except (TypeError, ValueError) as error:

@@ -253,6 +253,7 @@ def test_an_unknown_session_is_exit_3_for_a_check_and_125_for_exec(infra: Comman
         (["create", "--user", "a", "--cpu", "many"], "resources.cpu"),
         (["create", "--user", "a", "--memory", "0"], "resources.memory"),
         (["create", "--user", "a", "--disk-size", "1 GB"], "resources.disk_size"),
+        (["create", "--user", "a", "--disk-iops", "0"], "resources.disk_iops"),
         (["create", "--user", "a", "--network", "internt"], "did you mean 'internet'?"),
         (["create", "--user", "a", "--network", "bridge"], "resources.network.bridge"),
         (["create", "--user", "a", "--network", "bridge:br0,fd=3"], "resources.network.bridge"),

@@ -72,13 +72,17 @@ async def test_the_pointer_and_what_is_refused(session: isdk.Session) -> None:
         ("text", lambda: desktop.keyboard("é")),
         ("layout", lambda: desktop.keyboard("a", layout="dvorak")),
         ("keys", lambda: desktop.keyboard(keys="ctrl+nosuch")),
+        ("text", lambda: desktop.set_clipboard("a\0b")),
+        ("text", lambda: desktop.set_clipboard("\udc80")),
+        ("text", lambda: desktop.set_clipboard("x" * (1 << 20) + "x")),
     ):
         with pytest.raises(isdk.ValidationError) as caught:
             await wrong()
         assert caught.value.context["field"] == field
-    with pytest.raises(isdk.UnsupportedError) as refused:
-        await desktop.clipboard()
-    assert refused.value.context["capability"] == "clipboard"
+    for refusal in (lambda: desktop.clipboard(), lambda: desktop.set_clipboard("text")):
+        with pytest.raises(isdk.UnsupportedError) as refused:
+            await refusal()
+        assert refused.value.context["capability"] == "clipboard"
 
 
 async def test_commands_run_in_a_folder_and_as_a_user(session: isdk.Session) -> None:

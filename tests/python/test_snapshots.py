@@ -98,11 +98,18 @@ async def test_a_killed_session_is_recovered(sdk: isdk.InfrastructureSDK) -> Non
 def test_the_sync_twin_forks_too(config: isdk.InfraSDKConfig) -> None:
     with sync.InfrastructureSDK(config) as sdk:
         with sdk.sessions.ephemeral(sync.SessionRequest(user_id="alice")) as session:
-            snapshot = session.snapshot("a name")
+            session.exec("echo hello > /tmp/note")
+            snapshot = session.snapshot("a name", memory=True)
             assert isinstance(snapshot, sync.Snapshot)
+            assert (snapshot.mode, snapshot.consistent) == ("memory", "memory")
+            assert snapshot.memory_size_bytes > 0
+            with pytest.raises(isdk.ValidationError) as caught:
+                snapshot.fork(user_id="bob")
+            assert caught.value.context["field"] == "user_id"
             (result,) = snapshot.fork()
             assert isinstance(result.session, sync.Session)
-            assert result.session.wait_until_active().exec("echo hello").stdout == "hello\n"
+            assert result.session.wait_until_active().exec("cat /tmp/note").stdout == "hello\n"
+            assert result.session.launched_from == "snapshot"
             result.session.terminate()
             snapshot.delete()
         assert sdk.snapshots.list() == []
@@ -131,6 +138,9 @@ def test_the_command_line(state_dir: Path, image_dir: Path) -> None:
     assert "before the update" in infra("snapshot", "list")
     assert infra("snapshot", "list", "--session", session, "-o", "name") == snapshot["id"] + "\n"
     assert infra("snapshot", "show", snapshot["id"], "-o", "json") == snapshot
+    moment = infra("snapshot", "create", session, "a moment", "--memory", "-o", "json")
+    assert (moment["mode"], moment["consistent"]) == ("memory", "memory")
+    infra("snapshot", "delete", moment["id"])
     (fork,) = infra("session", "fork", session, "--user", "bob", "-o", "json")
     assert (fork["state"], fork["user_id"], fork["error"]) == ("active", "bob", None)
     made = infra("session", "create", "--user", "carol", "--from", snapshot["id"], "-o", "name").strip()

@@ -7,6 +7,7 @@
 
 #include "session/boot_patience.hpp"
 #include "session/session_plan.hpp"
+#include "session/snapshot_rules.hpp"
 
 namespace infrastructure_sdk {
 namespace {
@@ -32,11 +33,6 @@ std::optional<Outcome> refusal_in(const std::exception_ptr& failed) try {
     bool is_one = outcome.reason == "KeyMissing" || outcome.reason == "WrongKey" || error.errc() == Errc::capacity ||
                   error.errc() == Errc::unsupported;
     return is_one ? std::optional(outcome) : std::nullopt;
-}
-
-bool takes_identity(const Template& source) {
-    const auto& channels = source.channels;
-    return source.os == "linux" && std::find(channels.begin(), channels.end(), "agent") != channels.end();
 }
 
 }  // namespace
@@ -209,8 +205,9 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
         co_await wait_booted(session.vm_id, boot_timeout, call);
         within = call.within(budget(boot_timeout));
         auto launch = co_await launch_of(session.vm_id, within);
-        // A copy of a template has an identity since its start.
-        if (takes_identity(source->second) && launch.from != "template") co_await name_guest(session, within);
+        // A copy has an identity since its start.
+        bool is_copy = launch.from == "template" || launch.from == "snapshot";
+        if (takes_identity(source->second) && !is_copy) co_await name_guest(session, within);
         co_await pass_gate(session, source->second, within);
         co_return Outcome{SessionInput::channels_ready, "", "", "", "", launch};
     } catch (const Error& caught) {

@@ -22,6 +22,7 @@
 #include "session/boot_queue.hpp"
 #include "session/console_tokens.hpp"
 #include "session/deadline_index.hpp"
+#include "session/heartbeat.hpp"
 #include "session/pool_book.hpp"
 #include "session/policy_requests.hpp"
 #include "session/pool_plan.hpp"
@@ -55,6 +56,7 @@ struct SessionUse {
     std::uint64_t touches = 0;
     std::uint32_t execs_in_flight = 0;
     bool looking = false;
+    Heartbeat heartbeat;
 };
 
 /// Until when policies said that they need not be asked. Lost with the process.
@@ -217,6 +219,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<std::optional<IdleVerdict>> sample_use(LivePtr target, bool acts);
     IdleVerdict take_in(LivePtr target, ActivitySample sample);
     Task<void> end_idleness(LivePtr target, ActivitySample sample, IdleVerdict verdict);
+    Task<void> note_heartbeat(LivePtr target, bool answers);
     Task<void> note_clients_of(LivePtr target, const ActivitySample& sample);
     Task<void> tell_idleness(LivePtr target, IdleVerdict verdict, IdleState before);
     Task<ExplainInputs> explain_inputs(LivePtr target);
@@ -257,7 +260,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     SnapshotPtr need_snapshot(const std::string& id) const;
     Event snapshot_event(const char* type, const Snapshot& snapshot, const Call& call,
                          const nlohmann::json& data) const;
-    Task<SnapshotPtr> take_snapshot(std::string session_id, std::string name, bool temporary, Call call);
+    Task<SnapshotPtr> take_snapshot(std::string session_id, std::string name, SnapshotMode mode, bool temporary,
+                                    Call call);
     Task<void> copy_disk(SnapshotPtr entry, Call call);
     Task<void> remove_snapshot(SnapshotPtr entry, Call call);
     Task<void> drop_snapshot(SnapshotPtr entry, std::string event, nlohmann::json data, Call call);

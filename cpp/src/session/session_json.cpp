@@ -5,6 +5,7 @@
 #include "core/did_you_mean.hpp"
 #include "core/money.hpp"
 #include "session/activity_json.hpp"
+#include "session/session_plan.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/error.hpp>
 #include <infrastructure_sdk/event.hpp>
@@ -101,11 +102,16 @@ void read_network(const json& document, ResourceSpec& spec) {
 }
 
 ResourceSpec resources(const json& document) {
-    only_known(document, "resources", {"cpu", "memory", "disk_size", "gpu_count", "gpu_type", "network"});
+    only_known(document, "resources",
+               {"cpu", "memory", "disk_size", "disk_iops", "disk_bandwidth", "network_bandwidth", "gpu_count",
+                "gpu_type", "network"});
     ResourceSpec spec;
     spec.cpu = quantity(document, "cpu");
     spec.memory = quantity(document, "memory");
     spec.disk_size = quantity(document, "disk_size");
+    spec.disk_iops = quantity(document, "disk_iops");
+    spec.disk_bandwidth = quantity(document, "disk_bandwidth");
+    spec.network_bandwidth = quantity(document, "network_bandwidth");
     read_network(document, spec);
     if (auto it = document.find("gpu_count"); it != document.end() && !it->is_null()) {
         if (!it->is_number_integer()) reject("resources.gpu_count", shown(*it), "an integer of 0 to 64 is needed");
@@ -203,6 +209,8 @@ void to_json(json& document, const Session& session) {
     resources["cpu"] = session.cpu.to_string();
     resources["memory"] = session.memory.to_string();
     resources["disk_size"] = session.disk_size.to_string();
+    for (const auto& limit : resource_limits)
+        resources[limit.name] = session.limits ? json((*session.limits).*limit.place) : json(nullptr);
     resources["gpu_count"] = session.gpu_count;
     resources["gpu_type"] = session.gpu_type;
     resources["network"] =
@@ -274,6 +282,10 @@ Session session_from_json(const json& document) try {
     session.cpu = Quantity::parse(resources.at("cpu").get<std::string>(), "resources.cpu");
     session.memory = Quantity::parse(resources.at("memory").get<std::string>(), "resources.memory");
     session.disk_size = Quantity::parse(resources.at("disk_size").get<std::string>(), "resources.disk_size");
+    if (resources.contains("disk_iops") && !resources.at("disk_iops").is_null()) {
+        session.limits.emplace();
+        for (const auto& limit : resource_limits) (*session.limits).*limit.place = resources.at(limit.name);
+    }
     session.gpu_count = resources.value("gpu_count", std::int64_t{0});
     session.gpu_type = resources.value("gpu_type", "");
     if (auto network = resources.value("network", json(nullptr)); !network.is_null()) {
@@ -360,10 +372,11 @@ SessionRequest session_request_from_json(const json& document) {
 }
 
 ForkRequest fork_request_from_json(const json& document) {
-    only_known(document, "", {"source", "count", "user_id", "ttl", "tags"});
+    only_known(document, "", {"source", "mode", "count", "user_id", "ttl", "tags"});
     ForkRequest request;
     request.source = text(document, "source", "");
     printable("source", request.source, 128);
+    request.mode = parse_snapshot_mode(text(document, "mode", name_of(SnapshotMode::disk)));
     if (auto it = document.find("count"); it != document.end() && !it->is_null()) {
         if (!it->is_number_integer() || it->get<std::int64_t>() < 1 || it->get<std::int64_t>() > 100)
             reject("count", shown(*it), "1 to 100");

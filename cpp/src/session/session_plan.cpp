@@ -33,6 +33,24 @@ SessionClocks plan_clocks(const SessionRequest& request, SessionClocks clocks, W
 
 }  // namespace
 
+VmLimits limits_of(const ResourceSpec& resources, const Template& source) {
+    auto limits = source.limits;
+    for (const auto& limit : resource_limits) {
+        const auto& asked = resources.*limit.asked;
+        if (!asked) continue;
+        const auto field = std::string("resources.") + limit.name;
+        const auto least = Quantity::parse(limit.least, field), most = Quantity::parse(limit.most, field);
+        if (asked->milli() % 1000 != 0 || asked->milli() < least.milli() || asked->milli() > most.milli())
+            reject(field, asked->to_string(), std::string("a whole number of ") + limit.least + " to " + limit.most);
+        const auto value = static_cast<std::uint64_t>(asked->value());
+        auto& place = limits.*limit.place;
+        if (place > 0 && value > place)
+            reject(field, asked->to_string(), "template '" + source.name + "' allows " + std::to_string(place));
+        place = value;
+    }
+    return limits;
+}
+
 Session plan_session(const SessionRequest& request, const Template& source, const SessionIds& ids,
                      const SessionClocks& rules, WallTime now) {
     Session session;
@@ -55,6 +73,7 @@ Session plan_session(const SessionRequest& request, const Template& source, cons
                "template '" + source.name + "' needs at least " + source.memory.to_string());
     if (session.memory.value() % mebibyte != 0)
         reject("resources.memory", session.memory.to_string(), "a multiple of 1Mi");
+    session.limits = limits_of(request.resources, source);
     session.network = request.resources.network.value_or(source.network);
     session.bridge = request.resources.network ? request.resources.bridge : source.bridge;
     session.encryption = request.encryption.value_or(source.encryption);
@@ -118,7 +137,7 @@ VmSpec plan_vm(const Session& session, const Template& source, ImageFiles image)
     if (spec.disk_size_bytes != 0 && spec.disk_size_bytes < image.disk_size_bytes)
         reject("resources.disk_size", session.disk_size.to_string(),
                "image '" + image.name + "' needs at least " + std::to_string(image.disk_size_bytes) + " bytes");
-    spec.limits = source.limits;
+    spec.limits = session.limits.value_or(source.limits);
     spec.limits.cpu_milli = session.cpu.milli();
     spec.pin_cpus = source.pin_cpus;
     spec.watchdog = source.watchdog;

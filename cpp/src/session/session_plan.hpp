@@ -2,6 +2,10 @@
 // Pure decisions around a session: from request and template to a record, from a record to a VM, from an observed VM to
 // the input of the state machine.
 
+#include <array>
+#include <cstdint>
+#include <optional>
+
 #include <infrastructure_sdk/session/session.hpp>
 #include <infrastructure_sdk/vm/template.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
@@ -15,6 +19,22 @@ struct SessionIds {
     std::string vm;
     std::string execution;
 };
+
+/// The limits that a request may set, by the names of its `resources`.
+struct ResourceLimit {
+    const char* name;
+    std::uint64_t VmLimits::* place;
+    std::optional<Quantity> ResourceSpec::* asked;
+    const char* least;  ///< quantities, as in templates
+    const char* most;
+};
+inline constexpr std::array<ResourceLimit, 3> resource_limits{
+    {{"disk_iops", &VmLimits::disk_iops, &ResourceSpec::disk_iops, "1", "10M"},
+     {"disk_bandwidth", &VmLimits::disk_bytes_per_second, &ResourceSpec::disk_bandwidth, "64Ki", "1Ti"},
+     {"network_bandwidth", &VmLimits::network_bytes_per_second, &ResourceSpec::network_bandwidth, "1Ki", "1Ti"}}};
+
+/// What holds a session: the template's limits, or less where the request asks for less. @throws Error(validation)
+VmLimits limits_of(const ResourceSpec& resources, const Template& source);
 
 /// A `pending` session. What the request does not say of clocks comes from `rules`.
 /// @throws Error(validation) when a resource or a clock is outside what is allowed.

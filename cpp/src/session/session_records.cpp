@@ -124,7 +124,9 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
         if (*next == SessionState::suspended && before == SessionState::resuming) session.desired = "suspended";
         // What was said of the process before does not hold for this one.
         if (*next == SessionState::active && before != SessionState::suspending)
-            std::erase_if(session.conditions, [](const Condition& condition) { return condition.type == "Healthy"; });
+            std::erase_if(session.conditions, [](const Condition& condition) {
+                return condition.type == "Healthy" || condition.type == "AgentAnswers";
+            });
         auto word = outcome.reason.empty() ? std::string(name_of(*next)) : outcome.reason;
         set_condition(session,
                       {"Ready", *next == SessionState::active ? "True" : "False", word, outcome.message, now()});

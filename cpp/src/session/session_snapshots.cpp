@@ -63,24 +63,27 @@ Task<void> SessionEngine::Impl::await_worker(SnapshotPtr entry, Call call) {
 }
 
 /// Records the intent, copies, records the outcome.
-Task<SnapshotPtr> SessionEngine::Impl::take_snapshot(std::string session_id, std::string name, bool temporary,
-                                                     Call call) {
+Task<SnapshotPtr> SessionEngine::Impl::take_snapshot(std::string session_id, std::string name, SnapshotMode mode,
+                                                     bool temporary, Call call) {
     if (closing) throw Error(Errc::cancelled, "the session engine is closed");
-    need_snapshot_capability(provider->capabilities());
+    need_snapshot_capability(provider->capabilities(), mode);
     check_snapshot_name(name);
     auto target = co_await need(std::move(session_id));
-    need_copyable(target->session);
+    need_copyable(target->session, mode);
+    if (auto source = options.templates.find(target->session.template_name);
+        mode == SnapshotMode::memory && source != options.templates.end())
+        need_renamable(source->second);
     auto digits = make_uuid(*env.random);
     digits.erase(std::remove(digits.begin(), digits.end(), '-'), digits.end());
     std::string id = "snap-";
     id.append(digits, 0, 16);
     auto entry =
-        std::make_shared<LiveSnapshot>(plan_snapshot(target->session, id, name, temporary, now()), env.executor);
+        std::make_shared<LiveSnapshot>(plan_snapshot(target->session, id, name, mode, temporary, now()), env.executor);
     const auto& snapshot = entry->snapshot;
     Batch batch;
     auto held = reservations.take(reservation_of(snapshot), batch);
     batch.puts.push_back({snapshot_kind, snapshot.id, json(snapshot).dump(), 0});
-    json data{{"session", snapshot.session_id}, {"name", snapshot.name}};
+    json data{{"session", snapshot.session_id}, {"name", snapshot.name}, {"mode", name_of(snapshot.mode)}};
     batch.events.push_back(snapshot_event("snapshot.lifecycle.creating", snapshot, call, data));
     auto result = co_await commit(std::move(batch));
     held->committed();
@@ -104,7 +107,7 @@ Task<void> SessionEngine::Impl::copy_disk(SnapshotPtr entry, Call call) {
     json cause;
     try {
         auto id = entry->snapshot.id;
-        co_await provider->snapshot(entry->snapshot.vm_id, id, work);
+        co_await provider->snapshot(entry->snapshot.vm_id, id, entry->snapshot.mode, work);
         // What was seen counts, not what was said.
         auto seen = co_await provider->inspect_snapshot(id, work);
         if (!seen)
@@ -250,9 +253,9 @@ Task<void> SessionEngine::Impl::recover_snapshots(Call call) {
 
 // ---- the verbs -----------------------------------------------------------------------------------------------------
 
-Task<Snapshot> SessionEngine::snapshot(std::string session_id, std::string name, Call call) {
+Task<Snapshot> SessionEngine::snapshot(std::string session_id, std::string name, Call call, SnapshotMode mode) {
     auto impl = impl_;
-    auto entry = co_await impl->take_snapshot(std::move(session_id), std::move(name), false, call);
+    auto entry = co_await impl->take_snapshot(std::move(session_id), std::move(name), mode, false, call);
     co_return entry->snapshot;
 }
 
@@ -302,7 +305,11 @@ Task<std::vector<ForkEntry>> SessionEngine::fork(ForkRequest request, Call call)
     need_snapshot_capability(impl->provider->capabilities());
     SnapshotPtr source;
     if (is_snapshot_id(request.source)) source = impl->need_snapshot(request.source);
-    else source = co_await impl->take_snapshot(request.source, "fork of " + request.source, true, call);
+    else {
+        auto forked = co_await impl->need(request.source);
+        need_user_of_memory(request, forked->session);
+        source = co_await impl->take_snapshot(request.source, "fork of " + request.source, request.mode, true, call);
+    }
     std::vector<ForkEntry> entries;
     {
         Held held(source, source->snapshot.temporary && !is_snapshot_id(request.source));

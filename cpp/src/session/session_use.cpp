@@ -9,6 +9,7 @@
 #include "session/activity_json.hpp"
 #include "session/clock_rules.hpp"
 #include "session/session_engine_impl.hpp"
+#include "session/session_plan.hpp"
 
 namespace infrastructure_sdk {
 namespace {
@@ -159,6 +160,7 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target,
     }
     target->rest.idle = {};
     co_await note_clients_of(target, sample);
+    if (auto answers = target->use.heartbeat.hear(sample.agent_answered)) co_await note_heartbeat(target, *answers);
     co_await tell_idleness(target, verdict, before);
     co_return verdict;
 }
@@ -209,6 +211,7 @@ IdleVerdict SessionEngine::Impl::take_in(LivePtr target, ActivitySample sample) 
     if (!use.samples.empty() && use.samples.back().execution_id != sample.execution_id) {
         use.samples.clear();
         use.before = {};
+        use.heartbeat = {};
     }
     const auto verdict = use.detector.observe(sample, settings);
     const auto most = samples_kept(live.size());
@@ -234,6 +237,27 @@ Task<void> SessionEngine::Impl::note_clients_of(LivePtr target, const ActivitySa
         note_clients(session.clocks, connected, at);
         batch.events.push_back({0, at, connected ? "session.clients.connected" : "session.clients.left", session.id,
                                 session.execution_id, "", "{}"});
+        return true;
+    };
+    co_await update(target, edit);
+}
+
+/// An agent that is silent, or answers what is no answer, and one that is back. Healthy ones are not told of.
+Task<void> SessionEngine::Impl::note_heartbeat(LivePtr target, bool answers) {
+    constexpr const char* type = "AgentAnswers";
+    Edit edit = [&](Session& session, Batch& batch) {
+        const auto& known = session.conditions;
+        auto found =
+            std::find_if(known.begin(), known.end(), [](const Condition& condition) { return condition.type == type; });
+        const bool was_silent = found != known.end() && found->status == "False";
+        if (session.state != SessionState::active || answers != was_silent) return false;
+        const std::string reason = answers ? "AgentAnswers" : "AgentSilent";
+        const std::string message = answers ? "the guest's agent answers again"
+                                            : "the guest's agent gives no answer; commands and files do not reach it";
+        set_condition(session, {type, answers ? "True" : "False", reason, message, now()});
+        json data{{"vm_state", name_of(VmState::running)}, {"reason", reason}, {"message", message}};
+        batch.events.push_back({0, now(), answers ? "session.health.recovered" : "session.health.degraded", session.id,
+                                session.execution_id, "", data.dump()});
         return true;
     };
     co_await update(target, edit);

@@ -36,7 +36,7 @@ void to_json(json& document, const Snapshot& snapshot) {
                 {"session_type", snapshot.session_type},
                 {"session_state", name_of(snapshot.session_state)},
                 {"state", name_of(snapshot.state)},
-                {"mode", snapshot.mode},
+                {"mode", name_of(snapshot.mode)},
                 {"consistent", snapshot.consistent},
                 {"temporary", snapshot.temporary},
                 {"vm_id", snapshot.vm_id.value},
@@ -47,6 +47,7 @@ void to_json(json& document, const Snapshot& snapshot) {
                   {"gpu_count", snapshot.gpu_count},
                   {"gpu_type", snapshot.gpu_type}}},
                 {"encryption", name_of(snapshot.encryption)},
+                {"memory_size_bytes", snapshot.memory_size_bytes},
                 {"size_bytes", snapshot.size_bytes},
                 {"virtual_size_bytes", snapshot.virtual_size_bytes},
                 {"sha256", snapshot.sha256},
@@ -65,7 +66,7 @@ Snapshot snapshot_from_json(const json& document) try {
     snapshot.session_type = document.at("session_type");
     snapshot.session_state = parse_session_state(document.at("session_state"));
     snapshot.state = parse_snapshot_state(document.at("state"));
-    snapshot.mode = document.at("mode");
+    snapshot.mode = parse_snapshot_mode(document.at("mode"));
     snapshot.consistent = document.at("consistent");
     snapshot.temporary = document.at("temporary");
     snapshot.vm_id.value = document.at("vm_id");
@@ -76,6 +77,7 @@ Snapshot snapshot_from_json(const json& document) try {
     snapshot.gpu_count = resources.value("gpu_count", std::int64_t{0});
     snapshot.gpu_type = resources.value("gpu_type", "");
     snapshot.encryption = parse_encryption(document.value("encryption", "off"));
+    snapshot.memory_size_bytes = document.value("memory_size_bytes", std::uint64_t{0});
     snapshot.size_bytes = document.at("size_bytes");
     snapshot.virtual_size_bytes = document.at("virtual_size_bytes");
     snapshot.sha256 = document.at("sha256");

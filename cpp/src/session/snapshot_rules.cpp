@@ -14,21 +14,56 @@ constexpr int most_forks = 100;
                 {{"field", field}, {"value", value}, {"allowed", allowed}});
 }
 
-}  // namespace
-
-void need_snapshot_capability(const Capabilities& capabilities) {
-    if (capabilities.snapshot) return;
-    throw Error(Errc::unsupported, "provider " + capabilities.provider + " cannot take snapshots",
-                {{"capability", "snapshot"}});
+/// The guest has them already: nothing else fits its memory.
+void need_same(const char* field, const Quantity& asked, const Quantity& there, const Snapshot& snapshot) {
+    if (asked.milli() != there.milli())
+        reject(field, asked.to_string(), "snapshot " + snapshot.id + " holds memory that fits " + there.to_string());
 }
 
-void need_copyable(const Session& session) {
+void check_memory_request(const SessionRequest& request, const Snapshot& snapshot) {
+    if (request.user_id != snapshot.user_id)
+        reject("user_id", request.user_id,
+               "snapshot " + snapshot.id + " holds what was in the memory of '" + snapshot.user_id + "'");
+    need_same("resources.cpu", *request.resources.cpu, snapshot.cpu, snapshot);
+    need_same("resources.memory", *request.resources.memory, snapshot.memory, snapshot);
+    need_same("resources.disk_size", *request.resources.disk_size, snapshot.disk_size, snapshot);
+}
+
+}  // namespace
+
+void need_snapshot_capability(const Capabilities& capabilities, SnapshotMode mode) {
+    if (!capabilities.snapshot)
+        throw Error(Errc::unsupported, "provider " + capabilities.provider + " cannot take snapshots",
+                    {{"capability", "snapshot"}});
+    if (mode == SnapshotMode::memory && !capabilities.memory_snapshot)
+        throw Error(Errc::unsupported, "provider " + capabilities.provider + " cannot take snapshots of memory",
+                    {{"capability", "memory_snapshot"}});
+}
+
+void need_copyable(const Session& session, SnapshotMode mode) {
     using S = SessionState;
-    if (session.state == S::active || session.state == S::suspended || session.state == S::failed) return;
+    const bool whole = mode == SnapshotMode::memory;
+    if (session.state == S::active) return;
+    if (!whole && (session.state == S::suspended || session.state == S::failed)) return;
     throw Error(Errc::invalid_transition,
-                "cannot snapshot session " + session.id + " while it is " + name_of(session.state) +
-                    "; it must be active, suspended or failed",
+                "cannot snapshot " + std::string(whole ? "the memory of " : "") + "session " + session.id +
+                    " while it is " + name_of(session.state) +
+                    (whole ? "; it must be active" : "; it must be active, suspended or failed"),
                 {{"session", session.id}, {"state", name_of(session.state)}, {"verb", "snapshot"}});
+}
+
+bool takes_identity(const Template& source) {
+    const auto& channels = source.channels;
+    return source.os == "linux" && std::find(channels.begin(), channels.end(), "agent") != channels.end();
+}
+
+void need_renamable(const Template& source) {
+    if (takes_identity(source)) return;
+    throw Error(Errc::unsupported,
+                "the memory of template '" + source.name +
+                    "' cannot be copied: a copy becomes another guest through its agent, which takes Linux and the "
+                    "channel 'agent'",
+                {{"capability", "memory_snapshot"}, {"template", source.name}});
 }
 
 void check_snapshot_name(const std::string& name) {
@@ -43,10 +78,16 @@ void check_fork(const ForkRequest& request) {
     if (request.source.empty()) reject("source", request.source, "the id of a session or of a snapshot is needed");
 }
 
+void need_user_of_memory(const ForkRequest& request, const Session& session) {
+    auto user = request.user_id.value_or(session.user_id);
+    if (request.mode == SnapshotMode::memory && user != session.user_id)
+        reject("user_id", user, "session " + session.id + " holds what is in the memory of '" + session.user_id + "'");
+}
+
 bool is_snapshot_id(const std::string& id) { return id.starts_with("snap-"); }
 
-Snapshot plan_snapshot(const Session& session, const std::string& id, const std::string& name, bool temporary,
-                       WallTime now) {
+Snapshot plan_snapshot(const Session& session, const std::string& id, const std::string& name, SnapshotMode mode,
+                       bool temporary, WallTime now) {
     check_snapshot_name(name);
     Snapshot snapshot;
     snapshot.id = id;
@@ -57,6 +98,7 @@ Snapshot plan_snapshot(const Session& session, const std::string& id, const std:
     snapshot.template_name = session.template_name;
     snapshot.session_type = session.session_type;
     snapshot.session_state = session.state;
+    snapshot.mode = mode;
     snapshot.temporary = temporary;
     snapshot.vm_id = session.vm_id;
     snapshot.cpu = session.cpu;
@@ -72,6 +114,7 @@ Snapshot plan_snapshot(const Session& session, const std::string& id, const std:
 Snapshot completed(Snapshot snapshot, const VmSnapshot& seen) {
     snapshot.state = SnapshotState::ready;
     snapshot.consistent = seen.consistent;
+    snapshot.memory_size_bytes = seen.memory_size_bytes;
     snapshot.size_bytes = seen.size_bytes;
     snapshot.virtual_size_bytes = seen.virtual_size_bytes;
     snapshot.sha256 = seen.sha256;
@@ -85,6 +128,7 @@ Reservation reservation_of(const Snapshot& snapshot) {
     reservation.tenant = snapshot.tenant;
     reservation.template_name = snapshot.template_name;
     reservation.amounts.disk_bytes = snapshot.disk_size.value();
+    if (snapshot.mode == SnapshotMode::memory) reservation.amounts.disk_bytes += snapshot.memory.value();
     return reservation;
 }
 
@@ -104,6 +148,7 @@ SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot) {
         request.resources.gpu_count = snapshot.gpu_count;
         request.resources.gpu_type = snapshot.gpu_type;
     }
+    if (snapshot.mode == SnapshotMode::memory) check_memory_request(request, snapshot);
     if (snapshot.encryption == Encryption::all) {
         auto asked = request.encryption.value_or(Encryption::all);
         if (asked != Encryption::all)

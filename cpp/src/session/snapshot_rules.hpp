@@ -7,30 +7,38 @@
 
 #include <infrastructure_sdk/session/limits.hpp>
 #include <infrastructure_sdk/session/snapshot.hpp>
+#include <infrastructure_sdk/vm/template.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
 
 namespace infrastructure_sdk {
 
 /// @throws Error(unsupported) that names the capability.
-void need_snapshot_capability(const Capabilities& capabilities);
-/// A session whose disk may be copied now. @throws Error(invalid_transition)
-void need_copyable(const Session& session);
+void need_snapshot_capability(const Capabilities& capabilities, SnapshotMode mode = SnapshotMode::disk);
+/// A session that may be copied so now. @throws Error(invalid_transition)
+void need_copyable(const Session& session, SnapshotMode mode);
+/// A guest that can be told, while it runs, that it is another one. @throws Error(unsupported,
+/// capability=memory_snapshot)
+void need_renamable(const Template& source);
+/// A Linux guest with an agent. Its shell is asked for later.
+bool takes_identity(const Template& source);
 /// @throws Error(validation)
 void check_snapshot_name(const std::string& name);
 /// @throws Error(validation)
 void check_fork(const ForkRequest& request);
+/// @throws Error(validation) when the memory of a session is to be somebody else's
+void need_user_of_memory(const ForkRequest& request, const Session& session);
 bool is_snapshot_id(const std::string& id);
 
 /// `creating`. @throws Error(validation) for the name.
-Snapshot plan_snapshot(const Session& session, const std::string& id, const std::string& name, bool temporary,
-                       WallTime now);
+Snapshot plan_snapshot(const Session& session, const std::string& id, const std::string& name, SnapshotMode mode,
+                       bool temporary, WallTime now);
 /// `ready`, with what the provider shows of it.
 Snapshot completed(Snapshot snapshot, const VmSnapshot& seen);
-/// The disk that it counts for, under its own id.
+/// What it counts for, under its own id: the disk's size and, if it has memory, that of the memory.
 Reservation reservation_of(const Snapshot& snapshot);
 
 /// The request with what it takes over from the snapshot. @throws Error(conflict) unless it is ready, Error(validation)
-/// when it names another template.
+/// when it names another template or, for one with memory, other resources or another user.
 SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot);
 /// One of the requests of a fork.
 SessionRequest request_of(const ForkRequest& fork, const Snapshot& snapshot);

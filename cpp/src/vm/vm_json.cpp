@@ -48,6 +48,7 @@ void to_json(nlohmann::json& document, const Capabilities& capabilities) {
                 {"concurrent_boots", capabilities.concurrent_boots},
                 {"pause", capabilities.pause},
                 {"snapshot", capabilities.snapshot},
+                {"memory_snapshot", capabilities.memory_snapshot},
                 {"live_migration", capabilities.live_migration},
                 {"console", capabilities.console},
                 {"screenshot", capabilities.screenshot},

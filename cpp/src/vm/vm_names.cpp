@@ -34,6 +34,8 @@ constexpr std::array<NameRow<Firmware>, 3> firmwares{
     {{Firmware::bios, "bios"}, {Firmware::uefi, "uefi"}, {Firmware::secure_boot, "secure_boot"}}};
 constexpr std::array<NameRow<Encryption>, 3> encryptions{
     {{Encryption::off, "off"}, {Encryption::memory, "memory"}, {Encryption::all, "all"}}};
+constexpr std::array<NameRow<SnapshotMode>, 2> snapshot_modes{
+    {{SnapshotMode::disk, "disk"}, {SnapshotMode::memory, "memory"}}};
 constexpr std::array<NameRow<ClockBase>, 2> clock_bases{{{ClockBase::utc, "utc"}, {ClockBase::localtime, "localtime"}}};
 
 template <class Rows, class Value>
@@ -95,6 +97,8 @@ const char* name_of(Firmware firmware) noexcept { return name_in(firmwares, firm
 Firmware parse_firmware(const std::string& name) { return find_in(firmwares, name, "firmware"); }
 const char* name_of(Encryption encryption) noexcept { return name_in(encryptions, encryption); }
 Encryption parse_encryption(const std::string& name) { return find_in(encryptions, name, "encryption"); }
+const char* name_of(SnapshotMode mode) noexcept { return name_in(snapshot_modes, mode); }
+SnapshotMode parse_snapshot_mode(const std::string& name) { return find_in(snapshot_modes, name, "mode"); }
 const char* name_of(ClockBase base) noexcept { return name_in(clock_bases, base); }
 ClockBase parse_clock_base(const std::string& name) { return find_in(clock_bases, name, "clock"); }
 

@@ -19,7 +19,7 @@ Error no_encryption(const Capabilities& capabilities) {
 
 }  // namespace
 
-Task<void> VmProvider::snapshot(VmId, std::string, Call) {
+Task<void> VmProvider::snapshot(VmId, std::string, SnapshotMode, Call) {
     throw no_snapshots(capabilities());
     co_return;
 }

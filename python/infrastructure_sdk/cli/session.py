@@ -18,6 +18,7 @@ app = typer.Typer(help="Sessions: one virtual machine each.", no_args_is_help=Tr
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 SessionId = Annotated[str, typer.Argument(help="The session's id.", metavar="SESSION")]
+Memory = Annotated[bool, typer.Option("--memory", help="With the memory: what begins from it goes on from there.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the outcome.")]
 Timeout = Annotated[
     str, typer.Option(help="How long to wait, e.g. 90s or 5m.", callback=context.checked_duration, metavar="DURATION")
@@ -49,9 +50,7 @@ def pairs(option: str, items: list[str] | None, form: str) -> dict[str, str]:
 def create(
     user: Annotated[str, typer.Option("--user", "-u", help="Who the session belongs to.")],
     template: Annotated[str, typer.Option("--template", "-t", help="What VM to make.")] = "linux-tiny",
-    source: Annotated[
-        str | None, typer.Option("--from", help="Begin from this snapshot's disk.", metavar="SNAPSHOT")
-    ] = None,
+    source: Annotated[str | None, typer.Option("--from", help="Begin from this snapshot.", metavar="SNAPSHOT")] = None,
     encryption: Annotated[
         str | None,
         typer.Option(help="What the user's key encrypts: memory (while suspended), or all (disk and snapshots too)."),
@@ -59,6 +58,9 @@ def create(
     cpu: Annotated[str | None, typer.Option(help="CPUs, e.g. 2.")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory, e.g. 4Gi.")] = None,
     disk_size: Annotated[str | None, typer.Option(help="Disk size, e.g. 50Gi.")] = None,
+    disk_iops: Annotated[str | None, typer.Option(help="Reads and writes of the disk a second, e.g. 500.")] = None,
+    disk_bandwidth: Annotated[str | None, typer.Option(help="Bytes of the disk a second, e.g. 50Mi.")] = None,
+    network_bandwidth: Annotated[str | None, typer.Option(help="Bytes of the network a second, e.g. 10Mi.")] = None,
     tenant: Annotated[str, typer.Option(help="The group whose limits it counts for.")] = "",
     gpus: Annotated[int | None, typer.Option(help="How many GPUs, 0 to 64.")] = None,
     gpu_type: Annotated[str | None, typer.Option(help="Which GPUs, when the host has several types.")] = None,
@@ -93,7 +95,15 @@ def create(
         template=template,
         tenant=tenant,
         resources=isdk.ResourceSpec(
-            cpu=cpu, memory=memory, disk_size=disk_size, gpu_count=gpus, gpu_type=gpu_type, network=network
+            cpu=cpu,
+            memory=memory,
+            disk_size=disk_size,
+            disk_iops=disk_iops,
+            disk_bandwidth=disk_bandwidth,
+            network_bandwidth=network_bandwidth,
+            gpu_count=gpus,
+            gpu_type=gpu_type,
+            network=network,
         ),
         ttl=ttl,
         idle_timeout=idle_timeout,
@@ -399,6 +409,7 @@ def recover(session: SessionId, timeout: Timeout = "5m", output: Output = Format
 def snapshot(
     session: SessionId,
     name: Annotated[str, typer.Argument(help="A name for people.", metavar="NAME")],
+    memory: Memory = False,
     timeout: Timeout = "10m",
     output: Output = Format.table,
 ) -> None:
@@ -406,26 +417,23 @@ def snapshot(
 
     The copy stays when the session ends: `infra-sdk snapshot list|show|delete`.
     """
-    from infrastructure_sdk.cli.snapshot import show_snapshot_row
+    from infrastructure_sdk.cli.snapshot import take_snapshot
 
-    async def action(sdk: Any) -> dict[str, Any]:
-        with context.status(f"snapshot of {session}"):
-            return dict((await sdk.sessions.snapshot(session, name, timeout=timeout)).to_dict())
-
-    show_snapshot_row(context.run(action), output)
+    take_snapshot(session, name, memory, timeout, output)
 
 
 @app.command(epilog="Example:  infra-sdk session fork s-0123456789abcdef --count 3")
 def fork(
     source: Annotated[str, typer.Argument(help="A session's id or a snapshot's.", metavar="SOURCE")],
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many.")] = 1,
+    memory: Memory = False,
     user: Annotated[str | None, typer.Option("--user", "-u", help="Who they belong to; else the source's.")] = None,
     ttl: Annotated[str | None, typer.Option(help="Lifetime from now, e.g. 8h.")] = None,
     wait: Wait = True,
     timeout: Timeout = "5m",
     output: Output = Format.table,
 ) -> None:
-    """Make new sessions from a session's disk as it is now, or from a snapshot.
+    """Make new sessions from a session as it is now, or from a snapshot.
 
     One row each; what is denied has its error there, the others go on, and the exit code is that of the first error.
     """
@@ -434,7 +442,7 @@ def fork(
     async def action(sdk: Any) -> list[dict[str, Any]]:
         rows = []
         with context.status(f"forking {source}"):
-            results = await sdk.sessions.fork(source, count, user_id=user, ttl=ttl, timeout=timeout)
+            results = await sdk.sessions.fork(source, count, memory=memory, user_id=user, ttl=ttl, timeout=timeout)
             for result in results:
                 error = result.error
                 if result.session is not None and wait:

@@ -9,7 +9,7 @@ import typer
 from infrastructure_sdk.cli import context
 from infrastructure_sdk.cli.output import Format, show, show_one
 
-app = typer.Typer(help="Snapshots: copies of sessions' disks that outlive them.", no_args_is_help=True)
+app = typer.Typer(help="Snapshots: copies of sessions' disks and memory that outlive them.", no_args_is_help=True)
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 SnapshotId = Annotated[str, typer.Argument(help="The snapshot's id.", metavar="SNAPSHOT")]
@@ -20,6 +20,7 @@ COLUMNS = {
     "session": "session_id",
     "user": "user_id",
     "state": "state",
+    "mode": "mode",
     "consistent": "consistent",
     "bytes": "size_bytes",
     "created": "created_at",
@@ -32,6 +33,30 @@ def show_snapshot_row(document: dict[str, Any], output: Format) -> None:
         show([document], COLUMNS, output)
     else:
         show_one(document, output)
+
+
+def take_snapshot(session: str, name: str, memory: bool, timeout: str, output: Output) -> None:
+    """Take one and show it."""
+
+    async def action(sdk: Any) -> dict[str, Any]:
+        with context.status(f"snapshot of {session}"):
+            return dict((await sdk.sessions.snapshot(session, name, memory=memory, timeout=timeout)).to_dict())
+
+    show_snapshot_row(context.run(action), output)
+
+
+@app.command("create", epilog="Example:  infra-sdk snapshot create s-0123456789abcdef 'before the update' --memory")
+def create_snapshot(
+    session: Annotated[str, typer.Argument(help="The session's id.", metavar="SESSION")],
+    name: Annotated[str, typer.Argument(help="A name for people.", metavar="NAME")],
+    memory: Annotated[
+        bool, typer.Option("--memory", help="With the memory: what begins from it goes on from there.")
+    ] = False,
+    timeout: Annotated[str, typer.Option(help="How long it may take.")] = "10m",
+    output: Output = Format.table,
+) -> None:
+    """Copy the disk of an active, suspended or failed session, or disk and memory of an active one."""
+    take_snapshot(session, name, memory, timeout, output)
 
 
 @app.command("list", epilog="Example:  infra-sdk snapshot list --user alice -o json")

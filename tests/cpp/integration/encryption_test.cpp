@@ -18,21 +18,18 @@
 
 #include "core/sealed_stream.hpp"
 #include "providers/qemu/effects.hpp"
+#include "support/qemu_owner.hpp"
 #include "support/temporary_directory.hpp"
-#include <infrastructure_sdk/detail/run.hpp>
 #include <infrastructure_sdk/error.hpp>
-#include <infrastructure_sdk/providers/qemu.hpp>
 #include <infrastructure_sdk/vm/image.hpp>
 
 namespace infrastructure_sdk {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string image_directory() {
-    const char* directory = std::getenv("INFRA_SDK_TEST_IMAGE_DIR");
-    return directory ? directory : "/var/lib/infrastructure-sdk/images";
-}
+using test::image_directory;
+using test::reason_of;
+using Owner = test::QemuOwner;
 
 std::string bytes_in(const fs::path& path) {
     std::ifstream file(path, std::ios::binary);
@@ -44,56 +41,6 @@ std::string bytes_in(const fs::path& path) {
 void put_bytes(const fs::path& path, const std::string& bytes) {
     std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
 }
-
-std::string reason_of(const Error& error) {
-    for (const auto& [name, value] : error.context())
-        if (name == "reason") return value;
-    return {};
-}
-
-/// A provider over a state directory, which another one may own later.
-class Owner {
-public:
-    explicit Owner(const std::string& state, std::string master = {}, std::function<void(const char*)> hook = {})
-        : runtime_(make_null_sink()) {
-        QemuOptions options;
-        options.state_directory = state;
-        options.probe_image_directory = image_directory();
-        options.accelerator = AcceleratorChoice::tcg;
-        options.master_key = Secret(std::move(master));
-        options.after_effect = std::move(hook);
-        provider = run(make_qemu_provider(runtime_.environment(), options, {}));
-    }
-    ~Owner() { run(provider->close()); }
-    template <class T>
-    T run(Task<T> task) {
-        return infrastructure_sdk::run(runtime_, std::move(task));
-    }
-    Call call() { return {Deadline::after(*runtime_.environment().clock, std::chrono::minutes(3)), {}, "test"}; }
-    /// The reason of a refused resume; empty when it went well.
-    std::string resume(const VmId& id) {
-        try {
-            run(provider->resume(id, "e-2", call()));
-        } catch (const Error& error) {
-            return reason_of(error);
-        }
-        return {};
-    }
-    std::string shell(const VmId& id, const std::string& command) {
-        ExecRequest request;
-        request.arguments = {"sh", "-c", command};
-        auto agent = provider->agent(id);
-        return run(agent->exec(request, call())).stdout_data;
-    }
-    VmState state(const VmId& id) { return run(provider->inspect(id, call())).state; }
-    Environment environment() { return runtime_.environment(); }
-
-private:
-    Runtime runtime_;
-
-public:
-    std::shared_ptr<VmProvider> provider;
-};
 
 class EncryptionAtRest : public ::testing::Test {
 protected:
@@ -209,7 +156,7 @@ TEST_F(EncryptionAtRest, DisksAndTheirSnapshotsAreEncryptedAndTakeNewPassphrases
     ASSERT_EQ(owner->shell(vm.id, read), marker);
     EXPECT_EQ(bytes_in(guest(vm.id) / "disk.qcow2").find(marker), std::string::npos);
 
-    owner->run(owner->provider->snapshot(vm.id, "snap-1", owner->call()));
+    owner->run(owner->provider->snapshot(vm.id, "snap-1", SnapshotMode::disk, owner->call()));
     auto snapshot = owner->run(owner->provider->inspect_snapshot("snap-1", owner->call()));
     ASSERT_TRUE(snapshot);
     EXPECT_TRUE(snapshot->encrypted);
@@ -241,7 +188,7 @@ TEST_F(EncryptionAtRest, DisksAndTheirSnapshotsAreEncryptedAndTakeNewPassphrases
     }
 
     // A snapshot that was changed is not begun from.
-    owner->run(owner->provider->snapshot(fork.id, "snap-2", owner->call()));
+    owner->run(owner->provider->snapshot(fork.id, "snap-2", SnapshotMode::disk, owner->call()));
     auto file = place_ / "snapshots/snap-2/disk.qcow2";
     ::chmod(file.c_str(), 0600);
     auto bytes = bytes_in(file);
@@ -256,6 +203,92 @@ TEST_F(EncryptionAtRest, DisksAndTheirSnapshotsAreEncryptedAndTakeNewPassphrases
         EXPECT_EQ(reason_of(error), "SnapshotCorrupted");
     }
     for (const auto& id : {vm.id, fork.id}) owner->run(owner->provider->destroy(id, owner->call()));
+    EXPECT_TRUE(fs::is_empty(place_ / "vms"));
+}
+
+/// An owner that is killed right after the effect, while it copies the VM's memory.
+void copy_and_die(const std::string& state, const VmId& id, const std::string& effect) {
+    auto child = ::fork();
+    if (child == 0) {
+        auto hook = [effect](const char* passed) {
+            if (effect == passed) ::kill(::getpid(), SIGKILL);
+        };
+        Owner owner(state, {}, hook);
+        owner.run(owner.provider->snapshot(id, "snap-9", SnapshotMode::memory, owner.call()));
+        ::_exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "the effect did not take place";
+}
+
+TEST_F(EncryptionAtRest, ACopyOfMemoryIsSealedAndItsGuestGoesOnWhateverBecomesOfItsOwner) {
+    auto vm = spec(Encryption::memory);
+    {
+        Owner owner(place_.path());
+        owner.run(owner.provider->create(vm, owner.call()));
+        owner.run(owner.provider->start(vm.id, "e-1", owner.call()));
+        owner.run(owner.provider->wait_ready(vm.id, owner.call()));
+        owner.shell(vm.id, "x=a-secret-of-the-guest; echo $x-0123456789 > /tmp/note");
+    }
+    for (auto effect : {name_of(qemu::Effect::guest_stopped), name_of(qemu::Effect::migration_done),
+                        name_of(qemu::CopyEffect::disk_copied), name_of(qemu::CopyEffect::guest_continued)}) {
+        SCOPED_TRACE(effect);
+        copy_and_die(place_.path(), vm.id, effect);
+        Owner next(place_.path());
+        // The first look finds it; its guest answers when it goes on.
+        next.state(vm.id);
+        EXPECT_EQ(next.shell(vm.id, "cat /tmp/note"), std::string(marker) + "\n");
+        EXPECT_EQ(next.state(vm.id), VmState::running);
+        EXPECT_FALSE(next.run(next.provider->inspect_snapshot("snap-9", next.call())));
+    }
+    Owner owner(place_.path());
+    owner.state(vm.id);
+    owner.run(owner.provider->snapshot(vm.id, "snap-9", SnapshotMode::memory, owner.call()));
+    const auto file = place_ / "snapshots/snap-9/memory.state";
+    const auto sealed = bytes_in(file);
+    EXPECT_TRUE(sealed.starts_with("ISDKSEAL"));
+    for (const char* text : {marker, "Linux version"}) EXPECT_EQ(sealed.find(text), std::string::npos) << text;
+    EXPECT_EQ(owner.run(owner.provider->rotate_keys("alice", owner.call())).snapshots, 1u);
+
+    auto refused = [&](const VmSpec& fork) -> std::string {
+        try {
+            owner.run(owner.provider->create(fork, owner.call()));
+            owner.run(owner.provider->start(fork.id, "e-1", owner.call()));
+        } catch (const Error& error) {
+            return reason_of(error);
+        }
+        return {};
+    };
+    auto fork = [&] {
+        auto next = spec(Encryption::memory);
+        next.snapshot = "snap-9";
+        next.mac_address = "02:00:00:00:00:02";
+        return next;
+    };
+    auto larger = fork();
+    larger.memory_bytes *= 2;
+    EXPECT_EQ(refused(larger), "MemoryDoesNotFit");
+    EXPECT_EQ(owner.state(larger.id), VmState::deleted) << "it is refused before anything is made";
+    const auto changed = fork();
+    owner.run(owner.provider->create(changed, owner.call()));
+    auto bytes = sealed;
+    bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+    ::chmod(file.c_str(), 0600);
+    // The same file under another name: what is changed here is changed there.
+    std::fstream(file, std::ios::in | std::ios::out | std::ios::binary) << bytes;
+    EXPECT_EQ(refused(changed), "MemoryFileCorrupted");
+    EXPECT_EQ(owner.state(changed.id), VmState::stopped);
+    std::fstream(file, std::ios::in | std::ios::out | std::ios::binary) << sealed;
+    EXPECT_EQ(refused(changed), "") << "with its file as it was it begins after all";
+    EXPECT_EQ(owner.shell(changed.id, "cat /tmp/note"), std::string(marker) + "\n");
+    // It is a VM as any other now.
+    owner.run(owner.provider->suspend(changed.id, owner.call()));
+    EXPECT_EQ(owner.resume(changed.id), "");
+    EXPECT_EQ(owner.shell(changed.id, "cat /tmp/note"), std::string(marker) + "\n");
+    owner.run(owner.provider->erase_keys("alice", owner.call()));
+    EXPECT_EQ(refused(fork()), "KeyMissing");
+    for (const auto& id : {vm.id, changed.id}) owner.run(owner.provider->destroy(id, owner.call()));
     EXPECT_TRUE(fs::is_empty(place_ / "vms"));
 }
 

@@ -7,6 +7,9 @@
 #include <memory>
 
 #include <sys/stat.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <nlohmann/json.hpp>
@@ -155,11 +158,17 @@ TEST_F(NetworkModes, InternetIsOutboundToPublicAddressesOnly) {
     Internet internet(*network_);
     auto outside = internet.listen(7000, "NONCE-OUTSIDE");
     Listener loopback("127.0.0.1", 7001, "NONCE-LOOPBACK"), everywhere("0.0.0.0", 7002, "NONCE-HOST");
-    const auto a = spec(NetworkMode::internet, 1), b = spec(NetworkMode::internet, 2);
+    const auto a = spec(NetworkMode::internet, 1);
+    auto b = spec(NetworkMode::internet, 2);
+    b.limits.network_bytes_per_second = 64 << 10;
     begin(a);
     begin(b);
     operate(provider_->wait_ready(a.id, call()));
     operate(provider_->wait_ready(b.id, call()));
+    const auto limits = run(*runtime_, provider_->inspect(b.id, call())).limits;
+    EXPECT_TRUE(std::any_of(limits.begin(), limits.end(), [](const LimitStatus& limit) {
+        return limit.resource == "network_bandwidth" && limit.enforced_by == "nftables" && limit.limit == 64u << 10;
+    }));
     for (const auto& guest : {a, b}) shell(guest, "ip route add default via 10.0.2.2 2>/dev/null; true");
 
     // The neighbour has a service in its own namespace.
@@ -173,6 +182,29 @@ TEST_F(NetworkModes, InternetIsOutboundToPublicAddressesOnly) {
         {"/bin/sh", "-c", "ip -o -4 route show dev " + interface_of(b) + " | sed -n 's,/31.*,,p' | tr -d '\\n'"});
     auto b_guest = b_address;
     b_guest.back() = static_cast<char>(b_guest.back() + 1);
+
+    // A limited guest that sends more than it may at once: the rest is dropped.
+    const auto dropped = [&] {
+        return qemu::tool_output({"/bin/sh", "-c",
+                                  "nft list table inet " + interface_of(b) +
+                                      " | grep 'iifname.*bandwidth' | sed 's/.*packets \\([0-9]*\\).*/\\1/'"});
+    };
+    EXPECT_EQ(dropped(), "0\n");
+    {
+        // From where its QEMU sends.
+        qemu::Visit visit(process_of(b));
+        ASSERT_TRUE(visit.is_away());
+        const int datagrams = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        sockaddr_in there{};
+        there.sin_family = AF_INET;
+        there.sin_port = htons(9);
+        ::inet_pton(AF_INET, "203.0.113.2", &there.sin_addr);
+        const std::string bytes(1000, 'x');
+        for (int i = 0; i < 2000; ++i)
+            ::sendto(datagrams, bytes.data(), bytes.size(), 0, reinterpret_cast<const sockaddr*>(&there), sizeof there);
+        ::close(datagrams);
+    }
+    EXPECT_GT(std::stoi(dropped()), 0);
 
     // Positive controls: what the guest must not reach is there to be reached, by others.
     EXPECT_EQ(read_from("127.0.0.1", 7001), "NONCE-LOOPBACK");

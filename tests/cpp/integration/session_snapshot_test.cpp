@@ -150,6 +150,59 @@ TEST_F(RealSnapshots, ForksOfARunningSessionShareAPastAndNoFuture) {
     EXPECT_TRUE(snapshots().empty()) << "the one that was made for the fork is gone";
 }
 
+TEST_F(RealSnapshots, OfMemoryAreGoneOnFromByOtherGuests) {
+    auto session = start();
+    const std::string keys = "cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub";
+    shell(
+        session,
+        "echo in memory > /tmp/note; echo on disk > /data/note; (while :; do sleep 1; done) </dev/null >/dev/null 2>&1 "
+        "& echo $! > /tmp/process; date -s '2020-01-01 00:00:00'");
+    auto snapshot = run(*runtime_, sdk_->sessions().snapshot(session.id, "a moment", call(), SnapshotMode::memory));
+    EXPECT_EQ(snapshot.mode, SnapshotMode::memory);
+    EXPECT_EQ(snapshot.consistent, "memory");
+    EXPECT_EQ(fs::file_size(folder_of(snapshot) / "memory.state"), snapshot.memory_size_bytes);
+    EXPECT_EQ(fs::status(folder_of(snapshot) / "memory.state").permissions(), fs::perms::owner_read);
+    shell(session, "echo later > /tmp/note; echo later > /data/note");
+
+    // Another owner, and the same guest several times.
+    close();
+    open();
+    auto children = fork(snapshot.id, 2);
+    std::set<std::string> identities{shell(session, keys)}, drawn;
+    for (const auto& entry : children) {
+        ASSERT_TRUE(entry.session);
+        auto child = wait(*entry.session, SessionState::active);
+        EXPECT_EQ(child.launch.from, "snapshot");
+        EXPECT_EQ(shell(child, "cat /tmp/note /data/note"), "in memory\non disk\n");
+        EXPECT_EQ(shell(child, "kill -0 $(cat /tmp/process) && echo alive"), "alive\n") << "its processes go on";
+        EXPECT_EQ(shell(child, "hostname"), child.id + "\n");
+        EXPECT_TRUE(identities.insert(shell(child, keys)).second);
+        EXPECT_TRUE(drawn.insert(shell(child, "head -c 16 /dev/urandom | sha256sum")).second);
+        EXPECT_NE(shell(child, "cat /sys/class/net/eth0/address").find(child.mac_address), std::string::npos);
+        EXPECT_NE(shell(child, "date +%Y"), "2020\n") << "its clock is right";
+    }
+    EXPECT_EQ(shell(session, "cat /tmp/note /data/note"), "later\nlater\n");
+    // One that is lost later begins from its disk, as any other.
+    auto child = *children.front().session;
+    shell(child, "echo mine > /data/note; sync");
+    kill_vm(child);
+    wait(child, SessionState::failed);
+    run(*runtime_, sdk_->sessions().recover_session(child.id, call()));
+    child = wait(child, SessionState::active);
+    EXPECT_EQ(child.launch.from, "cold boot");
+    EXPECT_EQ(shell(child, "cat /data/note"), "mine\n");
+
+    SessionRequest request;
+    request.user_id = "bob";
+    request.snapshot = snapshot.id;
+    EXPECT_EQ(errc_of(sdk_->sessions().create(request, call())), Errc::validation);
+    EXPECT_EQ(last_context_.at("field"), "user_id");
+    run(*runtime_, sdk_->sessions().suspend(session.id, call()));
+    wait(session, SessionState::suspended);
+    EXPECT_EQ(errc_of(sdk_->sessions().snapshot(session.id, "x", call(), SnapshotMode::memory)),
+              Errc::invalid_transition);
+}
+
 TEST_F(RealSnapshots, AreLeftWholeOrNotAtAllByAnOwnerThatIsGone) {
     auto session = start();
     shell(session, "echo kept > /data/note; sync");

@@ -52,8 +52,8 @@ public:
     Task<void> shutdown(VmId id, Call call) override { return around("shutdown", inner_->shutdown(id, call)); }
     Task<void> power_off(VmId id, Call call) override { return around("power_off", inner_->power_off(id, call)); }
     Task<void> destroy(VmId id, Call call) override { return around("destroy", inner_->destroy(id, call)); }
-    Task<void> snapshot(VmId id, std::string snapshot_id, Call call) override {
-        return around("snapshot", inner_->snapshot(id, snapshot_id, call));
+    Task<void> snapshot(VmId id, std::string snapshot_id, SnapshotMode mode, Call call) override {
+        return around("snapshot", inner_->snapshot(id, snapshot_id, mode, call));
     }
     Task<std::optional<VmSnapshot>> inspect_snapshot(std::string snapshot_id, Call call) override {
         return inner_->inspect_snapshot(std::move(snapshot_id), call);

@@ -50,7 +50,7 @@ std::string ProviderSuite::cat(const VmId& id, const std::string& path) {
 /// A provider that takes no snapshots says so, at once.
 bool ProviderSuite::is_snapshot_refused(const VmId& id) {
     if (provider_->capabilities().snapshot) return false;
-    EXPECT_EQ(errc_of(provider_->snapshot(id, "snap-1", call())), Errc::unsupported);
+    EXPECT_EQ(errc_of(provider_->snapshot(id, "snap-1", SnapshotMode::disk, call())), Errc::unsupported);
     EXPECT_EQ(last_error_.context().at("capability"), "snapshot");
     return true;
 }
@@ -174,8 +174,8 @@ TEST_P(ProviderSuite, CopiesTheDiskOfARunningVm) {
     if (is_snapshot_refused(spec.id)) return;
     run(provider_->agent(spec.id)->write_file("/data/note", "before", call()));
     EXPECT_FALSE(get(provider_->inspect_snapshot("snap-1", call())));
-    run(provider_->snapshot(spec.id, "snap-1", call()));
-    run(provider_->snapshot(spec.id, "snap-1", call()));
+    run(provider_->snapshot(spec.id, "snap-1", SnapshotMode::disk, call()));
+    run(provider_->snapshot(spec.id, "snap-1", SnapshotMode::disk, call()));
     EXPECT_EQ(state_of(spec.id), VmState::running) << "it goes on";
     run(provider_->agent(spec.id)->write_file("/data/note", "after", call()));
     EXPECT_EQ(cat(spec.id, "/data/note"), "after") << "its disk is not held";
@@ -212,7 +212,7 @@ TEST_P(ProviderSuite, CopiesTheDiskOfAVmAtRest) {
     if (provider_->capabilities().provider == "qemu") sync.arguments = {"sync"};
     get(provider_->agent(spec.id)->exec(sync, call()));
     run(provider_->power_off(spec.id, call()));
-    run(provider_->snapshot(spec.id, "snap-2", call()));
+    run(provider_->snapshot(spec.id, "snap-2", SnapshotMode::disk, call()));
     EXPECT_EQ(get(provider_->inspect_snapshot("snap-2", call())).value().consistent, "crash");
     auto fork = bench_->spec();
     fork.snapshot = "snap-2";
@@ -221,9 +221,46 @@ TEST_P(ProviderSuite, CopiesTheDiskOfAVmAtRest) {
     run(provider_->wait_ready(fork.id, call()));
     EXPECT_EQ(cat(fork.id, "/data/note"), "kept");
     // A copy of what lies on a copy.
-    run(provider_->snapshot(fork.id, "snap-3", call()));
+    run(provider_->snapshot(fork.id, "snap-3", SnapshotMode::disk, call()));
     run(provider_->delete_snapshot("snap-2", call()));
     run(provider_->delete_snapshot("snap-3", call()));
+}
+
+TEST_P(ProviderSuite, CopiesMemoryWithTheDiskOfOneInstant) {
+    auto spec = boot();
+    if (is_snapshot_refused(spec.id)) return;
+    ASSERT_TRUE(provider_->capabilities().memory_snapshot);
+    run(provider_->agent(spec.id)->write_file("/tmp/note", "in memory", call()));
+    run(provider_->agent(spec.id)->write_file("/data/note", "on disk", call()));
+    run(provider_->snapshot(spec.id, "snap-5", SnapshotMode::memory, call()));
+    run(provider_->snapshot(spec.id, "snap-5", SnapshotMode::memory, call()));
+    EXPECT_EQ(state_of(spec.id), VmState::running) << "it goes on";
+    run(provider_->agent(spec.id)->write_file("/tmp/note", "later", call()));
+    run(provider_->agent(spec.id)->write_file("/data/note", "later", call()));
+    auto seen = get(provider_->inspect_snapshot("snap-5", call()));
+    ASSERT_TRUE(seen);
+    EXPECT_EQ(seen->mode, SnapshotMode::memory);
+    EXPECT_EQ(seen->consistent, "memory");
+    EXPECT_GT(seen->memory_size_bytes, 0u);
+
+    // Two go on from it, while the first does too and after the snapshot is gone.
+    for (int i = 0; i < 2; ++i) {
+        auto fork = bench_->spec();
+        fork.snapshot = "snap-5";
+        run(provider_->create(fork, call()));
+        if (i == 1) run(provider_->delete_snapshot("snap-5", call()));
+        run(provider_->start(fork.id, "execution-1", call()));
+        run(provider_->start(fork.id, "execution-1", call()));
+        run(provider_->wait_ready(fork.id, call()));
+        EXPECT_EQ(get(provider_->inspect(fork.id, call())).launch.from, "snapshot");
+        EXPECT_EQ(cat(fork.id, "/tmp/note"), "in memory");
+        EXPECT_EQ(cat(fork.id, "/data/note"), "on disk");
+        run(provider_->agent(fork.id)->write_file("/data/note", "its own", call()));
+    }
+    EXPECT_EQ(cat(spec.id, "/data/note"), "later");
+    run(provider_->pause(spec.id, call()));
+    EXPECT_EQ(errc_of(provider_->snapshot(spec.id, "snap-6", SnapshotMode::memory, call())), Errc::invalid_transition);
+    EXPECT_TRUE(get(provider_->list_snapshots(call())).empty());
 }
 
 TEST_P(ProviderSuite, LeavesNoSnapshotWhenItIsStopped) {
@@ -232,9 +269,9 @@ TEST_P(ProviderSuite, LeavesNoSnapshotWhenItIsStopped) {
     std::stop_source stop;
     stop.request_stop();
     Call stopped{Deadline(), stop.get_token(), {}};
-    EXPECT_EQ(errc_of(provider_->snapshot(spec.id, "snap-4", stopped)), Errc::cancelled);
+    EXPECT_EQ(errc_of(provider_->snapshot(spec.id, "snap-4", SnapshotMode::disk, stopped)), Errc::cancelled);
     EXPECT_TRUE(get(provider_->list_snapshots(call())).empty());
-    EXPECT_EQ(errc_of(provider_->snapshot(bench_->spec().id, "snap-4", call())), Errc::not_found);
+    EXPECT_EQ(errc_of(provider_->snapshot(bench_->spec().id, "snap-4", SnapshotMode::disk, call())), Errc::not_found);
     EXPECT_TRUE(get(provider_->list_snapshots(call())).empty());
     run(provider_->agent(spec.id)->write_file("/data/note", "not frozen", call()));
 }

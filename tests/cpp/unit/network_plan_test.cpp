@@ -125,6 +125,40 @@ TEST(NetworkPlan, TheRulesOfABridgeAreExactlyThese) {
     EXPECT_EQ(packet_rules(connected(NetworkMode::none), "isdkabcd1234567", {}), "");
 }
 
+TEST(NetworkPlan, ALimitIsOneForBothDirectionsAndComesBeforeEverythingElse) {
+    auto spec = connected(NetworkMode::internet);
+    spec.limits.network_bytes_per_second = 8 << 20;
+    auto has = [](const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; };
+    const auto internet = packet_rules(spec, "isdk1", {});
+    EXPECT_TRUE(has(internet,
+                    "table inet isdk1 {\n"
+                    "limit bandwidth { rate over 8388608 bytes/second burst 2097152 bytes ; }\n"))
+        << internet;
+    EXPECT_TRUE(has(internet,
+                    "priority -300; policy accept;\n"
+                    "iifname \"isdk1\" limit name \"bandwidth\" counter drop\n"
+                    "oifname \"isdk1\" limit name \"bandwidth\" counter drop\n"
+                    "iifname \"isdk1\" jump from_guest\n"))
+        << internet;
+    spec.network = NetworkMode::bridge;
+    spec.limits.network_bytes_per_second = 1024;
+    const auto bridge = packet_rules(spec, "isdk1", {});
+    EXPECT_TRUE(has(bridge, "limit bandwidth { rate over 1024 bytes/second burst 131072 bytes ; }\n")) << bridge;
+    EXPECT_TRUE(has(bridge,
+                    "iifname \"isdk1\" limit name \"bandwidth\" counter drop\n}\n"
+                    "chain to_guest {\ntype filter hook postrouting priority -300; policy accept;\n"
+                    "oifname \"isdk1\" limit name \"bandwidth\" counter drop\n}\n"))
+        << bridge;
+    auto host = able();
+    EXPECT_EQ(refusal_of_limits(host), "");
+    host.limit_refusal = "the kernel has no nft_limit";
+    EXPECT_EQ(refusal_of_limits(host), "the kernel has no nft_limit");
+    host.nft_program.clear();
+    EXPECT_TRUE(has(refusal_of_limits(host), "apt-get install nftables"));
+    host.root = false;
+    EXPECT_TRUE(has(refusal_of_limits(host), "root"));
+}
+
 TEST(NetworkPlan, TheStepsAreExactlyTheseAndTheLastOneOpens) {
     EXPECT_EQ(uplink_steps(able(), "isdkabcd1234567", {"198.19.0.2", "198.19.0.3"}, "/proc/7/fd/9"),
               (std::vector<NetworkStep>{

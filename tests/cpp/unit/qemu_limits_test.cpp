@@ -91,6 +91,12 @@ TEST(LimitPlan, SaysWhatDoesNotHold) {
     EXPECT_EQ(find(plan.limits, "network_bandwidth")->enforced_by, "");
     EXPECT_THAT(find(plan.limits, "network_bandwidth")->reason, HasSubstr("no rate limit"));
     EXPECT_EQ(find(plan.limits, "disk_iops"), nullptr) << "nothing was asked for";
+    spec.network = NetworkMode::internet;
+    plan = plan_limits(spec, {none, "abc", 1, "nft is not there"});
+    EXPECT_EQ(find(plan.limits, "network_bandwidth")->reason, "nft is not there");
+    plan = plan_limits(spec, {none, "abc", 1, ""});
+    EXPECT_EQ(find(plan.limits, "network_bandwidth")->enforced_by, "nftables");
+    EXPECT_EQ(find(plan.limits, "network_bandwidth")->limit, 1000u);
     for (const auto& limit : plan.limits) EXPECT_NE(limit.enforced_by.empty(), limit.reason.empty()) << limit.resource;
 }
 

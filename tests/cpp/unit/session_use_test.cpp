@@ -62,6 +62,36 @@ protected:
     SimulatedWorld world{1};
 };
 
+TEST_F(SessionUse, TellsOfAnAgentThatIsSilentAndOfItsReturn) {
+    auto session = create(idle_after(5h));
+    auto types = [&] {
+        std::vector<std::string> health;
+        for (const auto& type : events(session))
+            if (type.starts_with("session.health.")) health.push_back(type);
+        return health;
+    };
+    auto condition = [&]() -> std::string {
+        for (const auto& found : now(session).conditions)
+            if (found.type == "AgentAnswers") return found.status + " " + found.reason;
+        return {};
+    };
+    world.run_for(10min);
+    EXPECT_THAT(types(), IsEmpty()) << "an agent that answers is no news";
+    SimulatedUse silent;
+    silent.agent_answers = false;
+    use(session, silent);
+    world.run_for(90s);
+    EXPECT_THAT(types(), IsEmpty()) << "a busy guest may miss a look";
+    world.run_for(10min);
+    EXPECT_THAT(types(), ElementsAre("session.health.degraded")) << "once";
+    EXPECT_EQ(condition(), "False AgentSilent");
+    EXPECT_EQ(now(session).state, SessionState::active);
+    use(session, SimulatedUse());
+    world.run_for(10min);
+    EXPECT_THAT(types(), ElementsAre("session.health.degraded", "session.health.recovered"));
+    EXPECT_EQ(condition(), "True AgentAnswers");
+}
+
 TEST_F(SessionUse, SuspendsWhatIsIdleAndTellsWhy) {
     auto session = create(idle_after(15min));
     world.run_for(14min);

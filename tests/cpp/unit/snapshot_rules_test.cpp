@@ -25,7 +25,7 @@ Session some_session(SessionState state = SessionState::active) {
 }
 
 Snapshot some_snapshot() {
-    auto snapshot = plan_snapshot(some_session(), "snap-1", "before the update", false, WallTime());
+    auto snapshot = plan_snapshot(some_session(), "snap-1", "before the update", SnapshotMode::disk, false, WallTime());
     VmSnapshot seen{"snap-1", "frozen", 1000, 64u << 20, std::string(64, 'a')};
     return completed(snapshot, seen);
 }
@@ -62,9 +62,9 @@ TEST(SnapshotRules, TakesSnapshotsOfActiveSuspendedAndFailedSessionsOnly) {
         bool copyable =
             state == SessionState::active || state == SessionState::suspended || state == SessionState::failed;
         if (copyable) {
-            EXPECT_NO_THROW(need_copyable(some_session(state))) << name_of(state);
+            EXPECT_NO_THROW(need_copyable(some_session(state), SnapshotMode::disk)) << name_of(state);
         } else {
-            auto error = error_of([&] { need_copyable(some_session(state)); });
+            auto error = error_of([&] { need_copyable(some_session(state), SnapshotMode::disk); });
             EXPECT_EQ(error.errc(), Errc::invalid_transition) << name_of(state);
             EXPECT_NE(error.message().find(name_of(state)), std::string::npos);
         }
@@ -77,6 +77,62 @@ TEST(SnapshotRules, RefusesAProviderThatCannotAtOnceNamingTheCapability) {
     auto error = error_of([&] { need_snapshot_capability(none); });
     EXPECT_EQ(error.errc(), Errc::unsupported);
     EXPECT_EQ(error.context().at("capability"), "snapshot");
+}
+
+TEST(SnapshotRules, MemoryIsCopiedOfActiveLinuxGuestsWithAnAgent) {
+    constexpr auto memory = SnapshotMode::memory;
+    for (auto state : {SessionState::suspended, SessionState::failed, SessionState::resuming}) {
+        auto error = error_of([&] { need_copyable(some_session(state), memory); });
+        EXPECT_EQ(error.errc(), Errc::invalid_transition) << name_of(state);
+        EXPECT_NE(error.message().find("it must be active"), std::string::npos) << error.message();
+    }
+    EXPECT_NO_THROW(need_copyable(some_session(), memory));
+    Template source;
+    source.os = "linux";
+    EXPECT_NO_THROW(need_renamable(source));
+    source.channels = {"display"};
+    EXPECT_EQ(error_of([&] { need_renamable(source); }).context().at("capability"), "memory_snapshot");
+    source.channels = {"agent"};
+    source.os = "windows";
+    EXPECT_EQ(error_of([&] { need_renamable(source); }).errc(), Errc::unsupported);
+    Capabilities disks_only;
+    disks_only.snapshot = true;
+    EXPECT_NO_THROW(need_snapshot_capability(disks_only));
+    EXPECT_EQ(error_of([&] { need_snapshot_capability(disks_only, memory); }).context().at("capability"),
+              "memory_snapshot");
+}
+
+TEST(SnapshotRules, MemoryFitsItsUserAndItsResourcesAlone) {
+    auto snapshot = some_snapshot();
+    snapshot.mode = SnapshotMode::memory;
+    snapshot.memory_size_bytes = 1000;
+    EXPECT_EQ(snapshot_from_json(nlohmann::json(snapshot)).mode, SnapshotMode::memory);
+    EXPECT_EQ(snapshot_from_json(nlohmann::json(snapshot)).memory_size_bytes, 1000u);
+    EXPECT_EQ(reservation_of(snapshot).amounts.disk_bytes, (64 << 20) + (256 << 20));
+    SessionRequest request;
+    request.user_id = "alice";
+    EXPECT_EQ(begin_from(request, snapshot).resources.memory->to_string(), "256Mi");
+    const std::pair<const char*, std::optional<Quantity> ResourceSpec::*> fields[] = {
+        {"resources.cpu", &ResourceSpec::cpu},
+        {"resources.memory", &ResourceSpec::memory},
+        {"resources.disk_size", &ResourceSpec::disk_size}};
+    for (const auto& [name, place] : fields) {
+        auto other = request;
+        other.resources.*place = Quantity::parse("1Gi");
+        auto error = error_of([&] { begin_from(other, snapshot); });
+        EXPECT_EQ(error.errc(), Errc::validation);
+        EXPECT_EQ(error.context().at("field"), name);
+    }
+    request.user_id = "bob";
+    EXPECT_EQ(error_of([&] { begin_from(request, snapshot); }).context().at("field"), "user_id");
+    ForkRequest fork;
+    fork.source = "s-1";
+    fork.user_id = "bob";
+    EXPECT_NO_THROW(need_user_of_memory(fork, some_session()));
+    fork.mode = SnapshotMode::memory;
+    EXPECT_EQ(error_of([&] { need_user_of_memory(fork, some_session()); }).context().at("value"), "bob");
+    fork.user_id = "alice";
+    EXPECT_NO_THROW(need_user_of_memory(fork, some_session()));
 }
 
 TEST(SnapshotRules, NamesAreForPeopleAndPrintable) {

@@ -52,17 +52,21 @@ struct ResourceSpec {
     std::optional<Quantity> cpu;
     std::optional<Quantity> memory;
     std::optional<Quantity> disk_size;
-    std::optional<std::int64_t> gpu_count;  ///< 0..64; none = 0, or 1 when a type is named
-    std::string gpu_type;                   ///< one of the provider's; may be empty when it has one type only
-    std::optional<NetworkMode> network;     ///< none = the template's, with its bridge
-    std::string bridge;                     ///< for NetworkMode::bridge alone
+    std::optional<Quantity> disk_iops;          ///< a second, 1..10M; none = the template's, as for the next two
+    std::optional<Quantity> disk_bandwidth;     ///< bytes a second, 64Ki..1Ti
+    std::optional<Quantity> network_bandwidth;  ///< bytes a second, 1Ki..1Ti
+    std::optional<std::int64_t> gpu_count;      ///< 0..64; none = 0, or 1 when a type is named
+    std::string gpu_type;                       ///< one of the provider's; may be empty when it has one type only
+    std::optional<NetworkMode> network;         ///< none = the template's, with its bridge
+    std::string bridge;                         ///< for NetworkMode::bridge alone
 };
 
 struct SessionRequest {
     std::string user_id;  ///< 1..128 printable characters
     std::string tenant;   ///< the group that it counts for, 1..128 printable characters; empty = none
     std::string template_name = "linux-tiny";
-    std::string snapshot;  ///< begin from this snapshot's disk, with its template and resources; empty = the image's
+    /// Begin as this snapshot, with its template and resources; empty = from the template's image.
+    std::string snapshot;
     std::string session_type = "desktop";
     ResourceSpec resources;                ///< what is absent comes from the template
     std::optional<Encryption> encryption;  ///< none = the template's; less than the template's is refused
@@ -124,6 +128,7 @@ struct Session {
     Quantity cpu;
     Quantity memory;
     Quantity disk_size;
+    std::optional<VmLimits> limits;  ///< of disk and network; none = the template's
     std::int64_t gpu_count = 0;
     std::string gpu_type;                ///< empty without GPUs
     std::optional<NetworkMode> network;  ///< none = the template's, with its bridge

@@ -134,18 +134,21 @@ public:
     Task<Session> recover_session(std::string id, Call call);
     /// Copies the disk of a session that is active, suspended or failed; an active one goes on. Completes when the copy
     /// is on disk; a call that is stopped or out of time leaves none. The copy outlives the session and counts for its
-    /// user's disk until it is deleted. @param name for people, 1 to 128 printable characters.
-    /// @throws Error(unsupported, capability=snapshot)
-    Task<Snapshot> snapshot(std::string session_id, std::string name, Call call);
+    /// user's disk until it is deleted. With SnapshotMode::memory the session must be active, its guest Linux with an
+    /// agent; it stands still while its memory is written, and the copy is of disk and memory at that instant.
+    /// @param name for people, 1 to 128 printable characters.
+    /// @throws Error(unsupported, capability=snapshot or memory_snapshot)
+    Task<Snapshot> snapshot(std::string session_id, std::string name, Call call,
+                            SnapshotMode mode = SnapshotMode::disk);
     /// @throws Error(not_found)
     Task<Snapshot> get_snapshot(std::string id);
     Task<std::vector<Snapshot>> list_snapshots(SnapshotFilter filter);
     /// Completes when its files are gone. Sessions that began from it keep their disks.
     /// @throws Error(conflict) while it is being made, or while a session that begins from it has no disk yet.
     Task<void> delete_snapshot(std::string id, Call call);
-    /// New sessions from one snapshot, or from a session's disk as it is now. One entry each: what is denied or fails
-    /// has its error there, and the others go on. @throws Error(validation), and as `snapshot` when the disk cannot be
-    /// copied.
+    /// New sessions from one snapshot, or from a session as it is now. Those of a snapshot with memory go on from its
+    /// instant as other guests, and are its user's alone. One entry each: what is denied or fails has its error there,
+    /// and the others go on. @throws Error(validation), and as `snapshot` when the session cannot be copied.
     Task<std::vector<ForkEntry>> fork(ForkRequest request, Call call);
     /// Says that the session is in use: moves `last_activity_at` and the idle clock.
     Task<Session> touch(std::string id, Call call);

@@ -1,5 +1,5 @@
 #pragma once
-// Snapshots of sessions' disks, and sessions that begin from them.
+// Snapshots of sessions' disks and memory, and sessions that begin from them.
 
 #include <cstdint>
 #include <map>
@@ -20,7 +20,8 @@ const char* name_of(SnapshotState state) noexcept;
 /// @throws Error(validation)
 SnapshotState parse_snapshot_state(const std::string& name);
 
-/// A durable copy of a session's disk. It depends on no other file: not of the session, its VM or its image.
+/// A durable copy of a session's disk, or of its disk and memory at one instant. It depends on no other file of the
+/// session or its VM. That of a disk needs no image either; that of memory begins only with the same image.
 struct Snapshot {
     std::string id;  ///< "snap-" and 16 hex digits
     std::string name;
@@ -31,8 +32,9 @@ struct Snapshot {
     std::string session_type;
     SessionState session_state = SessionState::active;  ///< when it was taken: active, suspended or failed
     SnapshotState state = SnapshotState::creating;
-    std::string mode = "disk";  ///< what it holds
-    /// "frozen": the guest had flushed and held its file systems; "crash": as after a power cut; empty until ready.
+    SnapshotMode mode = SnapshotMode::disk;
+    /// "frozen": the guest had flushed and held its file systems; "crash": as after a power cut; "memory": what its
+    /// disk misses is in its memory; empty until ready.
     std::string consistent;
     bool temporary = false;  ///< made for a fork, and removed when its sessions have their disks
     VmId vm_id;
@@ -42,7 +44,8 @@ struct Snapshot {
     std::int64_t gpu_count = 0;
     std::string gpu_type;
     Encryption encryption = Encryption::off;  ///< of the session, and at least that of sessions from it
-    std::uint64_t size_bytes = 0;             ///< of the file
+    std::uint64_t memory_size_bytes = 0;      ///< of the memory file; 0 without one
+    std::uint64_t size_bytes = 0;             ///< of the disk's file
     std::uint64_t virtual_size_bytes = 0;     ///< of the disk
     std::string sha256;                       ///< of the file
     WallTime created_at;
@@ -55,10 +58,11 @@ struct SnapshotFilter {
 };
 
 struct ForkRequest {
-    std::string source;                  ///< a snapshot's id, or a session's
-    int count = 1;                       ///< 1..100
-    std::optional<std::string> user_id;  ///< none = the source's
-    std::optional<Duration> ttl;         ///< none = the configuration's default
+    std::string source;                      ///< a snapshot's id, or a session's
+    SnapshotMode mode = SnapshotMode::disk;  ///< of the copy that is made of a session; a snapshot has its own
+    int count = 1;                           ///< 1..100
+    std::optional<std::string> user_id;      ///< none = the source's
+    std::optional<Duration> ttl;             ///< none = the configuration's default
     std::map<std::string, std::string> tags;
 };
 

@@ -76,6 +76,15 @@ const char* name_of(Encryption encryption) noexcept;
 /// @throws Error(validation)
 Encryption parse_encryption(const std::string& name);
 
+/// What a snapshot holds.
+enum class SnapshotMode {
+    disk,    ///< a VM from it boots
+    memory,  ///< and the memory of the same instant: a VM from it goes on from there
+};
+const char* name_of(SnapshotMode mode) noexcept;
+/// @throws Error(validation)
+SnapshotMode parse_snapshot_mode(const std::string& name);
+
 /// The Hyper-V enlightenments that a VM may be given, in QEMU's words, without "hv-".
 /// Source: QEMU's docs/system/i386/hyperv.rst
 const std::vector<std::string>& hyperv_enlightenments();
@@ -110,7 +119,7 @@ struct LimitStatus {
     /// "disk_iops", "disk_bandwidth", "network_bandwidth" (both bytes a second)
     std::string resource;
     std::uint64_t limit = 0;  ///< in the unit of `resource`; 0 in capabilities
-    std::string enforced_by;  ///< "cgroup v1", "cgroup v2", "qemu"; empty = unavailable
+    std::string enforced_by;  ///< "cgroup v1", "cgroup v2", "qemu", "nftables"; empty = unavailable
     std::string reason;       ///< why it is unavailable; empty otherwise
     friend bool operator==(const LimitStatus&, const LimitStatus&) = default;
 };
@@ -137,7 +146,8 @@ struct VmSpec {
     std::int64_t gpu_count = 0;
     std::string gpu_type;   ///< one of the capabilities' `gpus`
     bool watchdog = false;  ///< a watchdog device: a guest that stops feeding it is ended with reason "GuestHung"
-    std::string snapshot;   ///< its disk begins as this snapshot's; empty = as the image's
+    /// It begins as this snapshot: with its disk and, where the snapshot has it, with its memory; empty = as the image.
+    std::string snapshot;
     bool display = true;
     NetworkMode network = NetworkMode::isolated;
     std::string bridge;  ///< of the host; for NetworkMode::bridge alone
@@ -157,8 +167,10 @@ struct ProcessIdentity {
 
 /// How a guest came to run.
 struct VmLaunch {
-    std::string from;    ///< "template" (a copy of a guest that had booted) or "cold boot"; empty = it never ran
-    std::string reason;  ///< why it was booted; empty with "template"
+    /// "template" (a copy of a guest that had booted), "snapshot" (it went on from a snapshot's memory) or "cold boot";
+    /// empty = it never ran
+    std::string from;
+    std::string reason;  ///< why it was booted; empty otherwise
 };
 
 struct VmStatus {
@@ -176,15 +188,18 @@ struct VmStatus {
     WallTime observed_at;
 };
 
-/// A copy of a VM's disk that lives on its own. Complete: a half-made one is never shown.
+/// A copy of a VM's disk, or of disk and memory, that lives on its own. Complete: a half-made one is never shown.
 struct VmSnapshot {
     std::string id;
-    /// "frozen": the guest had flushed and held its file systems; "crash": as after a power cut.
+    /// Of the disk: "frozen": the guest had flushed and held its file systems; "crash": as after a power cut;
+    /// "memory": what is missing is in the memory of the same instant.
     std::string consistent;
-    std::uint64_t size_bytes = 0;          ///< of the file
+    std::uint64_t size_bytes = 0;          ///< of the disk's file
     std::uint64_t virtual_size_bytes = 0;  ///< of the disk
     std::string sha256;                    ///< of the file, lower-case hex
-    bool encrypted = false;                ///< by the key of the VM's user
+    bool encrypted = false;                ///< the disk, by the key of the VM's user
+    SnapshotMode mode = SnapshotMode::disk;
+    std::uint64_t memory_size_bytes = 0;  ///< of the memory file; 0 without one
 };
 
 /// What a provider can do. A verb outside these is refused at once with Error(unsupported).
@@ -197,6 +212,7 @@ struct Capabilities {
     std::size_t concurrent_boots = 0;        ///< how many VMs boot at once without slowing each other; 0 = any number
     bool pause = false;
     bool snapshot = false;
+    bool memory_snapshot = false;  ///< of memory as well
     bool live_migration = false;
     bool console = false;
     bool screenshot = false;

@@ -76,9 +76,13 @@ public:
     virtual Task<std::vector<VmStatus>> list_owned(Call call) = 0;
 
     /// Copies the disk as it is at one moment under an id that the caller chose ("snap-" and hex digits); a running VM
-    /// goes on. Completes when the copy is on disk; on error, or when the VM is ended meanwhile, nothing is left.
-    /// A copy depends on no VM and no image. @throws Error(unsupported, capability=snapshot) unless overridden.
-    virtual Task<void> snapshot(VmId id, std::string snapshot_id, Call call);
+    /// goes on. With SnapshotMode::memory the VM must run: it is stopped for as long as its memory is written, and disk
+    /// and memory are of that moment. Completes when the copy is on disk; on error, or when the VM is ended meanwhile,
+    /// nothing is left and the VM goes on. A copy of a disk depends on no VM and no image; one of memory also needs the
+    /// same image, machine and provider version. A VM whose `spec.snapshot` has memory becomes another guest (name,
+    /// keys, addresses, clock) before `start` completes.
+    /// @throws Error(unsupported, capability=snapshot or memory_snapshot) unless overridden.
+    virtual Task<void> snapshot(VmId id, std::string snapshot_id, SnapshotMode mode, Call call);
     /// nullopt when there is none, or none that is complete.
     virtual Task<std::optional<VmSnapshot>> inspect_snapshot(std::string snapshot_id, Call call);
     /// Ids of all of this installation, half-made ones too.

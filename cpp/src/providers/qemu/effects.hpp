@@ -57,6 +57,13 @@ constexpr const char* name_of(NetworkEffect effect) noexcept {
     return network_effect_names[static_cast<std::size_t>(effect)];
 }
 
+/// Those of a snapshot of memory, beside those of saving the memory.
+enum class CopyEffect { disk_copied, guest_continued };
+inline constexpr std::array<const char*, 2> copy_effect_names{"snapshot disk copied", "guest continued after its copy"};
+constexpr const char* name_of(CopyEffect effect) noexcept {
+    return copy_effect_names[static_cast<std::size_t>(effect)];
+}
+
 /// Those of a rotation of a user's keys.
 enum class KeyEffect {
     key_added,

@@ -12,6 +12,7 @@ std::string purpose_of_memory(const VmRecord& record);
 std::string purpose_of_disk(const VmRecord& record);
 std::string purpose_of_base(const VmRecord& record);
 std::string purpose_of_snapshot(const std::string& id);
+std::string purpose_of_snapshot_memory(const std::string& id);
 
 /// 32 random bytes.
 Secret new_key(Random& random);

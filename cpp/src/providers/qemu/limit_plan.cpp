@@ -60,7 +60,15 @@ std::string enforcer(const GroupOffer& offer) {
 }
 
 constexpr const char* no_network_limit =
-    "QEMU's own network has no rate limit; only a network device of the host could be limited";
+    "QEMU's own network has no rate limit; only the modes internet and bridge have an interface on the host that could "
+    "be limited";
+
+/// Rules count what passes the interface that a VM has on the host.
+LimitStatus network_limit(const VmSpec& spec, const LimitBasis& basis) {
+    const bool has_interface = spec.network == NetworkMode::internet || spec.network == NetworkMode::bridge;
+    const std::string reason = has_interface ? basis.network_refusal : no_network_limit;
+    return {"network_bandwidth", spec.limits.network_bytes_per_second, reason.empty() ? "nftables" : "", reason};
+}
 
 }  // namespace
 
@@ -104,8 +112,8 @@ LimitPlan plan_limits(const VmSpec& spec, const LimitBasis& basis) {
         by_qemu("disk_iops", spec.limits.disk_iops);
         by_qemu("disk_bandwidth", spec.limits.disk_bytes_per_second);
     }
-    if (const auto limit = spec.limits.network_bytes_per_second; limit > 0 && spec.network != NetworkMode::none)
-        plan.limits.push_back({"network_bandwidth", limit, {}, no_network_limit});
+    if (spec.limits.network_bytes_per_second > 0 && spec.network != NetworkMode::none)
+        plan.limits.push_back(network_limit(spec, basis));
     return plan;
 }
 
@@ -125,7 +133,9 @@ std::vector<LimitStatus> limits_on_offer(const LimitBasis& basis) {
         limits.push_back({resource, 0, enforcer(offer), offer.reason});
     }
     for (const char* resource : {"disk", "disk_iops", "disk_bandwidth"}) limits.push_back({resource, 0, "qemu", {}});
-    limits.push_back({"network_bandwidth", 0, {}, no_network_limit});
+    VmSpec outward;
+    outward.network = NetworkMode::internet;
+    limits.push_back(network_limit(outward, basis));
     return limits;
 }
 

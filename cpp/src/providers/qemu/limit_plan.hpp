@@ -62,6 +62,7 @@ struct LimitBasis {
     GroupOffers offers;
     std::string installation;  ///< names the group of this installation: 12 hex digits
     std::uint64_t memory_ceiling = 0;
+    std::string network_refusal = {};  ///< why no rules of the host can hold a network's bandwidth; empty = they can
 };
 
 /// Thousandths of a CPU: the guest's share, and a quarter more (at most one CPU) for QEMU's own threads.

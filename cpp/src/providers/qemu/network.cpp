@@ -48,11 +48,12 @@ bool succeeds(const std::vector<std::string>& command) {
 }
 
 /// Why the kernel or nft does not take rules of our kinds.
-std::string refusal_of_rules(const std::string& nft_program) {
+std::string refusal_of_rules(const std::string& nft_program, const VmLimits& limits) {
     std::string rules;
     for (auto mode : {NetworkMode::internet, NetworkMode::bridge}) {
         VmSpec sample;
         sample.network = mode;
+        sample.limits = limits;
         sample.mac_address = "02:00:00:00:00:01";
         rules += packet_rules(sample, "isdk00000000000", {"192.0.2.1"});
     }
@@ -117,7 +118,10 @@ NetworkHost look_at_network() {
     if (host.root && !host.nft_program.empty()) {
         const auto unshare = find_program("unshare"), nothing = find_program("true");
         host.namespaces = !unshare.empty() && succeeds({unshare, "--net", nothing});
-        host.nft_refusal = refusal_of_rules(host.nft_program);
+        host.nft_refusal = refusal_of_rules(host.nft_program, {});
+        VmLimits limited;
+        limited.network_bytes_per_second = 1 << 20;
+        host.limit_refusal = refusal_of_rules(host.nft_program, limited);
     }
     refresh(host, false);
     return host;

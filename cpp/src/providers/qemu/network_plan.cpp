@@ -1,5 +1,7 @@
 #include "providers/qemu/network_plan.hpp"
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "core/sha256.hpp"
@@ -31,13 +33,29 @@ std::string address_at(unsigned offset) {
     return "198.19." + std::to_string(offset >> 8) + "." + std::to_string(offset & 255);
 }
 
+/// Sent and received share one limit. Packets above it are dropped, to which senders adapt. A quarter of a second may
+/// come at once, and always the largest packet that an interface hands over.
+std::string bandwidth_limit(const VmLimits& limits) {
+    if (limits.network_bytes_per_second == 0) return {};
+    constexpr std::uint64_t least = 128u << 10, most = 1u << 30;
+    const auto burst = std::clamp(limits.network_bytes_per_second / 4, least, most);
+    return "limit bandwidth { rate over " + std::to_string(limits.network_bytes_per_second) + " bytes/second burst " +
+           std::to_string(burst) + " bytes ; }\n";
+}
+
+std::string above_limit(const VmLimits& limits, const std::string& packets) {
+    return limits.network_bytes_per_second == 0 ? std::string() : packets + " limit name \"bandwidth\" counter drop\n";
+}
+
 /// Before every other filter (-300): what others accept was dropped before.
-std::string internet_rules(const std::string& interface, const std::set<std::string>& resolvers) {
+std::string internet_rules(const std::string& interface, const VmLimits& limits,
+                           const std::set<std::string>& resolvers) {
     const auto own = quoted(interface);
-    std::string text = "table inet " + interface + " {\n";
+    std::string text = "table inet " + interface + " {\n" + bandwidth_limit(limits);
     text += "chain to_host {\ntype filter hook input priority -300; policy accept;\n";
     text += "iifname " + own + " counter drop\n}\n";
     text += "chain forwarded {\ntype filter hook forward priority -300; policy accept;\n";
+    text += above_limit(limits, "iifname " + own) + above_limit(limits, "oifname " + own);
     text += "iifname " + own + " jump from_guest\n";
     text += "oifname " + own + " ct state established,related accept\n";
     text += "oifname " + own + " counter drop\n}\n";
@@ -54,14 +72,17 @@ std::string internet_rules(const std::string& interface, const std::set<std::str
 }
 
 /// A guest speaks with its own address only, and plays neither DHCP server nor router.
-std::string bridge_rules(const std::string& interface, const std::string& mac) {
+std::string bridge_rules(const std::string& interface, const VmLimits& limits, const std::string& mac) {
     const auto own = "iifname " + quoted(interface);
-    std::string text = "table bridge " + interface + " {\n";
+    std::string text = "table bridge " + interface + " {\n" + bandwidth_limit(limits);
     text += "chain from_guest {\ntype filter hook prerouting priority -300; policy accept;\n";
     text += own + " ether saddr != " + mac + " counter drop\n";
     text += own + " arp saddr ether != " + mac + " counter drop\n";
     text += own + " udp sport { 67, 547 } counter drop\n";
-    text += own + " icmpv6 type { nd-router-advert, nd-redirect } counter drop\n}\n";
+    text += own + " icmpv6 type { nd-router-advert, nd-redirect } counter drop\n" + above_limit(limits, own) + "}\n";
+    if (limits.network_bytes_per_second > 0)
+        text += "chain to_guest {\ntype filter hook postrouting priority -300; policy accept;\n" +
+                above_limit(limits, "oifname " + quoted(interface)) + "}\n";
     text += "chain between_guests {\ntype filter hook forward priority -300; policy accept;\n";
     text += own + " oifname " + quoted(own_interfaces) + " counter drop\n}\n}\n";
     return text;
@@ -102,6 +123,12 @@ std::string refusal_of(NetworkMode mode, const std::string& bridge, const Networ
     return {};
 }
 
+std::string refusal_of_limits(const NetworkHost& host) {
+    if (!host.root) return "it takes root: rules of the host count what a guest sends and receives";
+    if (host.nft_program.empty()) return "nft is not there; apt-get install nftables";
+    return host.limit_refusal;
+}
+
 std::string network_prefix(const std::string& identity) { return "isdk" + sha256_hex(identity).substr(0, 4); }
 
 std::string interface_name(const std::string& prefix, const VmId& id) {
@@ -120,9 +147,9 @@ UplinkAddresses uplink_addresses(const VmId& id, const std::set<std::string>& us
 
 std::string packet_rules(const VmSpec& spec, const std::string& interface, const std::set<std::string>& resolvers) {
     if (spec.network == NetworkMode::internet)
-        return without_table("inet", interface) + internet_rules(interface, resolvers);
+        return without_table("inet", interface) + internet_rules(interface, spec.limits, resolvers);
     if (spec.network == NetworkMode::bridge)
-        return without_table("bridge", interface) + bridge_rules(interface, spec.mac_address);
+        return without_table("bridge", interface) + bridge_rules(interface, spec.limits, spec.mac_address);
     return {};
 }
 

@@ -29,6 +29,7 @@ struct NetworkHost {
     std::string bridge_program;       ///< of its bridge
     std::string nft_program;          ///< of nftables' nft
     std::string nft_refusal;          ///< why rules of this kind cannot be loaded; empty = they can
+    std::string limit_refusal;        ///< why rules cannot hold an interface to a bandwidth; empty = they can
     bool namespaces = false;          ///< a network namespace of its own can be had
     bool tun = false;                 ///< /dev/net/tun can be opened
     bool forwards = false;            ///< net.ipv4.ip_forward
@@ -38,6 +39,9 @@ struct NetworkHost {
 
 /// Why a VM cannot be connected so; empty = it can. An empty `bridge` asks for the mode alone.
 std::string refusal_of(NetworkMode mode, const std::string& bridge, const NetworkHost& host);
+
+/// Why rules cannot hold interfaces of VMs to a bandwidth; empty = they can.
+std::string refusal_of_limits(const NetworkHost& host);
 
 /// Prefix of all interfaces and tables of an installation: "isdk" and four hex digits.
 /// @param identity of its folder, the same for as long as the folder is there

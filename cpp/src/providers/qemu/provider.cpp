@@ -40,20 +40,11 @@ int open_for_vm(const std::string& path) {
     return fd;
 }
 
-/// Which files the image consists of: device, inode, size and time of change of each. Blocking.
+/// Which files the image consists of. Blocking.
 std::string identity_of(const ImageFiles& image) {
-    std::string identity;
     std::vector<std::string> paths{image.kernel, image.initrd, image.disk};
     if (!image.disc.empty()) paths.push_back(image.disc);
-    for (const auto& path : paths) {
-        struct stat status{};
-        if (!path.empty() && ::stat(path.c_str(), &status) == 0)
-            identity += std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino) + ":" +
-                        std::to_string(status.st_size) + ":" + std::to_string(status.st_mtim.tv_sec) + "." +
-                        std::to_string(status.st_mtim.tv_nsec);
-        identity += "/";
-    }
-    return identity;
+    return identity_of_files(paths);
 }
 
 /// The group that opens a device to its members; nullopt when there is none, or when it is root's.
@@ -86,13 +77,23 @@ void begin_from_snapshot(VmRecord& record, const SnapshotFolder& snapshots, KeyS
         throw Error(Errc::not_found, "there is no snapshot '" + id + "'",
                     {{"field", "snapshot"}, {"value", id}, {"reason", "SnapshotMissing"}});
     snapshots.verify(id);
-    if (auto key = snapshots.key_of(id); !key.wrapped.empty()) {
+    auto key = snapshots.key_of(id);
+    if (!key.wrapped.empty()) {
         auto passphrase = keys.unwrap(key.user, purpose_of_snapshot(id), key.wrapped);
         record.base_key = keys.wrap(record.spec.owner_user, purpose_of_base(record), passphrase);
     }
     link_or_copy(snapshots.disk_of(id), guest_folder(folder) + "/" + file_name::base);
     record.spec.image.disk_format = "qcow2";
     record.spec.image.disk_size_bytes = found->virtual_size_bytes;
+    auto memory = snapshots.memory_of(id);
+    if (!memory) return;
+    record.memory_sha256 = memory->sha256;
+    record.origin = memory->origin;
+    if (!key.memory.empty()) {
+        auto opens = keys.unwrap(key.user, purpose_of_snapshot_memory(id), key.memory);
+        record.memory_key = keys.wrap(record.spec.owner_user, purpose_of_memory(record), opens);
+    }
+    link_or_copy(snapshots.memory_file_of(id), guest_folder(folder) + "/" + file_name::memory);
 }
 
 void write_whole(const std::string& path, const std::string& bytes) {
@@ -121,12 +122,37 @@ void give_disk_to_vm(const VmRecord& record, const std::string& disk) {
 
 }  // namespace
 
+std::string identity_of_files(const std::vector<std::string>& paths) {
+    std::string identity;
+    for (const auto& path : paths) {
+        struct stat status{};
+        if (!path.empty() && ::stat(path.c_str(), &status) == 0)
+            identity += std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino) + ":" +
+                        std::to_string(status.st_size) + ":" + std::to_string(status.st_mtim.tv_sec) + "." +
+                        std::to_string(status.st_mtim.tv_nsec);
+        identity += "/";
+    }
+    return identity;
+}
+
 void make_disk_file(const VmRecord& record, const std::string& guest, const std::string& from) {
     auto disk = guest + "/" + file_name::disk;
     // Made anew: an old one belongs to the VM's uid, which may have put anything in its place.
     ::unlink(disk.c_str());
     if (from.empty()) write_whole(disk, empty_qcow2(disk_size_of(record)));
     else copy_file(from, disk);
+    give_disk_to_vm(record, disk);
+}
+
+void make_own_disk(const VmRecord& record, const std::string& guest, const Secret& passphrase, Random& random) {
+    if (passphrase.empty()) {
+        make_disk_file(record, guest, std::string());
+        return;
+    }
+    auto disk = guest + "/" + file_name::disk;
+    ::unlink(disk.c_str());
+    make_encrypted_disk(disk, disk_size_of(record), passphrase, random);
+    ::chmod(disk.c_str(), 0600);
     give_disk_to_vm(record, disk);
 }
 
@@ -160,6 +186,7 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
     const std::size_t cores = static_cast<std::size_t>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
     capabilities_.concurrent_boots = accelerator_.name == "kvm" ? 2 * cores : cores;
     capabilities_.pause = capabilities_.screenshot = capabilities_.guest_exec = capabilities_.snapshot = true;
+    capabilities_.memory_snapshot = true;
     capabilities_.input = capabilities_.console = capabilities_.disconnect = capabilities_.forward = true;
     if (host_.uefi) capabilities_.firmware.push_back(name_of(Firmware::uefi));
     if (host_.secure_boot) capabilities_.firmware.push_back(name_of(Firmware::secure_boot));
@@ -168,7 +195,6 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
     capabilities_.watchdog = capabilities_.pin_cpus = true;
     capabilities_.gpu_reason = judge_gpus(look_at_gpus()).reason;
     capabilities_.separate_uids = ::geteuid() == 0;
-    capabilities_.limits = limits_on_offer({offers_, installation_, 0});
     std::error_code error;
     fs::create_directories(vms_, error);
     if (error)
@@ -176,6 +202,7 @@ QemuProvider::QemuProvider(Environment environment, QemuOptions options, std::st
                     {{"field", "store.state_directory"}, {"value", options_.state_directory}});
     ::chmod(vms_.c_str(), 0711);
     offer_networks();
+    capabilities_.limits = limits_on_offer({offers_, installation_, 0, refusal_of_limits(network_host_)});
 }
 
 std::string QemuProvider::directory_of(const VmId& id) const { return vms_ + "/" + id.value; }
@@ -521,19 +548,16 @@ Task<void> QemuProvider::create_vm(VmSpec spec, bool donor, Call call) {
                             {{"path", scratch}});
             self->passed(Effect::folder_made);
             if (!record.spec.snapshot.empty()) begin_from_snapshot(record, snapshots, *self->keys_, scratch);
+            if (record.origin) self->check_origin(record);
             record.image_identity = identity_of(files_of(record, scratch));
             if (!record.spec.image.disk.empty()) {
                 // No backing file in the header: QEMU is told the base at every start, by descriptor.
+                Secret passphrase;
                 if (record.spec.encryption == Encryption::all) {
-                    auto passphrase = new_passphrase(*self->environment_.random);
+                    passphrase = new_passphrase(*self->environment_.random);
                     record.disk_key = self->keys_->wrap(record.spec.owner_user, purpose_of_disk(record), passphrase);
-                    auto disk = guest + "/" + file_name::disk;
-                    make_encrypted_disk(disk, disk_size_of(record), passphrase, *self->environment_.random);
-                    ::chmod(disk.c_str(), 0600);
-                    give_disk_to_vm(record, disk);
-                } else {
-                    make_disk_file(record, guest, std::string());
                 }
+                make_own_disk(record, guest, passphrase, *self->environment_.random);
                 self->passed(Effect::disk_made);
             }
             make_machine_files(record, self->host_, guest);
@@ -718,6 +742,10 @@ Task<void> QemuProvider::start(VmId id, std::string execution_id, Call call) {
     }
     if (settle(vm->record, false, "") == VmState::suspended)
         throw Error(Errc::invalid_transition, "VM " + id.value + " is suspended: resume it", {{"vm", id.value}});
+    if (vm->record.origin) {
+        co_await start_from_memory(vm, execution_id, call);
+        co_return;
+    }
     auto why_booted = co_await start_from_template(vm, execution_id, call);
     if (why_booted.empty()) co_return;
     begin_start(vm, execution_id);

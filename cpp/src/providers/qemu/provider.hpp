@@ -7,9 +7,11 @@
 #include <string>
 
 #include "core/async_tools.hpp"
+#include "core/sha256.hpp"
 #include "providers/qemu/accelerator.hpp"
 #include "providers/qemu/activity.hpp"
 #include "providers/qemu/connections.hpp"
+#include "providers/qemu/descriptors.hpp"
 #include "providers/qemu/effects.hpp"
 #include "providers/qemu/guest_agent.hpp"
 #include "providers/qemu/host_check.hpp"
@@ -51,17 +53,28 @@ struct Vm {
     Signal changed;           ///< the process died
     std::shared_ptr<QmpClient> qmp;
     std::shared_ptr<QemuGuestAgent> agent;
-    bool alive = false;          ///< a watcher is on the process
-    bool expected = false;       ///< we asked for its end
-    std::stop_source interrupt;  ///< stops a snapshot, for a verb that ends the VM
-    std::stop_source life;       ///< stopped when the process dies: nobody waits for the dead
-    std::string last_event;      ///< why, if QMP told
-    LimitPlan limits;            ///< of the start that is under way
+    bool alive = false;                         ///< a watcher is on the process
+    bool expected = false;                      ///< we asked for its end
+    std::stop_source interrupt;                 ///< stops a snapshot, for a verb that ends the VM
+    std::stop_source life;                      ///< stopped when the process dies: nobody waits for the dead
+    std::string last_event;                     ///< why, if QMP told
+    LimitPlan limits;                           ///< of the start that is under way
+    std::shared_ptr<GrowingFileDigest> digest;  ///< of the plain memory file that was written
     bool waits_for_space = false;
     /// Of a file in the guest folder.
     std::string path(const char* name) const { return guest_folder(directory) + "/" + name; }
 };
 using VmPtr = std::shared_ptr<Vm>;
+using DescriptorsPtr = std::shared_ptr<Descriptors>;
+
+/// The memory that a snapshot gets, and its key; empty = a plain file.
+struct CopiedMemory {
+    std::optional<SnapshotMemory> memory;
+    Secret key;
+};
+
+/// The identity of files by their paths: device, inode, size and time of change of each. Blocking.
+std::string identity_of_files(const std::vector<std::string>& paths);
 
 /// The VM's own firmware variables and TPM folder, in its new guest folder. Blocking. @throws Error,
 /// fs::filesystem_error
@@ -69,6 +82,8 @@ void make_machine_files(VmRecord& record, const HostFacts& host, const std::stri
 
 /// The VM's own layer over its base: empty, or a copy of a template's. Blocking. @throws Error
 void make_disk_file(const VmRecord& record, const std::string& guest, const std::string& from);
+/// The same, empty; encrypted by a passphrase that is not empty.
+void make_own_disk(const VmRecord& record, const std::string& guest, const Secret& passphrase, Random& random);
 
 class QemuProvider final : public VmProvider, public std::enable_shared_from_this<QemuProvider> {
 public:
@@ -92,7 +107,7 @@ public:
     Task<VmActivity> activity(VmId id, Call call) override;
     Task<void> disconnect_clients(VmId id, Call call) override;
     Task<GuestStreamPtr> open_port(VmId id, std::uint16_t port, Call call) override;
-    Task<void> snapshot(VmId id, std::string snapshot_id, Call call) override;
+    Task<void> snapshot(VmId id, std::string snapshot_id, SnapshotMode mode, Call call) override;
     Task<std::optional<VmSnapshot>> inspect_snapshot(std::string snapshot_id, Call call) override;
     Task<std::vector<std::string>> list_snapshots(Call call) override;
     Task<void> delete_snapshot(std::string snapshot_id, Call call) override;
@@ -133,6 +148,8 @@ private:
     Task<void> start_clone(VmPtr vm, RamTemplatePtr source, std::string execution_id, Call call);
     Task<void> load_memory(VmPtr vm, MemoryStreamPtr sealed, Call call);
     Task<void> give_identity(VmPtr vm, TemplateRecord source, Call call);
+    Task<void> install_reseed(VmPtr vm, Call call);
+    Task<std::string> interface_of(VmPtr vm, std::string address, Call call);
     Task<void> give_address(VmPtr vm, std::string interface, std::string address, Call call);
     Task<void> undo_clone(VmPtr vm);
     Task<void> make_disk(VmPtr vm, std::string from);
@@ -195,14 +212,23 @@ private:
     Task<void> disconnect_network(VmPtr vm);
     Task<void> sweep_networks();
     // provider_snapshots.cpp
-    Task<DiskSource> collect_disk(VmPtr vm, VmSnapshot* snapshot, Secret passphrase, Call call);
-    Task<void> keep_snapshot(VmPtr vm, VmSnapshot made, DiskSource source, Secret passphrase);
+    Task<DiskSource> collect_disk(VmPtr vm, VmSnapshot* snapshot, Secret passphrase, CopiedMemory* memory, Call call);
+    Task<void> keep_snapshot(VmPtr vm, VmSnapshot made, DiskSource source, Secret passphrase, CopiedMemory memory);
     Task<void> copy_live_disk(VmPtr vm, VmSnapshot* snapshot, Secret passphrase, Call call);
     Task<void> start_backup(VmPtr vm, std::shared_ptr<QmpClient> client, VmSnapshot* snapshot, int file,
                             Secret passphrase, Call call);
     Task<void> await_backup(std::shared_ptr<QmpClient> client, Call call);
     Task<void> clear_backup(std::shared_ptr<QmpClient> client, Call call);
     Task<void> clear_after_crash(VmPtr vm);
+    // provider_memory_copies.cpp
+    MemoryTerms terms_of(const VmRecord& record) const;
+    void check_origin(const VmRecord& record) const;
+    Task<void> copy_with_memory(VmPtr vm, std::string snapshot_id, CopiedMemory* memory, Call call);
+    Task<void> end_copy(VmPtr vm, MemoryStreamPtr sealed, Call call);
+    Task<void> go_on(VmPtr vm, Call call);
+    Task<void> renew_disk(VmPtr vm);
+    Task<void> start_from_memory(VmPtr vm, std::string execution_id, Call call);
+    Task<void> become_another(VmPtr vm, MemoryOrigin origin, Call call);
     Task<void> thaw(VmPtr vm);
     VmStatus status_of(const VmPtr& vm, VmState state) const;
     std::string directory_of(const VmId& id) const;
@@ -210,6 +236,9 @@ private:
     Task<VmStatus> inspect_unrecorded(VmId id, std::string trouble);
     Task<std::string> status_unless_dead(VmPtr vm, Call call);
     Task<void> set_guest_time(VmPtr vm, Call call);
+    Task<void> save_memory(VmPtr vm, int file, MemoryStreamPtr sealed, Call call);
+    Task<std::string> bring_to_disk(VmPtr vm, int file, MemoryStreamPtr sealed);
+    Task<DescriptorsPtr> spawn_with_memory(VmPtr vm, Call call);
     Task<void> finish_suspend(VmPtr vm, Call call);
     Task<void> clear_migration(VmPtr vm, std::string status, Call call);
     Task<bool> finish_resume(VmPtr vm, std::string status, Call call);

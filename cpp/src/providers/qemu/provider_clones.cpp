@@ -144,6 +144,22 @@ Task<void> QemuProvider::give_identity(VmPtr vm, TemplateRecord source, Call cal
     if (!source.interface.empty()) co_await give_address(vm, source.interface, vm->record.spec.mac_address, call);
 }
 
+Task<void> QemuProvider::install_reseed(VmPtr vm, Call call) {
+    co_await vm->agent->write_file(reseed_path, reseed_program(), call);
+    ExecRequest runnable;
+    runnable.arguments = {"chmod", "0700", reseed_path};
+    co_await vm->agent->exec(runnable, call);
+}
+
+/// The guest's name of its network card. @throws Error(unsupported)
+Task<std::string> QemuProvider::interface_of(VmPtr vm, std::string address, Call call) {
+    auto interfaces = co_await vm->agent->interfaces(call);
+    for (const auto& found : interfaces)
+        if (found.mac_address == address && found.name.size() < 16 && !found.name.starts_with("-"))
+            co_return found.name;
+    throw Error(Errc::unsupported, "the guest does not know its network card");
+}
+
 /// The address of the network card is a part of the devices' state: the guest's driver changes it, and QEMU tells.
 Task<void> QemuProvider::give_address(VmPtr vm, std::string interface, std::string address, Call call) {
     auto self = shared_from_this();

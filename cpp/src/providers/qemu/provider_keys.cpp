@@ -17,6 +17,7 @@ std::string purpose_of_memory(const VmRecord& record) {
 std::string purpose_of_disk(const VmRecord& record) { return "disk " + record.spec.id.value; }
 std::string purpose_of_base(const VmRecord& record) { return "base " + record.spec.id.value; }
 std::string purpose_of_snapshot(const std::string& id) { return "snapshot " + id; }
+std::string purpose_of_snapshot_memory(const std::string& id) { return "snapshot memory " + id; }
 
 Secret new_key(Random& random) {
     std::string bytes(Aead::key_bytes, '\0');
@@ -58,6 +59,7 @@ Task<Secret> QemuProvider::memory_key_of(VmPtr vm) {
 
 MemoryStreamPtr QemuProvider::stream_of(VmPtr vm, const Secret& key, MemoryStream::Direction direction, int file) {
     StreamIdentity identity{vm->record.spec.id.value, vm->record.memory_epoch};
+    if (const auto& origin = vm->record.origin) identity = {origin->vm, origin->epoch};
     return std::make_shared<MemoryStream>(environment_, direction, file, key, identity);
 }
 
@@ -239,17 +241,16 @@ Task<void> QemuProvider::rotate_snapshots(KeyRotation* rotation) {
         std::size_t count = 0;
         for (const auto& id : folder.ids()) {
             auto key = folder.key_of(id);
-            if (key.wrapped.empty() || key.user != user) continue;
-            auto purpose = purpose_of_snapshot(id);
-            Secret inner;
+            if ((key.wrapped.empty() && key.memory.empty()) || key.user != user) continue;
             try {
-                inner = keys->unwrap(user, purpose, key.wrapped);
+                for (auto [text, purpose] :
+                     {std::pair{&key.wrapped, purpose_of_snapshot(id)}, {&key.memory, purpose_of_snapshot_memory(id)}})
+                    if (!text->empty()) *text = keys->wrap(user, purpose, keys->unwrap(user, purpose, *text));
             } catch (const Error& error) {
                 // Of a key that was erased: nobody opens it again, and it hinders nobody.
                 if (error.context().contains("reason") && error.context().at("reason") == "KeyMissing") continue;
                 throw;
             }
-            key.wrapped = keys->wrap(user, purpose, inner);
             folder.set_key(id, key);
             ++count;
         }

@@ -17,7 +17,8 @@ void QemuProvider::check_spec(const VmSpec& spec) const {
 }
 
 LimitBasis QemuProvider::basis_of(const VmSpec& spec) const {
-    return {offers_, installation_, memory_ceiling(spec, accelerator_.name == "kvm", options_.translation_cache_mib)};
+    return {offers_, installation_, memory_ceiling(spec, accelerator_.name == "kvm", options_.translation_cache_mib),
+            refusal_of_limits(network_host_)};
 }
 
 /// Into the record that is written next: what is made afterwards is known.

@@ -68,6 +68,67 @@ Task<void> QemuProvider::save_later(VmPtr vm) {
     co_await save(vm);
 }
 
+/// Stops the guest and carries its memory into the file. The guest stays stopped, its disk is complete.
+Task<void> QemuProvider::save_memory(VmPtr vm, int file, MemoryStreamPtr sealed, Call call) {
+    auto self = shared_from_this();
+    auto client = co_await qmp(vm, call);
+    // Without it QEMU keeps to 128 MiB/s, as if the file were somebody's network.
+    json rate{{"max-bandwidth", std::uint64_t{1} << 40}};
+    co_await client->execute("migrate-set-parameters", rate, call);
+    co_await client->execute("stop", no_arguments, call);
+    passed(Effect::guest_stopped);
+    json name{{"fdname", "memory"}};
+    co_await client->execute("getfd", name, call, sealed ? sealed->end() : file);
+    json target{{"uri", "fd:memory"}};
+    co_await client->execute("migrate", target, call);
+    passed(Effect::migration_begun);
+    if (sealed) {
+        sealed->given();
+        MemoryStream::start(sealed, tasks_);
+    }
+    // The file is hashed and goes to disk while QEMU writes it.
+    auto digest = std::make_shared<GrowingFileDigest>(file);
+    auto follow = [digest] { return digest->advance(); };
+    Duration pause = std::chrono::milliseconds(1);
+    for (;;) {
+        if (sealed) sealed->rethrow();
+        auto answer = co_await client->execute("query-migrate", no_arguments, call);
+        auto status = answer.is_object() ? answer.value("status", "") : std::string();
+        if (status == "completed") break;
+        if (sealed && status == "failed") co_await sealed->wait(call);
+        if (sealed) sealed->rethrow();
+        if (status == "failed" || status == "cancelled")
+            throw Error(Errc::provider, "the memory could not be saved (" + status + "); is the disk full?",
+                        {{"reason", "MemorySaveFailed"}})
+                .with_remote_message(answer.value("error-desc", ""));
+        check(call, *environment_.clock, "saving memory");
+        bool more = false;
+        if (!sealed) more = co_await run_blocking(environment_.blocking, follow);
+        if (more) continue;
+        auto next = Deadline::after(*environment_.clock, pause).earlier(call.deadline);
+        co_await environment_.clock->sleep_until(next.when(), call.stop);
+        pause = std::min<Duration>(pause * 2, std::chrono::milliseconds(20));
+    }
+    passed(Effect::migration_done);
+    if (sealed) {
+        co_await sealed->wait(call);
+        sealed->rethrow();
+    }
+    vm->digest = digest;
+}
+
+/// What `save_memory` wrote, to its last byte. @returns the digest
+Task<std::string> QemuProvider::bring_to_disk(VmPtr vm, int file, MemoryStreamPtr sealed) {
+    auto work = [digest = std::exchange(vm->digest, nullptr), sealed, file] {
+        while (!sealed && digest->advance()) {
+        }
+        if (::fdatasync(file) != 0)
+            throw Error(Errc::store, "the memory file cannot be written to disk: " + std::string(std::strerror(errno)));
+        return sealed ? sealed->digest() : digest->finish();
+    };
+    co_return co_await run_blocking(environment_.blocking, work);
+}
+
 Task<void> QemuProvider::suspend(VmId id, Call call) {
     auto self = shared_from_this();
     auto vm = co_await need(id, call);
@@ -112,57 +173,8 @@ Task<void> QemuProvider::suspend(VmId id, Call call) {
             throw Error(Errc::permission_denied,
                         "the memory file cannot be given to its uid: " + std::string(std::strerror(errno)));
         passed(Effect::memory_file_made);
-        // Without it QEMU keeps to 128 MiB/s, as if the file were somebody's network.
-        json rate{{"max-bandwidth", std::uint64_t{1} << 40}};
-        co_await client->execute("migrate-set-parameters", rate, call);
-        co_await client->execute("stop", no_arguments, call);
-        passed(Effect::guest_stopped);
-        json name{{"fdname", "memory"}};
-        co_await client->execute("getfd", name, call, sealed ? sealed->end() : file);
-        json target{{"uri", "fd:memory"}};
-        co_await client->execute("migrate", target, call);
-        passed(Effect::migration_begun);
-        if (sealed) {
-            sealed->given();
-            MemoryStream::start(sealed, tasks_);
-        }
-        // The file is hashed and goes to disk while QEMU writes it.
-        auto digest = std::make_shared<GrowingFileDigest>(file);
-        auto follow = [digest] { return digest->advance(); };
-        Duration pause = std::chrono::milliseconds(1);
-        for (;;) {
-            if (sealed) sealed->rethrow();
-            auto answer = co_await client->execute("query-migrate", no_arguments, call);
-            auto status = answer.is_object() ? answer.value("status", "") : std::string();
-            if (status == "completed") break;
-            if (sealed && status == "failed") co_await sealed->wait(call);
-            if (sealed) sealed->rethrow();
-            if (status == "failed" || status == "cancelled")
-                throw Error(Errc::provider, "the memory could not be saved (" + status + "); is the disk full?",
-                            {{"reason", "MemorySaveFailed"}})
-                    .with_remote_message(answer.value("error-desc", ""));
-            check(call, *environment_.clock, "saving memory");
-            bool more = false;
-            if (!sealed) more = co_await run_blocking(environment_.blocking, follow);
-            if (more) continue;
-            auto next = Deadline::after(*environment_.clock, pause).earlier(call.deadline);
-            co_await environment_.clock->sleep_until(next.when(), call.stop);
-            pause = std::min<Duration>(pause * 2, std::chrono::milliseconds(20));
-        }
-        passed(Effect::migration_done);
-        if (sealed) {
-            co_await sealed->wait(call);
-            sealed->rethrow();
-        }
-        auto work = [digest, sealed, file] {
-            while (!sealed && digest->advance()) {
-            }
-            if (::fdatasync(file) != 0)
-                throw Error(Errc::store,
-                            "the memory file cannot be written to disk: " + std::string(std::strerror(errno)));
-            return sealed ? sealed->digest() : digest->finish();
-        };
-        vm->record.memory_sha256 = co_await run_blocking(environment_.blocking, work);
+        co_await save_memory(vm, file, sealed, call);
+        vm->record.memory_sha256 = co_await bring_to_disk(vm, file, sealed);
         // From here on the file is the VM: a crash before the process ended resumes from it.
         co_await save(vm);
         passed(Effect::memory_recorded);
@@ -275,41 +287,15 @@ Task<void> QemuProvider::load_memory(VmPtr vm, MemoryStreamPtr sealed, Call call
     }
 }
 
-Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
+/// A process that holds the memory of the VM's file, checked to its last byte, and does not run yet. On error the
+/// process may be there. @returns what keeps the file open: the last descriptor of a removed file gives its blocks
+/// back, which takes a while
+/// @throws Error(provider, reason=MemoryFileCorrupted)
+Task<DescriptorsPtr> QemuProvider::spawn_with_memory(VmPtr vm, Call call) {
     auto self = shared_from_this();
-    auto vm = co_await need(id, call);
-    auto guard = co_await turn(vm, call, "resuming a VM");
-    if (vm->alive) {
-        auto status = co_await status_unless_dead(vm, call);
-        if (vm->alive) {
-            if (status != "running" && vm->record.memory_sha256.empty())
-                throw Error(Errc::invalid_transition, "VM " + id.value + " is " + status + ", not suspended",
-                            {{"vm", id.value}});
-            vm->record.execution_id = execution_id;
-            bool finished = co_await finish_resume(vm, status, call);
-            if (finished) {
-                co_await set_guest_time(vm, call);
-                co_return;
-            }
-            // A resume or suspend that was cut off: the memory file is complete, the process is of no use.
-            co_await end(vm, call);
-        }
-    }
-    if (vm->record.memory_sha256.empty() || settle(vm->record, false, "") != VmState::suspended)
-        throw Error(Errc::invalid_transition, "VM " + id.value + " has no memory file", {{"vm", id.value}});
-    intend_limits(vm);
-    vm->record.phase = VmState::starting;
-    vm->record.resuming = true;
-    vm->record.execution_id = execution_id;
-    vm->record.reason.clear();
-    vm->record.message.clear();
-    vm->record.process.reset();
-    co_await save(vm);
-    passed(Effect::resume_intended);
-
+    const auto& id = vm->record.spec.id;
     auto descriptors = std::make_shared<Descriptors>();
     auto path = vm->path(file_name::memory);
-    bool may_have_run = false;
     std::exception_ptr failure;
     MemoryStreamPtr sealed;
     try {
@@ -361,7 +347,6 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
             sealed->given();
             MemoryStream::start(sealed, tasks_);
         }
-        auto client = co_await qmp(vm, call);
         co_await load_memory(vm, sealed, call);
         // The guest does not run before the last byte of its memory was found authentic.
         if (sealed) {
@@ -369,6 +354,60 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
             sealed->rethrow();
             if (sealed->digest() != vm->record.memory_sha256) throw corrupted("is not what was saved");
         }
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    if (failure && sealed) {
+        sealed->stop();
+        Call forever;
+        co_await sealed->wait(forever);
+        // Of a file that was refused QEMU saw an early end: that is not the cause.
+        auto refused = refusal_of(*sealed, id, path);
+        if (refused) failure = std::make_exception_ptr(*refused);
+    }
+    if (failure) std::rethrow_exception(failure);
+    co_return descriptors;
+}
+
+Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await need(id, call);
+    auto guard = co_await turn(vm, call, "resuming a VM");
+    if (vm->alive) {
+        auto status = co_await status_unless_dead(vm, call);
+        if (vm->alive) {
+            if (status != "running" && vm->record.memory_sha256.empty())
+                throw Error(Errc::invalid_transition, "VM " + id.value + " is " + status + ", not suspended",
+                            {{"vm", id.value}});
+            vm->record.execution_id = execution_id;
+            bool finished = co_await finish_resume(vm, status, call);
+            if (finished) {
+                co_await set_guest_time(vm, call);
+                co_return;
+            }
+            // A resume or suspend that was cut off: the memory file is complete, the process is of no use.
+            co_await end(vm, call);
+        }
+    }
+    if (vm->record.memory_sha256.empty() || settle(vm->record, false, "") != VmState::suspended)
+        throw Error(Errc::invalid_transition, "VM " + id.value + " has no memory file", {{"vm", id.value}});
+    intend_limits(vm);
+    vm->record.phase = VmState::starting;
+    vm->record.resuming = true;
+    vm->record.execution_id = execution_id;
+    vm->record.reason.clear();
+    vm->record.message.clear();
+    vm->record.process.reset();
+    co_await save(vm);
+    passed(Effect::resume_intended);
+
+    auto path = vm->path(file_name::memory);
+    DescriptorsPtr descriptors;
+    bool may_have_run = false;
+    std::exception_ptr failure;
+    try {
+        descriptors = co_await spawn_with_memory(vm, call);
+        auto client = co_await qmp(vm, call);
         passed(Effect::memory_loaded);
         // Once the guest has run, going back to the file would put old memory over a newer disk.
         may_have_run = true;
@@ -382,14 +421,6 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
     } catch (...) {
         failure = std::current_exception();
     }
-    if (failure && sealed) {
-        sealed->stop();
-        Call forever;
-        co_await sealed->wait(forever);
-        // Of a file that was refused QEMU saw an early end: that is not the cause.
-        auto refused = refusal_of(*sealed, id, path);
-        if (refused) failure = std::make_exception_ptr(*refused);
-    }
     if (failure) {
         Call rescue{Deadline::after(*environment_.clock, std::chrono::seconds(10)), {}, call.correlation_id};
         if (vm->alive) co_await end(vm, rescue);
@@ -401,7 +432,6 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
         if (may_have_run) ::unlink(path.c_str());
         std::rethrow_exception(failure);
     }
-    // The last descriptor of a removed file gives its blocks back, which takes a while.
     asio::post(environment_.blocking, [last = std::move(descriptors)] {});
 }
 

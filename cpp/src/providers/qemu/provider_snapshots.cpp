@@ -47,7 +47,7 @@ std::uint64_t disk_size(const VmSpec& spec) { return std::max(spec.disk_size_byt
 
 }  // namespace
 
-Task<void> QemuProvider::snapshot(VmId id, std::string snapshot_id, Call call) {
+Task<void> QemuProvider::snapshot(VmId id, std::string snapshot_id, SnapshotMode mode, Call call) {
     auto self = shared_from_this();
     if (!is_snapshot_name(snapshot_id))
         throw Error(Errc::validation, "snapshot: '" + snapshot_id + "' is not allowed; snap- and letters or digits",
@@ -56,12 +56,18 @@ Task<void> QemuProvider::snapshot(VmId id, std::string snapshot_id, Call call) {
     auto vm = co_await need(id, call);
     if (vm->record.spec.image.disk.empty())
         throw Error(Errc::unsupported, "VM " + id.value + " has no disk", {{"capability", "disk"}, {"vm", id.value}});
+    const bool whole = mode == SnapshotMode::memory;
+    if (auto why = whole ? why_no_memory_snapshot(vm->record.spec) : std::string(); !why.empty())
+        throw Error(Errc::unsupported, "the memory of VM " + id.value + " cannot be copied: " + why,
+                    {{"capability", "memory_snapshot"}, {"vm", id.value}});
     std::stop_source either;
     std::stop_callback by_caller(call.stop, [either]() mutable { either.request_stop(); });
     Call linked{call.deadline, either.get_token(), call.correlation_id};
     VmSnapshot made;
     made.id = snapshot_id;
-    made.consistent = "crash";
+    made.mode = mode;
+    made.consistent = whole ? "memory" : "crash";
+    CopiedMemory memory;
     std::exception_ptr failure;
     try {
         auto first = co_await turn(vm, linked, "taking a snapshot");
@@ -72,10 +78,10 @@ Task<void> QemuProvider::snapshot(VmId id, std::string snapshot_id, Call call) {
         Secret passphrase;
         if (vm->record.spec.encryption == Encryption::all || !vm->record.base_key.empty())
             passphrase = new_passphrase(*environment_.random);
-        auto source = co_await collect_disk(vm, &made, passphrase, linked);
-        // What QEMU copied is ours alone; the disk of a VM that does not run must not be started under the copy.
-        if (source.disk.empty() || source.base_format.empty()) guard.reset();
-        co_await keep_snapshot(vm, made, source, passphrase);
+        auto source = co_await collect_disk(vm, &made, passphrase, &memory, linked);
+        // What was copied is ours alone; the disk of a VM that does not run must not be started under the copy.
+        if (source.disk.empty() || source.base_format.empty() || memory.memory) guard.reset();
+        co_await keep_snapshot(vm, made, source, passphrase, memory);
         check(linked, *environment_.clock, "taking a snapshot");
     } catch (...) {
         failure = std::current_exception();
@@ -93,7 +99,8 @@ Task<void> QemuProvider::snapshot(VmId id, std::string snapshot_id, Call call) {
 }
 
 /// The copy becomes a snapshot. What it is wrapped by is that user's newest key until it is recorded.
-Task<void> QemuProvider::keep_snapshot(VmPtr vm, VmSnapshot made, DiskSource source, Secret passphrase) {
+Task<void> QemuProvider::keep_snapshot(VmPtr vm, VmSnapshot made, DiskSource source, Secret passphrase,
+                                       CopiedMemory memory) {
     Call no_limit;
     auto guard = co_await keeping_keys_.lock(*environment_.clock, no_limit, "keeping a snapshot's key");
     SnapshotKey key;
@@ -101,23 +108,30 @@ Task<void> QemuProvider::keep_snapshot(VmPtr vm, VmSnapshot made, DiskSource sou
         key.user = vm->record.spec.owner_user;
         key.wrapped = co_await wrap(key.user, purpose_of_snapshot(made.id), passphrase);
     }
+    if (!memory.key.empty()) {
+        key.user = vm->record.spec.owner_user;
+        key.memory = co_await wrap(key.user, purpose_of_snapshot_memory(made.id), memory.key);
+    }
     source.virtual_size_bytes = disk_size(vm->record.spec);
-    auto finish = [folder = snapshots_, made, source, passphrase, key, tool = image_tool_,
+    auto finish = [folder = snapshots_, made, source, passphrase, key, kept = memory.memory, tool = image_tool_,
                    random = environment_.random] {
-        return folder.finish(made, source, passphrase, key, tool, *random);
+        return folder.finish(made, source, passphrase, key, kept, tool, *random);
     };
     co_await run_blocking(environment_.blocking, finish);
 }
 
 /// Where the disk's content is: in the scratch folder, copied by QEMU, or still in the files of a VM at rest.
-Task<DiskSource> QemuProvider::collect_disk(VmPtr vm, VmSnapshot* snapshot, Secret passphrase, Call call) {
+Task<DiskSource> QemuProvider::collect_disk(VmPtr vm, VmSnapshot* snapshot, Secret passphrase, CopiedMemory* memory,
+                                            Call call) {
     auto begin = [folder = snapshots_, id = snapshot->id] {
         folder.begin(id);
         return true;
     };
     co_await run_blocking(environment_.blocking, begin);
     DiskSource source;
-    if (vm->alive) {
+    const bool whole = snapshot->mode == SnapshotMode::memory;
+    if (whole) co_await copy_with_memory(vm, snapshot->id, memory, call);
+    if (vm->alive && !whole) {
         co_await copy_live_disk(vm, snapshot, passphrase, call);
         if (!passphrase.empty()) {
             source.disk = snapshots_.sealed_of(snapshot->id);
@@ -125,7 +139,7 @@ Task<DiskSource> QemuProvider::collect_disk(VmPtr vm, VmSnapshot* snapshot, Secr
         }
     } else {
         auto files = files_of(vm->record, vm->directory);
-        source.disk = vm->path(file_name::disk);
+        source.disk = whole ? snapshots_.copy_of(snapshot->id) : vm->path(file_name::disk);
         source.base = files.disk;
         source.base_format = files.disk_format;
         source.disk_key = co_await passphrase_of_disk(vm);
@@ -296,6 +310,8 @@ Task<void> QemuProvider::clear_after_crash(VmPtr vm) {
         auto soon = no_limit.within(Deadline::after(*environment_.clock, std::chrono::seconds(30)));
         auto client = co_await qmp(vm, soon);
         co_await clear_backup(client, soon);
+        // Its memory may have been copied: it stands still.
+        if (vm->record.phase == VmState::running) co_await go_on(vm, soon);
     } catch (const Error& error) {
         if (error.errc() == Errc::cancelled) throw;
         left = error.message();

@@ -198,18 +198,10 @@ Task<TemplateRecord> QemuProvider::rehearse_identity(VmPtr vm, TemplateRecord re
     shell.stdin_data = identity_script(make_guest_identity(*environment_.random, vm->record.spec.name));
     ExecResult result;
     try {
-        co_await vm->agent->write_file(reseed_path, reseed_program(), call);
-        ExecRequest runnable;
-        runnable.arguments = {"chmod", "0700", reseed_path};
-        co_await vm->agent->exec(runnable, call);
+        co_await install_reseed(vm, call);
         result = co_await vm->agent->exec(shell, call);
         if (vm->record.spec.network != NetworkMode::none) {
-            auto interfaces = co_await vm->agent->interfaces(call);
-            for (const auto& found : interfaces)
-                if (found.mac_address == vm->record.spec.mac_address && found.name.size() < 16 &&
-                    !found.name.starts_with("-"))
-                    record.interface = found.name;
-            if (record.interface.empty()) throw Error(Errc::unsupported, "the guest does not know its network card");
+            record.interface = co_await interface_of(vm, vm->record.spec.mac_address, call);
             co_await give_address(vm, record.interface, random_address(*environment_.random), call);
         }
     } catch (const Error& error) {

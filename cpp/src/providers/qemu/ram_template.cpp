@@ -6,20 +6,15 @@
 #include <nlohmann/json.hpp>
 
 #include "core/sha256.hpp"
+#include "providers/qemu/snapshot_terms.hpp"
 #include <infrastructure_sdk/error.hpp>
 
 namespace infrastructure_sdk::qemu {
 using nlohmann::json;
 
 std::string why_booted(const VmSpec& spec) {
-    const auto& channels = spec.channels;
-    if (std::find(channels.begin(), channels.end(), "agent") == channels.end())
-        return "a copy gets its identity from the guest agent, and the template has no such channel";
-    if (!spec.enlightenments.empty()) return "Windows guests cannot be given another identity while they run";
-    if (spec.tpm) return "the state of a TPM cannot be copied";
-    if (spec.firmware != Firmware::bios) return "the variables of UEFI belong to one VM";
+    if (auto why = why_not_copied(spec); !why.empty()) return why;
     if (spec.encryption == Encryption::all) return "its disk has a key of its own";
-    if (spec.gpu_count > 0) return "a GPU cannot be copied";
     if (!spec.snapshot.empty()) return "its disk begins from a snapshot";
     if (spec.network != NetworkMode::none && spec.network != NetworkMode::isolated)
         return std::string("with network '") + name_of(spec.network) +

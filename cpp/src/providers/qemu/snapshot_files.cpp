@@ -118,7 +118,16 @@ std::string layers(const DiskSource& source) {
     return "json:" + with_key(disk, "disk", source.disk_key).dump();
 }
 
-void write_record(const std::string& path, const VmSnapshot& snapshot, const SnapshotKey& key) {
+json memory_document(const std::optional<SnapshotMemory>& memory) {
+    if (!memory) return nullptr;
+    return {{"sha256", memory->sha256},
+            {"size_bytes", memory->size_bytes},
+            {"origin", memory->origin},
+            {"terms", memory->terms}};
+}
+
+void write_record(const std::string& path, const VmSnapshot& snapshot, const SnapshotKey& key,
+                  const std::optional<SnapshotMemory>& memory) {
     json document{{"schema", 1},
                   {"id", snapshot.id},
                   {"consistent", snapshot.consistent},
@@ -126,7 +135,9 @@ void write_record(const std::string& path, const VmSnapshot& snapshot, const Sna
                   {"virtual_size_bytes", snapshot.virtual_size_bytes},
                   {"sha256", snapshot.sha256},
                   {"key_user", key.user},
-                  {"key", key.wrapped}};
+                  {"key", key.wrapped},
+                  {"memory_key", key.memory},
+                  {"memory", memory_document(memory)}};
     auto text = document.dump(1) + "\n";
     File file(path, O_WRONLY | O_CREAT | O_EXCL);
     if (::write(file.fd(), text.data(), text.size()) != static_cast<ssize_t>(text.size()) || ::fsync(file.fd()) != 0)
@@ -155,7 +166,8 @@ void SnapshotFolder::begin(const std::string& id) const {
 }
 
 VmSnapshot SnapshotFolder::finish(VmSnapshot snapshot, const DiskSource& source, const Secret& passphrase,
-                                  const SnapshotKey& key, const std::string& image_tool, Random& random) const {
+                                  const SnapshotKey& key, const std::optional<SnapshotMemory>& memory,
+                                  const std::string& image_tool, Random& random) const {
     auto scratch = scratch_of(snapshot.id);
     auto disk = scratch + "/disk.qcow2";
     bool from_raw = source.disk.empty();
@@ -179,7 +191,7 @@ VmSnapshot SnapshotFolder::finish(VmSnapshot snapshot, const DiskSource& source,
                                            "file.filename=" +
                                                doubled_commas(disk));
     run_tool(command, secrets.values());
-    for (const auto& used : {raw_of(snapshot.id), sealed_of(snapshot.id)}) ::unlink(used.c_str());
+    for (const auto& used : {raw_of(snapshot.id), sealed_of(snapshot.id), copy_of(snapshot.id)}) ::unlink(used.c_str());
     ::chmod(disk.c_str(), 0400);
     {
         File file(disk, O_RDONLY);
@@ -194,7 +206,11 @@ VmSnapshot SnapshotFolder::finish(VmSnapshot snapshot, const DiskSource& source,
         snapshot.size_bytes = static_cast<std::uint64_t>(status.st_size);
     }
     snapshot.encrypted = !passphrase.empty();
-    write_record(scratch + "/" + record_name, snapshot, key);
+    if (memory) {
+        to_disk(new_memory_of(snapshot.id), O_RDONLY);
+        ::chmod(new_memory_of(snapshot.id).c_str(), 0400);
+    }
+    write_record(scratch + "/" + record_name, snapshot, key, memory);
     to_disk(scratch, O_RDONLY | O_DIRECTORY);
     auto target = path_ + "/" + snapshot.id;
     if (::rename(scratch.c_str(), target.c_str()) != 0) refuse("a snapshot's folder cannot be named", target);
@@ -224,6 +240,10 @@ std::optional<VmSnapshot> SnapshotFolder::find(const std::string& id) const {
         snapshot.virtual_size_bytes = document.at("virtual_size_bytes");
         snapshot.sha256 = document.at("sha256");
         snapshot.encrypted = !document.value("key", "").empty();
+        if (auto memory = document.value("memory", json(nullptr)); !memory.is_null()) {
+            snapshot.mode = SnapshotMode::memory;
+            snapshot.memory_size_bytes = memory.at("size_bytes");
+        }
         return snapshot;
     } catch (const json::exception& error) {
         throw Error(Errc::provider, "the record of snapshot " + id + " cannot be read: " + error.what());
@@ -234,7 +254,20 @@ SnapshotKey SnapshotFolder::key_of(const std::string& id) const {
     std::ifstream file(path_ + "/" + id + "/" + record_name, std::ios::binary);
     auto document = json::parse(file, nullptr, false);
     if (!document.is_object()) return {};
-    return {document.value("key_user", ""), document.value("key", "")};
+    return {document.value("key_user", ""), document.value("key", ""), document.value("memory_key", "")};
+}
+
+std::optional<SnapshotMemory> SnapshotFolder::memory_of(const std::string& id) const {
+    std::ifstream file(path_ + "/" + id + "/" + record_name, std::ios::binary);
+    auto document = json::parse(file, nullptr, false);
+    auto memory = document.is_object() ? document.value("memory", json(nullptr)) : json(nullptr);
+    if (memory.is_null()) return std::nullopt;
+    try {
+        return SnapshotMemory{memory.at("sha256").get<std::string>(), memory.at("size_bytes").get<std::uint64_t>(),
+                              memory.at("origin").get<MemoryOrigin>(), memory.at("terms").get<MemoryTerms>()};
+    } catch (const json::exception& error) {
+        throw Error(Errc::provider, "the record of snapshot " + id + " cannot be read: " + error.what());
+    }
 }
 
 void SnapshotFolder::set_key(const std::string& id, const SnapshotKey& key) const {
@@ -242,7 +275,7 @@ void SnapshotFolder::set_key(const std::string& id, const SnapshotKey& key) cons
     if (!found) return;
     auto folder = path_ + "/" + id, scratch = folder + "/.new-" + record_name;
     ::unlink(scratch.c_str());
-    write_record(scratch, *found, key);
+    write_record(scratch, *found, key, memory_of(id));
     if (::rename(scratch.c_str(), (folder + "/" + record_name).c_str()) != 0)
         refuse("a snapshot's record cannot be named", folder);
     to_disk(folder, O_RDONLY | O_DIRECTORY);

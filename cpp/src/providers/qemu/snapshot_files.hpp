@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "providers/qemu/snapshot_terms.hpp"
+#include "providers/qemu/vm_record.hpp"
 #include <infrastructure_sdk/secret.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
 
@@ -24,11 +26,20 @@ struct DiskSource {
     Secret base_key;
 };
 
-/// The passphrase of a snapshot's disk, wrapped by the key of the user whose disk it was.
+/// The keys of a snapshot, wrapped by the key of the user whose session it was.
 struct SnapshotKey {
     std::string user;
-    std::string wrapped;  ///< empty = the disk is not encrypted
+    std::string wrapped;  ///< the disk's passphrase; empty = the disk is not encrypted
+    std::string memory;   ///< the key of the memory file; empty = it is a plain one, or there is none
     friend bool operator==(const SnapshotKey&, const SnapshotKey&) = default;
+};
+
+/// The memory that belongs to a snapshot's disk.
+struct SnapshotMemory {
+    std::string sha256;
+    std::uint64_t size_bytes = 0;
+    MemoryOrigin origin;
+    MemoryTerms terms;
 };
 
 /// Makes an empty, encrypted qcow2 file (0600). Blocking. @throws Error(store)
@@ -49,14 +60,22 @@ public:
     /// The same for an encrypted copy.
     std::string sealed_of(const std::string& id) const { return scratch_of(id) + "/disk.sealed"; }
 
+    /// The VM's own disk file as it was, before it is copied with what it lies on.
+    std::string copy_of(const std::string& id) const { return scratch_of(id) + "/disk.copy"; }
+    /// The memory file that is being written, and that of a complete snapshot.
+    std::string new_memory_of(const std::string& id) const { return scratch_of(id) + "/memory.state"; }
+    std::string memory_file_of(const std::string& id) const { return path_ + "/" + id + "/memory.state"; }
+
     /// An empty scratch folder; what an earlier try left is removed.
     void begin(const std::string& id) const;
     /// Copies into one file that depends on no other, hashes it, brings it to disk; then it is there.
     /// @throws Error(provider), Error(store)
     /// @param passphrase of the copy; empty = it is not encrypted. @param key it, wrapped.
+    /// @param memory whose file is in the scratch folder; nullopt = there is none
     VmSnapshot finish(VmSnapshot snapshot, const DiskSource& source, const Secret& passphrase, const SnapshotKey& key,
-                      const std::string& image_tool, Random& random) const;
+                      const std::optional<SnapshotMemory>& memory, const std::string& image_tool, Random& random) const;
     SnapshotKey key_of(const std::string& id) const;
+    std::optional<SnapshotMemory> memory_of(const std::string& id) const;
     /// Atomic and on disk when it returns.
     void set_key(const std::string& id, const SnapshotKey& key) const;
     /// Whether the file is what was recorded. @throws Error(provider, reason=SnapshotCorrupted)

@@ -19,6 +19,15 @@
 namespace infrastructure_sdk::qemu {
 using nlohmann::json;
 
+void to_json(json& document, const MemoryOrigin& origin) {
+    document = {{"vm", origin.vm}, {"epoch", origin.epoch}, {"mac_address", origin.mac_address}, {"qemu", origin.qemu}};
+}
+
+void from_json(const json& document, MemoryOrigin& origin) {
+    origin = {document.at("vm").get<std::string>(), document.at("epoch").get<std::uint64_t>(),
+              document.at("mac_address").get<std::string>(), document.at("qemu").get<std::string>()};
+}
+
 std::string to_text(const VmRecord& record) {
     const auto& spec = record.spec;
     json document{{"schema", 1},
@@ -85,6 +94,7 @@ std::string to_text(const VmRecord& record) {
                   {"memory_sha256", record.memory_sha256},
                   {"memory_key", record.memory_key},
                   {"memory_epoch", record.memory_epoch},
+                  {"origin", record.origin ? json(*record.origin) : json(nullptr)},
                   {"disk_key", record.disk_key},
                   {"stray_disk_key", record.stray_disk_key},
                   {"base_key", record.base_key}};
@@ -157,6 +167,8 @@ VmRecord record_from_text(const std::string& text) try {
     spec.encryption = parse_encryption(from.value("encryption", "off"));
     record.memory_key = document.value("memory_key", "");
     record.memory_epoch = document.value("memory_epoch", std::uint64_t{0});
+    if (auto origin = document.value("origin", json(nullptr)); !origin.is_null())
+        record.origin = origin.get<MemoryOrigin>();
     record.disk_key = document.value("disk_key", "");
     record.stray_disk_key = document.value("stray_disk_key", "");
     record.base_key = document.value("base_key", "");
@@ -208,14 +220,18 @@ VmState settle(const VmRecord& record, bool alive, const std::string& status) {
         case VmState::stopping:
             if (!alive) {
                 // The memory file is complete before the process ends and is kept until a resume succeeded. A guest
-                // that may have run since has changed its disk: the file does not fit it any more.
-                if (!record.memory_sha256.empty() && record.phase != VmState::running) return VmState::suspended;
+                // that may have run since has changed its disk: the file does not fit it any more. One that begins with
+                // a snapshot's memory has not begun.
+                if (!record.memory_sha256.empty() && !record.origin && record.phase != VmState::running)
+                    return VmState::suspended;
                 return record.phase == VmState::starting ? VmState::stopped : VmState::failed;
             }
             if (status.empty()) return VmState::unknown;
             if (status == "running") return VmState::running;
             if (status == "inmigrate") return VmState::starting;
-            if (status == "postmigrate") return VmState::suspending;
+            // While its memory is copied it stands still, and goes on afterwards.
+            if (status == "postmigrate")
+                return record.phase == VmState::running ? VmState::paused : VmState::suspending;
             return VmState::paused;
         default: return record.phase;
     }

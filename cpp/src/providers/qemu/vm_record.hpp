@@ -6,9 +6,22 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 #include <infrastructure_sdk/vm/vm.hpp>
 
 namespace infrastructure_sdk::qemu {
+
+/// The guest whose memory a VM begins with.
+struct MemoryOrigin {
+    std::string vm;           ///< it was written of this VM
+    std::uint64_t epoch = 0;  ///< as this file of it
+    std::string mac_address;  ///< that the guest knows its network card by
+    std::string qemu;         ///< the version that wrote it, as its monitor tells it
+    friend bool operator==(const MemoryOrigin&, const MemoryOrigin&) = default;
+};
+void to_json(nlohmann::json& json, const MemoryOrigin& origin);
+void from_json(const nlohmann::json& json, MemoryOrigin& origin);
 
 struct VmRecord {
     VmSpec spec;
@@ -37,7 +50,9 @@ struct VmRecord {
     std::string memory_sha256;
     std::string memory_key;          ///< of a sealed memory file, wrapped by the user's key; empty = a plain one
     std::uint64_t memory_epoch = 0;  ///< of the last sealed memory file
-    std::string disk_key;            ///< the passphrase of its disk, wrapped likewise; empty = a plain one
+    /// Until its first start has ended: the memory file is a snapshot's, and the guest in it another one.
+    std::optional<MemoryOrigin> origin;
+    std::string disk_key;  ///< the passphrase of its disk, wrapped likewise; empty = a plain one
     /// Another passphrase that may open the disk: a change of passphrase was not finished.
     std::string stray_disk_key;
     std::string base_key;  ///< of its snapshot's disk

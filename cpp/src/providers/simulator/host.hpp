@@ -22,6 +22,9 @@ struct SimulatedVm {
     MonotonicTime ready_at = MonotonicTime::max();
     std::map<std::string, std::string> memory_files;  ///< lost with the process
     std::map<std::string, std::string> disk_files;    ///< below /data
+    /// What its first start goes on with: the memory of the snapshot that it began from.
+    std::optional<std::map<std::string, std::string>> origin;
+    std::string launched_from;
     SimulatedUse use;
     SimulatedUse used;  ///< sums, up to `used_until`, as numbers of seconds, bytes and events
     MonotonicTime used_until{};
@@ -33,6 +36,7 @@ struct SimulatedVm {
 struct SimulatedSnapshot {
     std::string consistent;
     std::map<std::string, std::string> disk_files;
+    std::optional<std::map<std::string, std::string>> memory_files;  ///< nullopt = it is of the disk alone
 };
 
 /// How one verb will go.

@@ -32,7 +32,7 @@ public:
         capabilities_.input = true;
         // It stores nothing that could be read.
         capabilities_.encryption = true;
-        capabilities_.snapshot = host_->options.snapshots;
+        capabilities_.snapshot = capabilities_.memory_snapshot = host_->options.snapshots;
         capabilities_.concurrent_boots = host_->options.concurrent_boots;
         capabilities_.gpus = host_->options.gpus;
         auto heard = [this](const VmId& id) { observe(id); };
@@ -53,7 +53,7 @@ public:
             auto& vm = host_->vms[spec.id];
             vm.spec = spec;
             if (auto from = host_->snapshots.find(spec.snapshot); from != host_->snapshots.end())
-                vm.disk_files = from->second.disk_files;
+                vm.disk_files = from->second.disk_files, vm.origin = from->second.memory_files;
         };
         co_await act("create", id, host_->options.create_time, effect, call);
     }
@@ -69,7 +69,10 @@ public:
             ++vm.processes;
             vm.state = VmState::running;
             vm.reason.clear();
-            vm.ready_at = environment_.clock->monotonic_now() + host_->options.boot_time;
+            const bool goes_on = vm.origin.has_value();
+            vm.launched_from = goes_on ? "snapshot" : "";
+            vm.ready_at = environment_.clock->monotonic_now() + (goes_on ? Duration::zero() : host_->options.boot_time);
+            if (goes_on) vm.memory_files = *std::exchange(vm.origin, std::nullopt);
         };
         co_await act("start", id, host_->options.start_time, effect, call);
     }
@@ -134,18 +137,22 @@ public:
         if (host_->vms.contains(id)) co_await stop(id, "power_off", "PoweredOff", call);
     }
 
-    Task<void> snapshot(VmId id, std::string snapshot_id, Call call) override {
+    Task<void> snapshot(VmId id, std::string snapshot_id, SnapshotMode mode, Call call) override {
         auto self = shared_from_this();
         if (!capabilities_.snapshot)
             throw Error(Errc::unsupported, "this provider cannot take snapshots", {{"capability", "snapshot"}});
         if (host_->snapshots.contains(snapshot_id)) co_return;
-        need(id);
-        Effect effect = [this, id, snapshot_id] {
+        const bool whole = mode == SnapshotMode::memory;
+        if (auto& vm = need(id); whole && vm.state != VmState::running) refuse_state(id, "copy the memory of", vm);
+        Effect effect = [this, id, snapshot_id, whole] {
             auto it = host_->vms.find(id);
             if (it == host_->vms.end()) return;
             const auto& vm = it->second;
             bool asks_guest = vm.state == VmState::running && vm.ready_at <= environment_.clock->monotonic_now();
-            host_->snapshots[snapshot_id] = {asks_guest ? "frozen" : "crash", vm.disk_files};
+            if (whole && vm.state == VmState::running)
+                host_->snapshots[snapshot_id] = {"memory", vm.disk_files, vm.memory_files};
+            else if (!whole)
+                host_->snapshots[snapshot_id] = {asks_guest ? "frozen" : "crash", vm.disk_files, std::nullopt};
         };
         co_await act("snapshot", id, host_->options.snapshot_time, effect, call);
         if (!host_->vms.contains(id))
@@ -164,6 +171,10 @@ public:
         found.size_bytes = content.size();
         found.virtual_size_bytes = content.size();
         found.sha256 = sha256_hex(content);
+        if (const auto& memory = it->second.memory_files) {
+            found.mode = SnapshotMode::memory;
+            for (const auto& [path, bytes] : *memory) found.memory_size_bytes += path.size() + bytes.size();
+        }
         co_return found;
     }
 
@@ -336,6 +347,7 @@ private:
         status.message = vm.message;
         status.owner_session = vm.spec.owner_session;
         status.execution_id = vm.execution_id;
+        status.launch.from = vm.launched_from;
         return status;
     }
 
