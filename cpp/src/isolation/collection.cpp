@@ -77,6 +77,11 @@ std::vector<std::function<std::vector<Fact>()>> blocking_work(const ProcessSubje
 
 }  // namespace
 
+std::optional<std::string> epoch_of(const Fact& identity) {
+    auto known = identity_of(identity);
+    return known ? std::optional(known->epoch) : std::nullopt;
+}
+
 Wanted wanted_by(const std::vector<Layer>& layers) {
     Wanted wanted;
     const std::string prefix = "neighbours:";

@@ -2,6 +2,7 @@
 // Collects the facts of VMs: from /proc and /sys, and from whoever runs them.
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 
@@ -17,6 +18,9 @@ struct Wanted {
     std::set<std::string> own, of_neighbours;
 };
 Wanted wanted_by(const std::vector<Layer>& layers);
+
+/// "boot id/pid/start time/uuid" of the fact process.identity; nullopt when it makes no sense.
+std::optional<std::string> epoch_of(const Fact& identity);
 
 /// Fills `into` (which outlives the task). Whatever goes wrong is in it: single facts that could not be had, or all of
 /// them when the VM is another one than `subject` says or changed meanwhile. @throws Error(cancelled)

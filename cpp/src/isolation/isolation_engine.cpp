@@ -5,6 +5,7 @@
 
 #include "core/async_tools.hpp"
 #include "isolation/collection.hpp"
+#include "isolation/probes/probe_run.hpp"
 
 namespace infrastructure_sdk {
 namespace {
@@ -75,14 +76,92 @@ Facts with_neighbours(const std::vector<FactsPtr>& all, std::size_t own, WallTim
     return facts;
 }
 
+
+/// Probes change a VM for a moment, which no other look shall see: looks together, or one VM's probes alone.
+class Turns {
+public:
+    explicit Turns(Executor executor) : changed_(std::move(executor)) {}
+    Task<void> look(const Clock& clock, Call call) {
+        while (probing_) {
+            check(call, clock, "waiting for a probe");
+            co_await changed_.wait(clock, call);
+        }
+        ++looking_;
+    }
+    void looked() {
+        --looking_;
+        changed_.notify_all();
+    }
+    Task<void> probe(const Clock& clock, Call call) {
+        while (probing_ || looking_ > 0) {
+            check(call, clock, "waiting for other looks");
+            co_await changed_.wait(clock, call);
+        }
+        probing_ = true;
+    }
+    void probed() {
+        probing_ = false;
+        changed_.notify_all();
+    }
+
+private:
+    Signal changed_;
+    std::size_t looking_ = 0;
+    bool probing_ = false;
+};
+
+/// Facts of probes, by the epoch of whom they are of.
+class ProbeMemory {
+public:
+    void keep(const std::string& epoch, const std::vector<Fact>& facts) {
+        for (const auto& fact : facts) known_[epoch][fact.name] = fact;
+    }
+    /// Into the facts of that instance, and out of the memory what is too old for everybody.
+    void remind(Facts& facts, WallTime now) {
+        for (auto& [epoch, known] : known_)
+            std::erase_if(known, [&](const auto& entry) { return now - entry.second.collected_at > longest; });
+        std::erase_if(known_, [](const auto& entry) { return entry.second.empty(); });
+        auto known = known_.find(facts.epoch);
+        if (known == known_.end()) return;
+        for (const auto& [name, fact] : known->second) facts.add(fact);
+    }
+
+private:
+    static constexpr Duration longest = std::chrono::minutes(30);  // twice the longest ttl of a probe
+    std::map<std::string, std::map<std::string, Fact>> known_;
+};
+
 }  // namespace
 
 struct IsolationEngine::Impl {
+    explicit Impl(const Executor& executor) : turns(executor) {}
     std::shared_ptr<isolation::DigestCache> digests = std::make_shared<isolation::DigestCache>();
+    Turns turns;
+    ProbeMemory probed;
+
+    /// One subject, and what was found into the memory.
+    Task<void> probe(Environment environment, std::vector<IsolationSubject> subjects, std::vector<FactsPtr> all,
+                     std::size_t own, std::set<std::string> names, Call call) {
+        isolation::ProbeSite subject{std::make_shared<Facts>(with_neighbours(all, own, environment.clock->wall_now())),
+                                     subjects[own].source};
+        std::vector<isolation::ProbeSite> others;
+        for (std::size_t i = 0; i < all.size(); ++i)
+            if (i != own) others.push_back({all[i], subjects[i].source});
+        co_await turns.probe(*environment.clock, call);
+        std::exception_ptr trouble;
+        try {
+            auto found = co_await isolation::run_probes(environment, subject, std::move(others), names, call);
+            probed.keep(subject.facts->epoch, found);
+        } catch (const Error&) {
+            trouble = std::current_exception();
+        }
+        turns.probed();
+        if (trouble) std::rethrow_exception(trouble);
+    }
 };
 
 IsolationEngine::IsolationEngine(Environment environment)
-    : environment_(std::move(environment)), impl_(std::make_unique<Impl>()) {}
+    : environment_(environment), impl_(std::make_shared<Impl>(environment.executor)) {}
 IsolationEngine::~IsolationEngine() = default;
 
 Task<IsolationReport> IsolationEngine::validate(IsolationSubject subject, std::vector<IsolationSubject> neighbours,
@@ -95,16 +174,43 @@ Task<IsolationReport> IsolationEngine::validate(IsolationSubject subject, std::v
 Task<std::vector<IsolationReport>> IsolationEngine::audit(std::vector<IsolationSubject> subjects,
                                                           std::vector<IsolationSubject> neighbours,
                                                           std::vector<Layer> layers, Call call) {
+    std::vector<std::string> none;
+    co_return co_await audit_with_probes(std::move(subjects), std::move(neighbours), std::move(layers), std::move(none), call);
+}
+
+Task<std::vector<IsolationReport>> IsolationEngine::audit_with_probes(std::vector<IsolationSubject> subjects,
+                                                                      std::vector<IsolationSubject> neighbours,
+                                                                      std::vector<Layer> layers,
+                                                                      std::vector<std::string> probes, Call call) {
     auto environment = environment_;
+    auto impl = impl_;
     auto started = environment.clock->monotonic_now();
     auto wanted = isolation::wanted_by(layers);
+    auto probed = isolation::probes_of(probes);
+    if (!probed.empty()) {
+        auto needed = isolation::wanted_by_probes();
+        wanted.own.merge(needed.own);
+        wanted.of_neighbours.merge(needed.of_neighbours);
+    }
     const auto judged = subjects.size();
     subjects.insert(subjects.end(), neighbours.begin(), neighbours.end());
-    auto all = co_await collect_all(environment, subjects, judged, wanted, impl_->digests, call);
+    co_await impl->turns.look(*environment.clock, call);
+    std::vector<FactsPtr> all;
+    std::exception_ptr trouble;
+    try {
+        all = co_await collect_all(environment, subjects, judged, wanted, impl->digests, call);
+    } catch (const Error&) {
+        trouble = std::current_exception();
+    }
+    impl->turns.looked();
+    if (trouble) std::rethrow_exception(trouble);
+    for (std::size_t i = 0; i < judged && !probed.empty(); ++i)
+        co_await impl->probe(environment, subjects, all, i, probed, call);
     check(Call{Deadline(), call.stop, std::string()}, *environment.clock, "an isolation report");
     std::vector<IsolationReport> reports;
     for (std::size_t i = 0; i < judged; ++i) {
         auto facts = with_neighbours(all, i, environment.clock->wall_now());
+        impl->probed.remind(facts, environment.clock->wall_now());
         reports.push_back(report_of(environment, subjects[i], facts, layers, started));
     }
     co_return reports;

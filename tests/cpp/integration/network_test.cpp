@@ -174,8 +174,8 @@ TEST_F(NetworkModes, InternetIsOutboundToPublicAddressesOnly) {
     // The neighbour has a service in its own namespace.
     std::unique_ptr<Listener> neighbour;
     {
-        qemu::Visit visit(process_of(b));
-        ASSERT_TRUE(visit.is_away());
+        auto visit = qemu::visit_network(process_of(b));
+        ASSERT_TRUE(visit->is_away());
         neighbour = std::make_unique<Listener>("0.0.0.0", 7003, "NONCE-NEIGHBOUR");
     }
     const auto b_address = qemu::tool_output(

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <infrastructure_sdk/environment.hpp>
@@ -17,6 +18,9 @@ struct IsolationSubject {
     std::shared_ptr<EvidenceSource> source;
 };
 
+/// The checks that active probes decide, or add to: what `probes` may name.
+const std::vector<std::string>& probed_checks();
+
 class IsolationEngine {
 public:
     explicit IsolationEngine(Environment environment);
@@ -27,6 +31,16 @@ public:
     Task<IsolationReport> validate(IsolationSubject subject, std::vector<IsolationSubject> neighbours,
                                    std::vector<Layer> layers, Call call);
 
+    /// The same with active probes for these checks (see `probed_checks`): frames put in at the port of the VM's network
+    /// card, and a process under another user's id, against sockets of our own and the VM's. No guest takes part and
+    /// none is believed. One VM is probed at a time, and other looks wait meanwhile; a probe takes a second or two. What
+    /// was found counts for later looks at the same process too, until it is too old: 10 minutes for critical checks,
+    /// else 30, weighing less after half of that. @throws Error(validation) naming `probes`, Error(cancelled)
+    Task<std::vector<IsolationReport>> audit_with_probes(std::vector<IsolationSubject> subjects,
+                                                         std::vector<IsolationSubject> neighbours,
+                                                         std::vector<Layer> layers, std::vector<std::string> probes,
+                                                         Call call);
+
     /// Each subject against all others and the neighbours: one report per subject, in their order. Everything is read
     /// once. Nothing is started or changed. @param layers empty = all. @throws Error(cancelled)
     Task<std::vector<IsolationReport>> audit(std::vector<IsolationSubject> subjects,
@@ -36,7 +50,7 @@ public:
 private:
     struct Impl;
     Environment environment_;
-    std::unique_ptr<Impl> impl_;
+    std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace infrastructure_sdk

@@ -5,7 +5,7 @@
 
 #include "isolation/checks/judges.hpp"
 #include "isolation/look.hpp"
-#include "isolation/probes.hpp"
+#include "isolation/probes/verdict.hpp"
 #include "isolation/readings.hpp"
 
 namespace infrastructure_sdk::isolation {
@@ -87,6 +87,7 @@ Finding judge_mem_03(const CheckDefinition& check, const Facts& facts) {
         if (same && (open || together)) look.fault("session " + session + " runs under the same uid and may read it");
         if (may_trace(theirs) && together) look.fault("session " + session + " may trace every process of this host");
     }
+    if (facts.value("probe.memory")) judge_probe(look, "probe.memory");
     return look.conclude("no other session's process may read its memory");
 }
 

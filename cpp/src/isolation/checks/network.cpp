@@ -7,7 +7,7 @@
 #include "isolation/checks/judges.hpp"
 #include "isolation/look.hpp"
 #include "isolation/packet_rules.hpp"
-#include "isolation/probes.hpp"
+#include "isolation/probes/verdict.hpp"
 #include "isolation/readings.hpp"
 
 namespace infrastructure_sdk::isolation {

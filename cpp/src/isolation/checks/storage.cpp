@@ -6,7 +6,7 @@
 
 #include "isolation/checks/judges.hpp"
 #include "isolation/look.hpp"
-#include "isolation/probes.hpp"
+#include "isolation/probes/verdict.hpp"
 #include "isolation/readings.hpp"
 
 namespace infrastructure_sdk::isolation {
@@ -176,6 +176,7 @@ Finding judge_sto_05(const CheckDefinition& check, const Facts& facts) {
     look.saw("proc.files", "the modes of the writable disks");
     look.saw("proc.threads", "uid " + std::to_string(uid));
     look.saw("file.directory", std::to_string(looked) + " entries");
+    if (facts.value("probe.disks")) judge_probe(look, "probe.disks");
     return look.conclude("its folder, disks and files are open to uid " + std::to_string(uid) + " only");
 }
 

@@ -8,6 +8,7 @@
 #include "core/asio.hpp"
 #include "core/async_tools.hpp"
 #include "providers/qemu/evidence.hpp"
+#include "providers/qemu/probe_port.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/qmp_client.hpp"
 #include <infrastructure_sdk/providers/qemu.hpp>
@@ -47,6 +48,12 @@ public:
                 error.message() + (error.remote_message().empty() ? "" : " (" + error.remote_message() + ")");
         }
         co_return fact;
+    }
+
+    Task<std::shared_ptr<ProbePort>> open_probe_port(Call call) override {
+        auto self = shared_from_this();
+        auto client = co_await monitor(call);
+        co_return co_await qemu::open_probe_port(environment_, client, call);
     }
 
 private:

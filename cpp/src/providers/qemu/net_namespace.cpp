@@ -1,17 +1,13 @@
 #include "providers/qemu/net_namespace.hpp"
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <string>
+#include <system_error>
 
 #include <fcntl.h>
-#include <net/if.h>
 #include <netinet/in.h>
-#include <sched.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "providers/qemu/process.hpp"
@@ -27,38 +23,22 @@ Error no_way(const std::string& doing) {
 
 }  // namespace
 
-Visit::Visit(const ProcessIdentity& process) {
-    own_ = files_.add(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-    auto path = "/proc/" + std::to_string(process.pid) + "/ns/net";
-    const int there = files_.add(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    // After opening: the number may be another process's by now.
-    if (!is_alive(process)) throw Error(Errc::not_ready, "the VM does not run");
-    struct stat mine{}, its{};
-    if (own_ < 0 || there < 0 || ::fstat(own_, &mine) != 0 || ::fstat(there, &its) != 0) throw no_way("its namespace");
-    if (mine.st_dev == its.st_dev && mine.st_ino == its.st_ino) return;
-    if (::setns(there, CLONE_NEWNET) != 0) throw no_way("its namespace");
-    away_ = true;
-}
-
-Visit::~Visit() {
-    if (away_ && ::setns(own_, CLONE_NEWNET) != 0) std::abort();
+std::unique_ptr<NetworkVisit> visit_network(const ProcessIdentity& process) {
+    try {
+        return std::make_unique<NetworkVisit>(process.pid, [&process] { return is_alive(process); });
+    } catch (const std::system_error& error) {
+        errno = error.code().value();
+        throw no_way("its namespace");
+    }
 }
 
 void raise_loopback(const ProcessIdentity& process) {
-    Visit visit(process);
-    if (!visit.is_away()) return;
-    Descriptors sockets;
-    const int fd = sockets.add(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    ifreq request{};
-    std::strcpy(request.ifr_name, "lo");
-    if (fd < 0 || ::ioctl(fd, SIOCGIFFLAGS, &request) != 0) throw no_way("its loopback");
-    if (request.ifr_flags & IFF_UP) return;
-    request.ifr_flags |= IFF_UP;
-    if (::ioctl(fd, SIOCSIFFLAGS, &request) != 0) throw no_way("its loopback");
+    auto visit = visit_network(process);
+    if (visit->is_away() && !infrastructure_sdk::raise_loopback()) throw no_way("its loopback");
 }
 
 int connect_loopback(const ProcessIdentity& process, std::uint16_t port) {
-    Visit visit(process);
+    auto visit = visit_network(process);
     const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) throw Error(Errc::provider, std::string("no socket: ") + std::strerror(errno));
     sockaddr_in address{};

@@ -198,7 +198,7 @@ void connect_uplink(const NetworkHost& host, const std::string& interface, const
     const auto addresses = uplink_addresses({process.vm_uuid}, interfaces().addresses);
     Descriptors files;
     const int here = files.add(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-    if (!Visit(process).is_away())
+    if (!visit_network(process)->is_away())
         throw Error(Errc::provider, "the VM has no network namespace of its own", {{"vm", process.vm_uuid}});
     const auto home = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(here);
     try {

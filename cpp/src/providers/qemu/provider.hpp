@@ -131,6 +131,7 @@ public:
     Task<void> input(VmId id, std::vector<InputEvent> events, Call call);
     Task<GuestStreamPtr> console(VmId id, bool alone, Call call);
     Task<Fact> collect(VmId id, std::string name, Call call);
+    Task<std::shared_ptr<ProbePort>> open_probe_port(VmId id, Call call);
 
 private:
     Task<VmPtr> need(VmId id, Call call);

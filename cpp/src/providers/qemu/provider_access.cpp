@@ -5,6 +5,7 @@
 
 #include "providers/qemu/command_line.hpp"
 #include "providers/qemu/evidence.hpp"
+#include "providers/qemu/probe_port.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/provider.hpp"
 
@@ -36,6 +37,9 @@ public:
     QemuEvidence(std::shared_ptr<QemuProvider> provider, VmId id)
         : provider_(std::move(provider)), id_(std::move(id)) {}
     Task<Fact> collect(std::string name, Call call) override { return provider_->collect(id_, std::move(name), call); }
+    Task<std::shared_ptr<ProbePort>> open_probe_port(Call call) override {
+        return provider_->open_probe_port(id_, call);
+    }
 
 private:
     std::shared_ptr<QemuProvider> provider_;
@@ -52,6 +56,14 @@ std::shared_ptr<GuestAgent> QemuProvider::agent(VmId id) {
 
 std::shared_ptr<EvidenceSource> QemuProvider::evidence(VmId id) {
     return std::make_shared<QemuEvidence>(shared_from_this(), id);
+}
+
+Task<std::shared_ptr<ProbePort>> QemuProvider::open_probe_port(VmId id, Call call) {
+    auto self = shared_from_this();
+    auto vm = co_await need(id, call);
+    if (!vm->alive) throw Error(Errc::not_ready, "the VM does not run");
+    auto client = co_await qmp(vm, call);
+    co_return co_await qemu::open_probe_port(environment_, client, call);
 }
 
 Task<Fact> QemuProvider::collect(VmId id, std::string name, Call call) {

@@ -1,4 +1,4 @@
-#include "isolation/probes.hpp"
+#include "isolation/probes/verdict.hpp"
 
 #include "isolation/readings.hpp"
 

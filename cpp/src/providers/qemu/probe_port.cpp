@@ -1,0 +1,187 @@
+#include "providers/qemu/probe_port.hpp"
+
+#include <cerrno>
+#include <cstring>
+
+#include <sys/socket.h>
+
+#include "core/async_tools.hpp"
+#include "providers/qemu/descriptors.hpp"
+
+namespace infrastructure_sdk::qemu {
+namespace {
+
+using nlohmann::json;
+using LocalSocket = asio::local::stream_protocol::socket;
+
+constexpr const char* card = "net0";
+constexpr std::size_t longest_frame = 256u << 10;
+constexpr std::size_t longest_header = 64;
+constexpr std::size_t most_frames = 4096;
+/// A VM that does not answer must not keep what belongs to the probe.
+constexpr Duration patience = std::chrono::seconds(2);
+
+std::string number(std::size_t value) {
+    std::string bytes(4, '\0');
+    for (int i = 0; i < 4; ++i) bytes[static_cast<std::size_t>(i)] = static_cast<char>(value >> (24 - 8 * i) & 255);
+    return bytes;
+}
+
+std::size_t number_at(const std::string& bytes, std::size_t at) {
+    std::size_t value = 0;
+    for (std::size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
+    return value;
+}
+
+struct Channel {
+    const char* id;
+    const char* filter;
+    const char* queue;  ///< "rx": what the card sent
+    const char* side;   ///< of the filter that the channel is
+};
+// From the card, filters are passed in the opposite order: the mirror stands behind what is put in.
+const Channel channels[] = {{"probe-sent", "filter-mirror", "rx", "outdev"},
+                            {"probe-delivered", "filter-mirror", "tx", "outdev"},
+                            {"probe-put", "filter-redirector", "rx", "indev"}};
+
+class QemuProbePort final : public ProbePort, public std::enable_shared_from_this<QemuProbePort> {
+public:
+    QemuProbePort(Environment environment, std::shared_ptr<QmpClient> client)
+        : environment_(environment), client_(std::move(client)), readers_(environment.executor) {}
+
+    Task<void> open(Call call) {
+        auto self = shared_from_this();
+        co_await remove();
+        for (const auto& channel : channels) co_await add(channel, call);
+        readers_.spawn(environment_.logger, "probe port", read(*sockets_[0], true));
+        readers_.spawn(environment_.logger, "probe port", read(*sockets_[1], false));
+    }
+
+    Task<void> send(std::string frame, Call call) override {
+        auto self = shared_from_this();
+        check(call, *environment_.clock, "a probe");
+        auto bytes = framed(frame, header_bytes_);
+        boost::system::error_code error;
+        // A frame is far smaller than the socket's buffer: this waits for nothing but a stopped VM.
+        co_await asio::async_write(*sockets_[2], asio::buffer(bytes),
+                                   asio::redirect_error(asio::use_awaitable, error));
+        if (error) throw Error(Errc::not_ready, "the port was closed: " + error.message());
+    }
+
+    const std::vector<PortFrame>& seen() const override { return frames_; }
+    bool sees_all() const override { return sees_all_ && !closed_; }
+
+    Task<void> close() override {
+        auto self = shared_from_this();
+        closed_ = true;
+        co_await remove();
+        boost::system::error_code ignored;
+        for (auto& socket : sockets_) socket->close(ignored);
+        co_await readers_.join();
+    }
+
+private:
+    Task<void> add(const Channel& channel, Call call) {
+        int ends[2];
+        if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
+            throw Error(Errc::provider, std::string("no socket: ") + std::strerror(errno));
+        Descriptors theirs;
+        theirs.add(ends[1]);
+        sockets_.push_back(
+            std::make_unique<LocalSocket>(environment_.executor, asio::local::stream_protocol(), ends[0]));
+        json name{{"fdname", channel.id}};
+        co_await client_->execute("getfd", name, call, ends[1]);
+        json address{{"type", "fd"}, {"data", {{"str", channel.id}}}};
+        json socket{{"addr", address}, {"server", false}};
+        json device{{"id", channel.id}, {"backend", {{"type", "socket"}, {"data", socket}}}};
+        co_await client_->execute("chardev-add", device, call);
+        json filter{{"qom-type", channel.filter},   {"id", std::string(channel.id) + "-filter"},
+                    {"netdev", card},               {"queue", channel.queue},
+                    {channel.side, channel.id},     {"vnet_hdr_support", true}};
+        co_await client_->execute("object-add", filter, call);
+    }
+
+    /// Whatever of it is there. A VM that is gone has nothing.
+    Task<void> remove() {
+        Call within{Deadline::after(*environment_.clock, patience), {}, {}};
+        for (auto channel = std::rbegin(channels); channel != std::rend(channels); ++channel) {
+            json filter{{"id", std::string(channel->id) + "-filter"}}, device{{"id", channel->id}};
+            co_await try_to("object-del", filter, within);
+            co_await try_to("chardev-remove", device, within);
+        }
+    }
+    Task<void> try_to(std::string command, json arguments, Call call) {
+        try {
+            co_await client_->execute(command, arguments, call);
+        } catch (const Error&) {
+            // It was not there.
+        }
+    }
+
+    Task<void> read(LocalSocket& socket, bool from_guest) {
+        auto self = shared_from_this();
+        FrameSplitter splitter;
+        std::string buffer(64 << 10, '\0');
+        while (!closed_) {
+            boost::system::error_code error;
+            auto got =
+                co_await socket.async_read_some(asio::buffer(buffer), asio::redirect_error(asio::use_awaitable, error));
+            if (error) break;
+            for (auto& frame : splitter.feed(buffer.substr(0, got))) {
+                if (frames_.size() < most_frames) frames_.push_back({from_guest, std::move(frame)});
+                else sees_all_ = false;
+            }
+            if (splitter.broken()) break;
+            header_bytes_ = splitter.header_bytes().value_or(header_bytes_);
+        }
+        sees_all_ = sees_all_ && closed_;
+    }
+
+    Environment environment_;
+    std::shared_ptr<QmpClient> client_;
+    TaskGroup readers_;
+    std::vector<std::unique_ptr<LocalSocket>> sockets_;
+    std::vector<PortFrame> frames_;
+    std::size_t header_bytes_ = 0;
+    bool sees_all_ = true, closed_ = false;
+};
+
+}  // namespace
+
+std::vector<std::string> FrameSplitter::feed(const std::string& bytes) {
+    std::vector<std::string> frames;
+    rest_ += bytes;
+    std::size_t at = 0;
+    while (!broken_ && rest_.size() - at >= 8) {
+        auto size = number_at(rest_, at), header = number_at(rest_, at + 4);
+        broken_ = size > longest_frame || header > longest_header || header > size;
+        if (broken_ || rest_.size() - at - 8 < size) break;
+        header_ = header;
+        frames.push_back(rest_.substr(at + 8 + header, size - header));
+        at += 8 + size;
+    }
+    rest_.erase(0, at);
+    return frames;
+}
+
+std::string framed(const std::string& frame, std::size_t header_bytes) {
+    return number(header_bytes + frame.size()) + number(header_bytes) + std::string(header_bytes, '\0') + frame;
+}
+
+Task<std::shared_ptr<ProbePort>> open_probe_port(Environment environment, std::shared_ptr<QmpClient> client,
+                                                 Call call) {
+    auto port = std::make_shared<QemuProbePort>(environment, std::move(client));
+    std::exception_ptr trouble;
+    try {
+        co_await port->open(call);
+    } catch (const Error&) {
+        trouble = std::current_exception();
+    }
+    if (trouble) {
+        co_await port->close();
+        std::rethrow_exception(trouble);
+    }
+    co_return port;
+}
+
+}  // namespace infrastructure_sdk::qemu
