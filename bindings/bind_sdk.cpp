@@ -351,12 +351,12 @@ void bind_sdk(py::module_& module) {
              })
         .def("validate_isolation",
              [=](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id,
-                 const std::vector<std::string>& layers) {
+                 const std::vector<std::string>& layers, const std::vector<std::string>& probes) {
                  auto parsed = parse_layers(layers);
                  return call_sdk<IsolationReport>(
                      self, queue, future, timeout_s, correlation_id,
-                     [id, parsed](InfrastructureSDK& sdk, Call call) {
-                         return sdk.validate_isolation(id, parsed, call);
+                     [id, parsed, probes](InfrastructureSDK& sdk, Call call) {
+                         return sdk.probe_isolation(id, parsed, probes, call);
                      },
                      [](const IsolationReport& report) { return as_dict(report); });
              })

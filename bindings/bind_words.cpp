@@ -24,6 +24,7 @@ void bind_words(py::module_& module) {
         [](const std::string& text, const std::string& field) { return Quantity::parse(text, field).milli(); },
         py::arg("text"), py::arg("field") = "quantity", "Thousandths of a Kubernetes quantity such as 4Gi.");
     module.def("template_schema", &template_json_schema, "JSON Schema of template files, as text.");
+    module.def("probed_checks", &probed_checks, "Ids of the checks that active probes decide, or add to.");
     module.def(
         "checks",
         [] {

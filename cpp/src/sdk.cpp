@@ -227,9 +227,16 @@ struct InfrastructureSDK::Impl {
     std::unique_ptr<WebhookEngine> webhooks;
     bool closed = false;
 
-    Task<IsolationReport> report(Session session, std::vector<Layer> layers, Call call);
+    std::optional<MonotonicTime> tidied;   ///< when old reports were looked for last
+    std::map<VmId, MonotonicTime> probed;  ///< when those whose template demands isolation were probed last
+
+    Task<IsolationReport> report(Session session, std::vector<Layer> layers, std::vector<std::string> probes,
+                                 Call call);
     Task<void> start_reports(const std::string& directory);
-    Task<std::vector<IsolationReport>> judge(std::vector<Session> judged, std::vector<Layer> layers, Call call);
+    Task<std::vector<IsolationReport>> judge(std::vector<Session> judged, std::vector<Layer> layers,
+                                             std::vector<std::string> probes, Call call);
+    Task<void> probe_gated(std::vector<Session> sessions, Call call);
+    Task<void> forget_reports();
     void listen_to_host();
     Task<void> need_keys(std::string user_id, Call call);
     Task<void> start_webhooks(std::vector<Webhook> list);
@@ -259,7 +266,8 @@ Task<void> InfrastructureSDK::Impl::start_webhooks(std::vector<Webhook> list) {
 
 /// Each of these sessions against all that run.
 Task<std::vector<IsolationReport>> InfrastructureSDK::Impl::judge(std::vector<Session> judged,
-                                                                  std::vector<Layer> layers, Call call) {
+                                                                  std::vector<Layer> layers,
+                                                                  std::vector<std::string> probes, Call call) {
     std::vector<IsolationSubject> subjects;
     std::vector<IsolationSubject> neighbours;
     std::set<std::string> named;
@@ -267,28 +275,62 @@ Task<std::vector<IsolationReport>> InfrastructureSDK::Impl::judge(std::vector<Se
         named.insert(session.id);
         subjects.push_back({session.id, session.vm_id, provider->evidence(session.vm_id)});
     }
-    SessionFilter running;
-    running.states = {SessionState::active};
-    running.limit = 1000;
-    for (;;) {
-        auto page = co_await sessions->list(running);
-        for (const auto& other : page.sessions)
-            if (!named.contains(other.id))
-                neighbours.push_back({other.id, other.vm_id, provider->evidence(other.vm_id)});
-        if (page.next.empty()) break;
-        running.after = page.next;
-    }
-    auto found = co_await isolation.audit(subjects, neighbours, layers, call);
+    for (const auto& other : sessions->active())
+        if (!named.contains(other.id)) neighbours.push_back({other.id, other.vm_id, provider->evidence(other.vm_id)});
+    auto found = co_await isolation.audit_with_probes(std::move(subjects), std::move(neighbours), std::move(layers),
+                                                      std::move(probes), call);
     for (auto& report : found) apply_waivers(report, waivers, report.created_at);
     co_return found;
 }
 
 /// Signed and kept.
-Task<IsolationReport> InfrastructureSDK::Impl::report(Session session, std::vector<Layer> layers, Call call) {
+Task<IsolationReport> InfrastructureSDK::Impl::report(Session session, std::vector<Layer> layers,
+                                                      std::vector<std::string> probes, Call call) {
     std::vector<Session> judged{std::move(session)};
-    auto found = co_await judge(std::move(judged), std::move(layers), call);
+    auto found = co_await judge(std::move(judged), std::move(layers), std::move(probes), call);
     co_await reports->keep(found.front(), call);
     co_return std::move(found.front());
+}
+
+/// Those of sessions that ended long ago. At most once an hour: it reads all sessions.
+Task<void> InfrastructureSDK::Impl::forget_reports() {
+    const auto now = environment.clock->monotonic_now();
+    const auto retention = config.duration("isolation.report_retention");
+    constexpr Duration pause = std::chrono::hours(1);
+    if (retention == Duration::zero() || (tidied && now - *tidied < pause)) co_return;
+    tidied = now;
+    std::set<std::string> running;
+    SessionFilter not_ended;
+    not_ended.limit = 1000;
+    for (;;) {
+        auto page = co_await sessions->list(not_ended);
+        for (const auto& session : page.sessions) running.insert(session.id);
+        if (page.next.empty()) break;
+        not_ended.after = page.next;
+    }
+    auto before = environment.clock->wall_now() - retention;
+    auto count = co_await reports->forget(std::move(running), before);
+    if (count > 0)
+        environment.logger->log(LogLevel::info, "isolation.reports", "old reports of ended sessions were removed",
+                                {{"count", std::to_string(count)}});
+}
+
+/// What passed a gate by probes is probed again before these are too old.
+Task<void> InfrastructureSDK::Impl::probe_gated(std::vector<Session> seen, Call call) {
+    constexpr Duration age = std::chrono::minutes(4);  // below the ttl of a critical check's probe
+    const auto now = environment.clock->monotonic_now();
+    std::erase_if(probed, [&](const auto& entry) { return now - entry.second > age * 2; });
+    for (const auto& session : seen) {
+        auto source = templates.find(session.template_name);
+        auto last = probed.find(session.vm_id);
+        bool gated = source != templates.end() && source->second.isolation == IsolationGate::isolated;
+        if (!gated || (last != probed.end() && now - last->second < age)) continue;
+        probed[session.vm_id] = now;
+        std::vector<Session> one{session};
+        std::vector<Layer> all;
+        auto every_probe = probed_checks();
+        co_await judge(std::move(one), std::move(all), std::move(every_probe), call);
+    }
 }
 
 /// From now on what happens on the host has sessions looked at again.
@@ -296,6 +338,7 @@ void InfrastructureSDK::Impl::listen_to_host() {
     auto suspect = [this](std::string vm) {
         sessions->suspect_isolation(vm.empty() ? std::nullopt : std::optional(VmId{std::move(vm)}));
     };
+    provider->on_suspicion([this](VmId vm) { sessions->suspect_isolation(std::move(vm)); });
     auto directory = fs::path(state_directory(config)) / "vms";
     host_watch = std::make_unique<isolation::HostWatch>(environment, directory.string(), suspect);
 }
@@ -343,14 +386,22 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         engine.currency = impl.config.text("cost_optimization.currency");
         engine.pools = std::move(pools);
         engine.policies = impl.policies;
-        engine.isolation_gate = [&impl](Session session, Call gate_call) {
-            return impl.report(std::move(session), {}, gate_call);
+        engine.isolation_gate = [&impl](Session session, Call gate_call) -> Task<IsolationReport> {
+            std::vector<Layer> all;
+            auto every_probe = probed_checks();
+            impl.probed[session.vm_id] = impl.environment.clock->monotonic_now();
+            co_return co_await impl.report(std::move(session), std::move(all), std::move(every_probe), gate_call);
         };
         engine.isolation_interval = impl.config.duration("isolation.recheck_interval");
         const bool rechecks = engine.isolation_interval > Duration::zero();
         if (rechecks)
-            engine.isolation_reports = [&impl](std::vector<Session> judged, Call look) {
-                return impl.judge(std::move(judged), {}, look);
+            engine.isolation_reports = [&impl](std::vector<Session> judged,
+                                               Call look) -> Task<std::vector<IsolationReport>> {
+                co_await impl.forget_reports();
+                co_await impl.probe_gated(judged, look);
+                std::vector<Layer> all;
+                std::vector<std::string> none;
+                co_return co_await impl.judge(std::move(judged), std::move(all), std::move(none), look);
             };
         engine.keep_isolation_report = [&impl](IsolationReport report, Call keeping) -> Task<void> {
             co_await impl.reports->keep(std::move(report), keeping);
@@ -359,6 +410,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         // Before recovery, whose events are for them too.
         co_await impl.start_webhooks(std::move(webhooks));
         co_await impl.sessions->recover(call);
+        co_await impl.forget_reports();
         if (rechecks) impl.listen_to_host();
     } catch (...) {
         error = std::current_exception();
@@ -386,9 +438,17 @@ Task<std::vector<PolicyStatus>> InfrastructureSDK::reload_policies(Call call) {
 
 Task<IsolationReport> InfrastructureSDK::validate_isolation(std::string session_id, std::vector<Layer> layers,
                                                             Call call) {
-    auto session = co_await impl_->sessions->get(session_id);
-    co_return co_await impl_->report(session, layers, call);
+    std::vector<std::string> none;
+    co_return co_await probe_isolation(std::move(session_id), std::move(layers), std::move(none), call);
 }
+
+Task<IsolationReport> InfrastructureSDK::probe_isolation(std::string session_id, std::vector<Layer> layers,
+                                                         std::vector<std::string> probes, Call call) {
+    auto session = co_await impl_->sessions->get(session_id);
+    co_return co_await impl_->report(std::move(session), std::move(layers), std::move(probes), call);
+}
+
+void InfrastructureSDK::register_check(const OwnCheck& check) { impl_->isolation.add_check(check); }
 
 namespace {
 
@@ -473,6 +533,7 @@ Task<void> InfrastructureSDK::close() {
     auto& impl = *impl_;
     if (impl.closed) co_return;
     impl.closed = true;
+    if (impl.provider) impl.provider->on_suspicion({});
     if (impl.host_watch) co_await impl.host_watch->close();
     if (impl.sessions) co_await impl.sessions->close();
     if (impl.policies) co_await impl.policies->close();

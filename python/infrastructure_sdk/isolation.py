@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from infrastructure_sdk import _core
 from infrastructure_sdk.exceptions import NotFoundError, ValidationError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
     from infrastructure_sdk.session import Session
 
-__all__ = ["Evidence", "Finding", "IsolationEngine", "IsolationReport"]
+__all__ = ["Evidence", "Finding", "IsolationEngine", "IsolationReport", "probed_checks"]
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,21 @@ class IsolationEngine:
         self._sdk = sdk
 
     async def validate(
-        self, session: Session | str, *, layers: Sequence[str] = (), timeout: str | float | None = "60s"
+        self,
+        session: Session | str,
+        *,
+        layers: Sequence[str] = (),
+        probes: bool | Sequence[str] = False,
+        timeout: str | float | None = "60s",
     ) -> IsolationReport:
         """Judge one session; the other running ones are looked at for what they may share with it.
 
         The report is signed and kept before it is returned: see `history` and `report`.
+
+        Some checks are only decided by trying: they are `unknown` until probes were run, and again when what these
+        found is too old (10 minutes for critical checks, else 30). A probe puts frames in where the VM's network card
+        meets its network, and opens the VM's sockets, disks and memory under another user's id; only sockets of the
+        SDK itself, ports of this host and addresses of metadata services are aimed at. It takes a second or two.
 
         Parameters
         ----------
@@ -147,6 +158,8 @@ class IsolationEngine:
             A session or its id.
         layers
             Of compute, network, storage, runtime, memory; all if empty.
+        probes
+            True for all active probes, or ids of checks to probe for: those of `probed_checks()`.
         timeout
             Seconds or a duration such as "60s".
 
@@ -156,9 +169,14 @@ class IsolationEngine:
             If there is no such session.
         StoreError
             If the report cannot be kept.
+        ValidationError
+            If `probes` names a check that has no probe.
         """
         found = _id_of(session)
-        document = await self._sdk._call(lambda native: native.validate_isolation, found, list(layers), timeout=timeout)
+        wanted = (probed_checks() if probes else []) if isinstance(probes, bool) else list(probes)
+        document = await self._sdk._call(
+            lambda native: native.validate_isolation, found, list(layers), wanted, timeout=timeout
+        )
         return IsolationReport.from_document(document)
 
     async def watch(self, session: Session | str | None = None, *, after: int = 0) -> AsyncIterator[Mapping[str, Any]]:
@@ -382,6 +400,11 @@ class IsolationEngine:
                 context={"field": "session", "value": _id_of(session)},
             )
         return kept[-1]
+
+
+def probed_checks() -> list[str]:
+    """Ids of the checks that active probes decide, or add to."""
+    return _core.probed_checks()
 
 
 def _id_of(session: Session | str) -> str:

@@ -45,6 +45,14 @@ public:
     /// One session against all other running ones. The report is signed and kept before it is returned.
     /// @throws Error(not_found), Error(store) when it cannot be kept, Error(cancelled).
     Task<IsolationReport> validate_isolation(std::string session_id, std::vector<Layer> layers, Call call);
+    /// The same with active probes, see `IsolationEngine::audit_with_probes`. What they found counts for later reports
+    /// of the session too. @param probes ids of checks, of `probed_checks()`; all of them: that list.
+    /// @throws Error(validation) naming `probes`, and as above
+    Task<IsolationReport> probe_isolation(std::string session_id, std::vector<Layer> layers,
+                                          std::vector<std::string> probes, Call call);
+    /// A check of your own, in every report from now on; see `OwnCheck`. On the Environment's executor.
+    /// @throws Error(validation) naming the field
+    void register_check(const OwnCheck& check);
     /// QEMU processes of this host, whoever started them, each against the others. Nothing is started or changed. One
     /// that belongs to a session is looked at through its session; the others' `session_id` is "pid N".
     /// @param all also every other one that is found. @return one report a process, by pid.

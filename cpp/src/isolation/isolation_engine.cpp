@@ -5,6 +5,7 @@
 
 #include "core/async_tools.hpp"
 #include "isolation/collection.hpp"
+#include "isolation/own_checks.hpp"
 #include "isolation/probes/probe_run.hpp"
 
 namespace infrastructure_sdk {
@@ -13,24 +14,86 @@ namespace {
 using isolation::Facts;
 using FactsPtr = std::shared_ptr<Facts>;
 
+bool is_of(const CheckDefinition& check, const std::vector<Layer>& layers) {
+    return layers.empty() || std::find(layers.begin(), layers.end(), check.layer) != layers.end();
+}
+
 IsolationReport report_of(const Environment& environment, const IsolationSubject& subject, const Facts& facts,
-                          const std::vector<Layer>& layers, MonotonicTime started) {
+                          const std::vector<Layer>& layers, std::vector<Finding> own, MonotonicTime started) {
     IsolationReport report;
     report.id = make_uuid(*environment.random);
     report.session_id = subject.session_id;
     report.vm_id = subject.vm_id.value;
     report.instance_epoch = facts.epoch;
     for (const auto& check : isolation::checks()) {
-        const auto& layer = check.definition.layer;
-        if (!layers.empty() && std::find(layers.begin(), layers.end(), layer) == layers.end()) continue;
+        if (!is_of(check.definition, layers)) continue;
         report.findings.push_back(isolation::judge(check, facts));
     }
+    std::move(own.begin(), own.end(), std::back_inserter(report.findings));
+    std::stable_sort(report.findings.begin(), report.findings.end(), [](const Finding& a, const Finding& b) {
+        return std::string_view(a.check().id) < std::string_view(b.check().id);
+    });
     report.created_at = environment.clock->wall_now();
     report.score = score(report.findings, report.created_at);
     report.layers = layer_scores(report.findings, report.created_at);
     report.recommendations = isolation::recommendations(report.findings, report.created_at);
     report.elapsed = environment.clock->monotonic_now() - started;
     return report;
+}
+
+/// What own checks read besides.
+void add_wanted(isolation::Wanted& wanted, const std::vector<isolation::RegisteredCheck>& checks,
+                const std::vector<Layer>& layers) {
+    const std::string prefix = "neighbours:";
+    for (const auto& check : checks)
+        for (const auto& name : check.definition->facts)
+            if (!is_of(*check.definition, layers)) continue;
+            else if (name.starts_with(prefix)) wanted.of_neighbours.insert(name.substr(prefix.size()));
+            else wanted.own.insert(name);
+}
+
+/// What the asked have answered; those that never do keep their threads, and nobody waits for them.
+struct Answers {
+    explicit Answers(const Executor& executor) : changed(executor) {}
+    Signal changed;
+    std::vector<std::optional<OwnVerdict>> given;
+};
+
+Task<void> ask(Environment environment, isolation::RegisteredCheck check, OwnFacts facts,
+               std::shared_ptr<Answers> answers, std::size_t place) {
+    auto work = [check, facts] { return isolation::answer_of(check, facts); };
+    answers->given[place] = co_await run_blocking(environment.blocking, work);
+    answers->changed.notify_all();
+}
+
+/// The findings of own checks: each by itself, all at once.
+Task<std::vector<Finding>> own_findings(Environment environment, std::vector<isolation::RegisteredCheck> checks,
+                                        std::shared_ptr<const Facts> facts, Call call) {
+    constexpr Duration patience = std::chrono::seconds(5);
+    std::vector<Finding> findings;
+    std::vector<isolation::RegisteredCheck> asked;
+    auto answers = std::make_shared<Answers>(environment.executor);
+    TaskGroup group(environment.executor);
+    for (auto& check : checks) {
+        auto question = isolation::question_for(check, *facts);
+        if (question.blind) {
+            findings.push_back(std::move(*question.blind));
+            continue;
+        }
+        answers->given.emplace_back();
+        asked.push_back(check);
+        group.spawn(environment.logger, "own check", ask(environment, check, question.facts, answers, asked.size() - 1));
+    }
+    auto soon = call.within(Deadline::after(*environment.clock, patience));
+    auto missing = [&] {
+        return std::any_of(answers->given.begin(), answers->given.end(), [](const auto& one) { return !one; });
+    };
+    while (missing() && !soon.deadline.expired(*environment.clock) && !call.stop.stop_requested())
+        co_await answers->changed.wait(*environment.clock, soon);
+    const OwnVerdict silent{FindingStatus::unknown, "the check itself gave no answer in five seconds"};
+    for (std::size_t i = 0; i < asked.size(); ++i)
+        findings.push_back(isolation::finding_of(asked[i], *facts, answers->given[i].value_or(silent)));
+    co_return findings;
 }
 
 /// A child's error reaches nobody: it becomes a reason, and a cancellation is told.
@@ -138,6 +201,15 @@ struct IsolationEngine::Impl {
     std::shared_ptr<isolation::DigestCache> digests = std::make_shared<isolation::DigestCache>();
     Turns turns;
     ProbeMemory probed;
+    std::vector<isolation::RegisteredCheck> own_checks;
+
+    /// Those of these layers.
+    std::vector<isolation::RegisteredCheck> own_of(const std::vector<Layer>& layers) const {
+        std::vector<isolation::RegisteredCheck> found;
+        for (const auto& check : own_checks)
+            if (is_of(*check.definition, layers)) found.push_back(check);
+        return found;
+    }
 
     /// One subject, and what was found into the memory.
     Task<void> probe(Environment environment, std::vector<IsolationSubject> subjects, std::vector<FactsPtr> all,
@@ -164,6 +236,10 @@ IsolationEngine::IsolationEngine(Environment environment)
     : environment_(environment), impl_(std::make_shared<Impl>(environment.executor)) {}
 IsolationEngine::~IsolationEngine() = default;
 
+void IsolationEngine::add_check(const OwnCheck& check) {
+    impl_->own_checks.push_back(isolation::registered(check, impl_->own_checks));
+}
+
 Task<IsolationReport> IsolationEngine::validate(IsolationSubject subject, std::vector<IsolationSubject> neighbours,
                                                 std::vector<Layer> layers, Call call) {
     std::vector<IsolationSubject> subjects{std::move(subject)};
@@ -186,6 +262,7 @@ Task<std::vector<IsolationReport>> IsolationEngine::audit_with_probes(std::vecto
     auto impl = impl_;
     auto started = environment.clock->monotonic_now();
     auto wanted = isolation::wanted_by(layers);
+    add_wanted(wanted, impl->own_checks, layers);
     auto probed = isolation::probes_of(probes);
     if (!probed.empty()) {
         auto needed = isolation::wanted_by_probes();
@@ -209,9 +286,10 @@ Task<std::vector<IsolationReport>> IsolationEngine::audit_with_probes(std::vecto
     check(Call{Deadline(), call.stop, std::string()}, *environment.clock, "an isolation report");
     std::vector<IsolationReport> reports;
     for (std::size_t i = 0; i < judged; ++i) {
-        auto facts = with_neighbours(all, i, environment.clock->wall_now());
-        impl->probed.remind(facts, environment.clock->wall_now());
-        reports.push_back(report_of(environment, subjects[i], facts, layers, started));
+        auto facts = std::make_shared<Facts>(with_neighbours(all, i, environment.clock->wall_now()));
+        impl->probed.remind(*facts, environment.clock->wall_now());
+        auto own = co_await own_findings(environment, impl->own_of(layers), facts, call);
+        reports.push_back(report_of(environment, subjects[i], *facts, layers, std::move(own), started));
     }
     co_return reports;
 }

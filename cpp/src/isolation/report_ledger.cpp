@@ -232,6 +232,9 @@ Task<std::vector<KeptReport>> ReportLedger::history(std::string session_id) {
 }
 
 Task<std::string> ReportLedger::chain(std::string session_id) {
+    Call call;
+    // A report that is kept meanwhile may be signed by a key that was not read.
+    auto turn = co_await impl_->turn.lock(*impl_->environment.clock, call, "reading the reports of a session");
     auto keys = co_await impl_->all_keys();
     auto reports = co_await history(session_id);
     std::string text;
@@ -239,6 +242,28 @@ Task<std::string> ReportLedger::chain(std::string session_id) {
         if (!key.rotation.empty()) text += key.rotation + "\n";
     for (const auto& report : reports) text += report.envelope + "\n";
     co_return text;
+}
+
+Task<std::size_t> ReportLedger::forget(std::set<std::string> running, WallTime before) {
+    auto& impl = *impl_;
+    Call call;
+    auto turn = co_await impl.turn.lock(*impl.environment.clock, call, "forgetting old reports");
+    auto chains = co_await impl.all(chain_kind, "");
+    std::size_t forgotten = 0;
+    for (const auto& chain : chains) {
+        if (running.contains(chain.id)) continue;
+        auto reports = co_await history(chain.id);
+        if (reports.empty() || reports.back().created_at >= before) continue;
+        // The chain's own record stays: it is what an anchor says of the session.
+        Batch batch;
+        for (const auto& report : reports) {
+            batch.erases.push_back({report_kind, place_of(chain.id, report.sequence)});
+            batch.erases.push_back({place_kind, report.report_id});
+        }
+        co_await impl.store->commit(batch);
+        forgotten += reports.size();
+    }
+    co_return forgotten;
 }
 
 Task<std::string> ReportLedger::anchor(std::vector<std::string> session_ids) {

@@ -38,8 +38,8 @@ void sync_directory(const std::string& path) {
 }  // namespace
 
 Ed25519Key SigningKeys::make(Random& random) const {
-    if (::mkdir(directory_.c_str(), 0700) != 0 && errno != EEXIST)
-        refuse(directory_, std::string("cannot be kept: ") + std::strerror(errno));
+    if (::mkdir(directory_.c_str(), 0700) == 0) sync_directory(fs::path(directory_).parent_path().string());
+    else if (errno != EEXIST) refuse(directory_, std::string("cannot be kept: ") + std::strerror(errno));
     Ed25519Key secret{};
     random.fill(secret);
     auto path = path_of(key_id_of(ed25519_public_key(secret)));
@@ -80,6 +80,7 @@ void SigningKeys::keep_only(const std::string& key_id) const {
     for (const auto& entry : fs::directory_iterator(directory_, error))
         if (entry.path().extension() == ".pem" && entry.path().stem() != key_id) fs::remove(entry.path(), error);
     if (error) refuse(directory_, "cannot be tidied up: " + error.message());
+    sync_directory(directory_);
 }
 
 }  // namespace infrastructure_sdk::isolation

@@ -79,20 +79,25 @@ public:
         return found->second;
     }
 
-    /// Takes up the key that a rotation leads to. Envelopes of other kinds are passed over.
-    void follow(const DsseEnvelope& envelope) {
+    /// Takes up the key that a rotation leads to. Envelopes of other kinds are passed over. A key has one successor: false
+    /// for a second one, which whoever has stolen a replaced key could make.
+    bool follow(const DsseEnvelope& envelope) {
         ReportProblem ignored{};
         auto by = signer(envelope, ignored);
-        if (!by) return;
+        if (!by) return true;
         auto statement = isolation::parse_statement(envelope.payload);
         auto next = statement ? isolation::rotated_key_of(*statement) : std::nullopt;
-        if (!next) return;
-        auto& entry = entries_.try_emplace(key_id_of(*next), Entry{*next, 0}).first->second;
+        if (!next) return true;
+        auto id = key_id_of(*next);
+        if (successors_.try_emplace(envelope.signatures.front().key_id, id).first->second != id) return false;
+        auto& entry = entries_.try_emplace(id, Entry{*next, 0}).first->second;
         entry.age = std::max(entry.age, by->age + 1);
+        return true;
     }
 
 private:
     std::map<std::string, Entry> entries_;
+    std::map<std::string, std::string> successors_;  // by key id
 };
 
 /// The reports of one session so far.
@@ -123,7 +128,8 @@ public:
         for (const auto& file : request_.files) {
             files.push_back(lines_of(file));
             for (const auto& line : files.back())
-                if (auto envelope = parse_dsse(line.text)) keys_.follow(*envelope);
+                if (auto envelope = parse_dsse(line.text); envelope && !keys_.follow(*envelope))
+                    refuse(Kind::forked, line.where, "its key was replaced by another key too");
         }
         for (const auto& file : files) {
             file_session_.clear();

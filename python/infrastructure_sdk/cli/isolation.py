@@ -21,9 +21,12 @@ app = typer.Typer(help="Isolation: evidence, not claims.", no_args_is_help=True)
 Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 
 
-@app.command(epilog="Example:  infra-sdk isolation check s-0123456789abcdef --require-isolated")
+@app.command(epilog="Example:  infra-sdk isolation check s-0123456789abcdef --probes --require-isolated")
 def check(
     session: Annotated[str, typer.Argument(help="The session's id.", metavar="SESSION")],
+    probes: Annotated[
+        bool, typer.Option("--probes", help="Also try what a look cannot show: takes a second or two.")
+    ] = False,
     require: Annotated[
         bool, typer.Option("--require-isolated", help="Exit code 6 unless the verdict is isolated.")
     ] = False,
@@ -32,7 +35,7 @@ def check(
     """Look at a running session and judge what is proven."""
 
     async def action(sdk: Any) -> Any:
-        return await sdk.isolation.validate(await sdk.sessions.get(session))
+        return await sdk.isolation.validate(await sdk.sessions.get(session), probes=probes)
 
     report = context.run(action)
     document = report.to_dict()

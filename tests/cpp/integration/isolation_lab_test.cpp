@@ -11,6 +11,7 @@
 #include "support/lab_process.hpp"
 #include "support/real_runtime.hpp"
 #include "support/temporary_directory.hpp"
+#include <infrastructure_sdk/error.hpp>
 #include <infrastructure_sdk/isolation/isolation_engine.hpp>
 #include <infrastructure_sdk/providers/qemu.hpp>
 
@@ -71,6 +72,7 @@ protected:
         ::chmod(place_.path().c_str(), 0711);
         LabLaunch launch;
         launch.disk_locked = false;
+        launch.runs = true;
         launch.mac = "52:54:00:01:02:02";
         launch.memory_file = shared_file("shared.ram", 32u << 20);
         launch.disk = shared_file("shared.disk", 1u << 20);
@@ -166,6 +168,65 @@ TEST_F(IsolationLab, WithoutAMonitorWhatNeedsItIsUnknownForThatReason) {
         EXPECT_EQ(found[check], "pass") << check << ": " << reason(reports.front(), check);
     EXPECT_EQ(statuses(reports.back())["RUN-01"], "fail");
     EXPECT_EQ(statuses(reports.back())["STO-03"], "fail");
+}
+
+/// What only trying shows. The guests are machines that run without a system: nothing in them takes part.
+TEST_F(IsolationLab, ProbesFailTheSeededFaultsAndPassTheirGoodTwin) {
+    auto probed = [&](const LabProcess& process) {
+        EXPECT_TRUE(process.is_up() && neighbour_->is_up());
+        std::vector<IsolationSubject> subjects{{"subject", VmId{}, evidence(process)}};
+        std::vector<IsolationSubject> neighbours{{"neighbour", VmId{}, evidence(*neighbour_)}};
+        return run_(engine_.audit_with_probes(subjects, neighbours, {}, probed_checks(), Call{})).front();
+    };
+    auto launch = good();
+    launch.runs = true;
+    LabProcess twin(place_.path(), "good", launch);
+    auto report = probed(twin);
+    auto before = statuses(report);
+    for (const char* check : {"NET-03", "NET-04", "NET-05", "NET-07", "NET-11", "RUN-08", "RUN-09", "STO-05", "MEM-03"})
+        EXPECT_EQ(before[check], "pass") << check << ": " << reason(report, check);
+    for (const auto& finding : report.findings)
+        if (std::string(finding.check().id) == "NET-04") {
+            EXPECT_EQ(finding.evidence().back().source, "probe");
+            EXPECT_EQ(finding.evidence().back().strength, Strength::e4);
+            EXPECT_EQ(finding.evidence().back().instance_epoch, report.instance_epoch);
+        }
+    // What was found is remembered of this process, and of no other.
+    EXPECT_EQ(statuses(this->report(twin))["NET-04"], "pass");
+
+    auto open_network = launch;
+    open_network.network = "user,id=net0,ipv6=off";
+    LabProcess reaching(place_.path(), "reaching", open_network);
+    EXPECT_EQ(statuses(this->report(reaching))["NET-04"], "unknown");
+    report = probed(reaching);
+    auto after = statuses(report);
+    for (const char* check : {"NET-03", "NET-04", "NET-07"})
+        EXPECT_EQ(after[check], "fail") << check << ": " << reason(report, check);
+    for (const char* check : {"NET-05", "NET-11"}) EXPECT_NE(after[check], "pass") << reason(report, check);
+    for (const char* check : {"RUN-08", "RUN-09", "STO-05", "MEM-03"}) EXPECT_EQ(after[check], "pass") << check;
+
+    auto open_socket = launch;
+    open_socket.open_socket = true;
+    LabProcess used(place_.path(), "used", open_socket);
+    report = probed(used);
+    after = statuses(report);
+    EXPECT_EQ(after["RUN-08"], "fail") << reason(report, "RUN-08");
+    for (const char* check : {"NET-03", "NET-04", "NET-05", "NET-07", "NET-11", "STO-05"})
+        EXPECT_EQ(after[check], "pass") << check << ": " << reason(report, check);
+}
+
+/// A port that is not there, and a VM that stands still: nothing is known.
+TEST_F(IsolationLab, AProbeThatCannotBeMadeProvesNothing) {
+    auto launch = good();
+    LabProcess paused(place_.path(), "paused", launch);
+    std::vector<IsolationSubject> subjects{{"subject", VmId{}, evidence(paused)}}, none;
+    ASSERT_TRUE(paused.is_up());
+    auto found = statuses(run_(engine_.audit_with_probes(subjects, none, {}, probed_checks(), Call{})).front());
+    for (const char* check : {"NET-03", "NET-04", "NET-05", "NET-07", "NET-11"}) EXPECT_EQ(found[check], "unknown");
+    subjects.front().source = evidence(paused, false);
+    found = statuses(run_(engine_.audit_with_probes(subjects, none, {}, {"NET-04"}, Call{})).front());
+    EXPECT_EQ(found["NET-04"], "unknown");
+    EXPECT_THROW(run_(engine_.audit_with_probes(subjects, none, {}, {"NET-99"}, Call{})), Error);
 }
 
 TEST_F(IsolationLab, FindsTheProcessesOfTheHostAndNoOther) {

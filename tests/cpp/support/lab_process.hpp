@@ -34,6 +34,7 @@ struct LabLaunch {
     std::string sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
     std::string network = "user,id=net0,restrict=on,ipv6=off";
     std::string mac;
+    bool runs = false;  ///< else it is paused; a port that is probed needs a VM that runs
     bool merge_any = false;
     bool open_socket = false;  ///< its QMP socket may be used by everybody
     std::vector<std::string> more{};
@@ -118,12 +119,13 @@ private:
 
     std::vector<std::string> arguments(int listener) const {
         std::vector<std::string> line{
-            "qemu-system-x86_64", "-S", "-nodefaults", "-no-user-config", "-display",     "none", "-accel",
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display",     "none", "-accel",
             "tcg,tb-size=8",      "-m", "32",          "-machine",        launch_.machine};
         auto add = [&line](const char* option, std::string value) {
             line.emplace_back(option);
             line.push_back(std::move(value));
         };
+        if (!launch_.runs) line.emplace_back("-S");
         add("-object", "memory-backend-file,id=ram,size=32M,share=on,mem-path=" + launch_.memory_file);
         add("-chardev", "socket,id=qmp,server=on,wait=off,fd=" + std::to_string(listener));
         add("-mon", "chardev=qmp,mode=control");

@@ -6,6 +6,7 @@
 
 #include <infrastructure_sdk/environment.hpp>
 #include <infrastructure_sdk/isolation/isolation.hpp>
+#include <infrastructure_sdk/isolation/own_checks.hpp>
 #include <infrastructure_sdk/vm/evidence_source.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
 
@@ -25,6 +26,10 @@ class IsolationEngine {
 public:
     explicit IsolationEngine(Environment environment);
     ~IsolationEngine();
+
+    /// From now on the check is in every report. On the Environment's executor.
+    /// @throws Error(validation) naming the field that is not allowed: an id that is taken, no facts, no function
+    void add_check(const OwnCheck& check);
 
     /// Collects and judges; the layers run in parallel. Never throws because something could not be seen: that is a
     /// finding. @param layers empty = all. @throws Error(cancelled)

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -53,6 +54,10 @@ public:
     Task<std::vector<KeptReport>> history(std::string session_id);
     /// A file for `verify_reports`: the rotations of keys, then the kept reports, a line each.
     Task<std::string> chain(std::string session_id);
+    /// Removes the reports of every session whose last report is older than `before`, but for those in `running`. Where
+    /// its chain ended stays, so that a copy of the reports is still checked against an anchor. Gives their number.
+    /// @throws Error(store)
+    Task<std::size_t> forget(std::set<std::string> running, WallTime before);
     /// A signed head record of these sessions (empty = of all): kept elsewhere, it shows what was cut off.
     /// @throws Error(not_found) when a session has no report.
     Task<std::string> anchor(std::vector<std::string> session_ids);

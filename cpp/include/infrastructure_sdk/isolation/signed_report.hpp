@@ -24,7 +24,7 @@ struct VerifyRequest {
     /// Checked in this order. A session may go on in the next file.
     std::vector<ReportFile> files;
     /// Texts with Ed25519 public keys in PEM form, older keys first. A key that a trusted one rotated to is trusted
-    /// too.
+    /// too; each key may be replaced once. Give all keys of an installation: a stolen old one then names no other.
     std::vector<std::string> trusted_keys;
     /// A signed head record that was kept elsewhere: what it names must be there.
     std::optional<std::string> anchor;
@@ -45,7 +45,7 @@ enum class ReportProblemKind {
     replayed,         ///< the same report twice
     reordered,        ///< an earlier report after a later one
     gap,              ///< reports between two are missing, or the digest of the one before does not fit
-    forked,           ///< two reports with one sequence
+    forked,           ///< two reports with one sequence, or two keys that replaced one
     foreign_session,  ///< of another session than its file or the request
     truncated,        ///< the anchor knows later or earlier reports, or a chain's beginning is missing
     retired_key,      ///< signed by a key that had been replaced before
