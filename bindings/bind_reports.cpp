@@ -10,6 +10,7 @@
 
 namespace infrastructure_sdk::bindings {
 namespace py = pybind11;
+using nlohmann::json;
 namespace {
 
 py::object kept_report(const KeptReport& report) {
@@ -67,11 +68,79 @@ void bind_report_files(py::module_& module) {
                "One line of a waivers file, signed with an Ed25519 key in PEM form.");
 }
 
+namespace {
+
+/// One of these names. @throws Error(validation) naming the field
+template <class T>
+T word_of(const json& document, const char* field, std::initializer_list<T> all) {
+    auto name = document.value(field, std::string());
+    std::string allowed;
+    for (auto value : all) {
+        if (name == name_of(value)) return value;
+        allowed += (allowed.empty() ? "" : ", ") + std::string(name_of(value));
+    }
+    throw Error(Errc::validation, std::string(field) + ": '" + name + "' is not allowed; " + allowed,
+                {{"field", field}, {"value", name}, {"allowed", allowed}});
+}
+
+/// What Python says, on whatever thread asks it. The function is let go under the lock of the interpreter.
+std::function<OwnVerdict(const OwnFacts&)> asking(py::function judge) {
+    auto let_go = [](py::function* function) {
+        // When the interpreter is gone nothing may be touched any more.
+        if (!Py_IsInitialized()) return;
+        py::gil_scoped_acquire lock;
+        delete function;
+    };
+    std::shared_ptr<py::function> held(new py::function(std::move(judge)), let_go);
+    return [held](const OwnFacts& facts) {
+        py::gil_scoped_acquire lock;
+        try {
+            auto [status, reason] = (*held)(facts).cast<std::pair<std::string, std::string>>();
+            return OwnVerdict{word_of(json{{"status", status}}, "status",
+                                      {FindingStatus::pass, FindingStatus::fail, FindingStatus::unknown,
+                                       FindingStatus::not_applicable}),
+                              reason};
+        } catch (py::error_already_set& error) {
+            // Told here: it may be looked at under the lock only.
+            throw std::runtime_error(error.what());
+        }
+    };
+}
+
+OwnCheck own_check_of(const json& document, py::function judge) {
+    OwnCheck check;
+    check.layer = word_of(document, "layer",
+                          {Layer::compute, Layer::network, Layer::storage, Layer::runtime, Layer::memory});
+    check.severity =
+        word_of(document, "severity", {Severity::low, Severity::medium, Severity::high, Severity::critical});
+    check.floor = word_of(document, "floor", {Strength::e1, Strength::e2, Strength::e3, Strength::e4});
+    for (auto [field, text] : {std::pair("id", &check.id), std::pair("title", &check.title), std::pair("fix", &check.fix),
+                               std::pair("root_cause", &check.root_cause), std::pair("controls", &check.controls),
+                               std::pair("meaning", &check.meaning)})
+        *text = document.value(field, std::string());
+    check.facts = document.value("facts", std::vector<std::string>());
+    check.judge = asking(std::move(judge));
+    return check;
+}
+
+}  // namespace
+
 void bind_reports(py::class_<SdkHandle>& sdk) {
     using S = const SdkHandle&;
     using Q = const QueuePtr&;
     using F = py::object;
     using Text = const std::string&;
+    sdk.def("register_check", [](S self, Q queue, F future, double timeout_s, Text correlation_id, Text definition,
+                                 py::function judge) {
+        auto check = own_check_of(parse(definition), std::move(judge));
+        return call_sdk<bool>(
+            self, queue, future, timeout_s, correlation_id,
+            [check](InfrastructureSDK& opened, Call) -> Task<bool> {
+                opened.register_check(check);
+                co_return true;
+            },
+            [](bool done) -> py::object { return py::bool_(done); });
+    });
     sdk.def("isolation_report",
             [](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
                 return call_sdk<KeptReport>(

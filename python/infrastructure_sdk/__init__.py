@@ -10,7 +10,14 @@ from infrastructure_sdk._core import version as _version
 from infrastructure_sdk.config import InfraSDKConfig
 from infrastructure_sdk.exceptions import *  # noqa: F403
 from infrastructure_sdk.explanation import Explanation
-from infrastructure_sdk.isolation import Evidence, Finding, IsolationEngine, IsolationReport
+from infrastructure_sdk.isolation import (
+    Evidence,
+    Finding,
+    IsolationEngine,
+    IsolationReport,
+    OwnCheck,
+    isolation_check,
+)
 from infrastructure_sdk.keys import KeyRing
 from infrastructure_sdk.notebook import FleetTimeline, IdleExplorer, LiveSessions, Timeline
 from infrastructure_sdk.policies import Policies
@@ -50,6 +57,7 @@ __all__ = [
     "KeyRing",
     "LiveSessions",
     "OutputChunk",
+    "OwnCheck",
     "Policies",
     "PoolManager",
     "ResourceSpec",

@@ -1,7 +1,7 @@
 """The native core."""
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 class CompletionQueue:
@@ -244,6 +244,16 @@ class Sdk:
         arg4: Sequence[tuple[int, str]],
         arg5: bool,
         arg6: Sequence[str],
+        /,
+    ) -> int: ...
+    def register_check(
+        self,
+        arg0: CompletionQueue,
+        arg1: object,
+        arg2: float,
+        arg3: str,
+        arg4: str,
+        arg5: Callable[..., Any],
         /,
     ) -> int: ...
     def isolation_report(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, /) -> int: ...

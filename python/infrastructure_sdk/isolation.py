@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
+import json
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,19 @@ if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
     from infrastructure_sdk.session import Session
 
-__all__ = ["Evidence", "Finding", "IsolationEngine", "IsolationReport", "probed_checks"]
+__all__ = [
+    "Evidence",
+    "Finding",
+    "IsolationEngine",
+    "IsolationReport",
+    "OwnCheck",
+    "Verdict",
+    "isolation_check",
+    "probed_checks",
+]
+
+#: What a check of your own says: pass, fail, unknown or not_applicable, or such a word and a reason.
+Verdict = str | tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -129,6 +142,74 @@ class IsolationReport:
         )
 
 
+@dataclass(frozen=True)
+class OwnCheck:
+    """A check of your own, for `IsolationEngine.register`; `isolation_check` makes one of a function.
+
+    Attributes
+    ----------
+    id
+        Two to four words of capitals and digits with hyphens, such as "ACME-01"; none of the catalogue's.
+    layer
+        compute, network, storage, runtime or memory.
+    severity
+        low, medium, high or critical.
+    title
+        What a pass proves.
+    facts
+        What it reads: names that the catalogue's checks read (`checks` in the native core lists them), "qmp:query-..."
+        and "hmp:info ..."; "neighbours:X" is X of every other session, by its id.
+    judge
+        From the facts, by name, to "pass", "fail", "unknown" or "not_applicable", or such a word and a reason. It is
+        asked only when every fact could be had, and should depend on nothing else; on any thread. What raises, or takes
+        longer than five seconds, makes its own finding unknown and touches no other.
+    floor
+        How strong the evidence of a pass must be, E1 to E4.
+    fix, controls, meaning
+        As in `Finding`.
+    root_cause
+        Failures with the same word count once; the id if empty.
+    """
+
+    id: str
+    layer: str
+    severity: str
+    title: str
+    facts: Sequence[str]
+    judge: Callable[[Mapping[str, Any]], Verdict]
+    floor: str = "E3"
+    fix: str = ""
+    controls: str = ""
+    meaning: str = ""
+    root_cause: str = ""
+
+    def _definition(self) -> str:
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "judge"}
+        return json.dumps({**plain, "facts": list(self.facts)})
+
+    def _answer(self, facts: Mapping[str, str]) -> tuple[str, str]:
+        verdict = self.judge({name: json.loads(text) for name, text in facts.items()})
+        return (verdict, "") if isinstance(verdict, str) else (str(verdict[0]), str(verdict[1]))
+
+
+def isolation_check(
+    id: str, *, layer: str, severity: str, title: str, facts: Sequence[str], **more: str
+) -> Callable[[Callable[[Mapping[str, Any]], Verdict]], OwnCheck]:
+    """Make an `OwnCheck` of a function; the arguments are its attributes.
+
+    Examples
+    --------
+    >>> @isolation_check("ACME-01", layer="runtime", severity="high", title="It has a name", facts=["qmp:query-name"])
+    ... def named(facts):
+    ...     return "pass" if facts["qmp:query-name"].get("name") else ("fail", "it has no name")
+    """
+
+    def make(judge: Callable[[Mapping[str, Any]], Verdict]) -> OwnCheck:
+        return OwnCheck(id, layer, severity, title, tuple(facts), judge, **more)
+
+    return make
+
+
 class IsolationEngine:
     """Looks at running sessions."""
 
@@ -178,6 +259,16 @@ class IsolationEngine:
             lambda native: native.validate_isolation, found, list(layers), wanted, timeout=timeout
         )
         return IsolationReport.from_document(document)
+
+    async def register(self, check: OwnCheck) -> None:
+        """Take a check of your own into every report from now on: score, drift and exports count it like any other.
+
+        Raises
+        ------
+        ValidationError
+            If a field is not allowed: an id that is taken, no facts, or a word that is none.
+        """
+        await self._sdk._call(lambda native: native.register_check, check._definition(), check._answer)
 
     async def watch(self, session: Session | str | None = None, *, after: int = 0) -> AsyncIterator[Mapping[str, Any]]:
         """What changes in the isolation of running sessions, as it happens, for ever.

@@ -117,6 +117,95 @@ TEST_F(IsolationEngineTest, ReportsEveryCheckInOrderWithEvidenceOfThisInstance) 
     EXPECT_EQ(found["NET-12"], Status::pass);
 }
 
+OwnCheck own_check(const std::string& id, std::function<OwnVerdict(const OwnFacts&)> judge) {
+    OwnCheck check;
+    check.id = id;
+    check.layer = Layer::runtime;
+    check.severity = Severity::critical;
+    check.title = "It is as we want it";
+    check.facts = {"qmp:query-uuid", "neighbours:qmp:query-uuid"};
+    check.judge = std::move(judge);
+    return check;
+}
+
+TEST_F(IsolationEngineTest, OwnChecksAreInTheReportAndTroubleNobodyElse) {
+    const auto plain = validate();
+    engine_.add_check(own_check("ACME-PASS", [](const OwnFacts& facts) {
+        EXPECT_EQ(json::parse(facts.at("qmp:query-uuid"))["UUID"], "uuid-a");
+        EXPECT_EQ(json::parse(facts.at("neighbours:qmp:query-uuid")).size(), 1u);
+        return OwnVerdict{FindingStatus::pass, "as we want it"};
+    }));
+    engine_.add_check(own_check("ACME-FAIL", [](const OwnFacts&) { return OwnVerdict{FindingStatus::fail, "no"}; }));
+    engine_.add_check(own_check(
+        "ACME-RAISE", [](const OwnFacts&) -> OwnVerdict { throw std::runtime_error("a bug of ours"); }));
+    engine_.add_check(own_check("ACME-WAIVE", [](const OwnFacts&) { return OwnVerdict{FindingStatus::waived, ""}; }));
+    auto lying = own_check("ACME-LIE", [](const OwnFacts&) { return OwnVerdict{FindingStatus::pass, "all is well"}; });
+    lying.floor = Strength::e4;  // what it reads is no probe
+    engine_.add_check(lying);
+    auto report = validate({{"session-2", VmId{}, neighbour()}});
+    ASSERT_EQ(report.findings.size(), plain.findings.size() + 5);
+    auto found = statuses(report);
+    EXPECT_EQ(found["ACME-PASS"], Status::pass);
+    EXPECT_EQ(found["ACME-FAIL"], Status::fail);
+    EXPECT_EQ(found["ACME-RAISE"], Status::unknown);
+    EXPECT_EQ(found["ACME-WAIVE"], Status::unknown);
+    EXPECT_EQ(found["ACME-LIE"], Status::unknown);
+    EXPECT_EQ(report.score.verdict, Verdict::not_isolated);
+    EXPECT_LE(report.score.lower, 10);
+    for (const auto& finding : report.findings) {
+        if (std::string(finding.check().id) == "ACME-RAISE") EXPECT_THAT(finding.reason(), HasSubstr("a bug of ours"));
+        if (std::string(finding.check().id) == "ACME-PASS") EXPECT_EQ(finding.evidence().size(), 2u);
+    }
+    EXPECT_EQ(validate({}, {Layer::memory}).findings.size(), 8u);
+    // Without its facts it is not asked.
+    source_->refuse("qmp:query-uuid");
+    found = statuses(validate({{"session-2", VmId{}, neighbour()}}));
+    for (const char* id : {"ACME-PASS", "ACME-FAIL", "ACME-LIE"}) EXPECT_EQ(found[id], Status::unknown) << id;
+}
+
+TEST_F(IsolationEngineTest, AnOwnCheckThatIsNoneIsRefused) {
+    auto judge = [](const OwnFacts&) { return OwnVerdict{}; };
+    engine_.add_check(own_check("ACME-01", judge));
+    const std::vector<std::pair<const char*, std::function<void(OwnCheck&)>>> wrong{
+        {"id", [](OwnCheck& c) { c.id = "CMP-01"; }},
+        {"id", [](OwnCheck& c) { c.id = "ACME-01"; }},
+        {"id", [](OwnCheck& c) { c.id = "acme"; }},
+        {"id", [](OwnCheck& c) { c.id = "ACME-02\n"; }},
+        {"floor", [](OwnCheck& c) { c.floor = Strength::e0; }},
+        {"title", [](OwnCheck& c) { c.title.clear(); }},
+        {"facts", [](OwnCheck& c) { c.facts.clear(); }},
+        {"facts", [](OwnCheck& c) { c.facts = {"proc.nothing"}; }},
+        {"facts", [](OwnCheck& c) { c.facts = {"probe.gate"}; }},
+        {"judge", [](OwnCheck& c) { c.judge = nullptr; }},
+    };
+    for (const auto& [field, change] : wrong) {
+        auto check = own_check("ACME-02", judge);
+        change(check);
+        try {
+            engine_.add_check(check);
+            ADD_FAILURE() << field;
+        } catch (const Error& error) {
+            EXPECT_EQ(error.errc(), Errc::validation);
+            EXPECT_EQ(error.context().at("field"), field);
+        }
+    }
+    EXPECT_EQ(validate().findings.size(), 51u);
+}
+
+/// What a probe cannot do is told; what it can is of this instance.
+TEST_F(IsolationEngineTest, AProbeThatHasNoWayInIsUnknown) {
+    std::vector<IsolationSubject> subjects{{"session-1", VmId{uuid}, source_}}, none;
+    auto report = run_(engine_.audit_with_probes(subjects, none, {}, probed_checks(), Call{})).front();
+    auto found = statuses(report);
+    for (const char* id : {"NET-03", "NET-04", "NET-05", "NET-07", "NET-11"}) EXPECT_EQ(found[id], Status::unknown) << id;
+    EXPECT_EQ(found["RUN-09"], Status::pass);
+    // Another instance has no part in it.
+    source_->say("process.identity", FakeSource::identity(100));
+    EXPECT_EQ(statuses(validate())["RUN-09"], Status::unknown);
+    source_->say("process.identity", FakeSource::identity());
+    EXPECT_EQ(statuses(validate())["RUN-09"], Status::pass);
+}
+
 TEST_F(IsolationEngineTest, LooksAtTheWantedLayersOnly) {
     auto report = validate({}, {Layer::memory, Layer::network});
     ASSERT_EQ(report.findings.size(), 21u);

@@ -125,6 +125,29 @@ TEST_F(ReportLedgerTest, KeepsTheLastReportsOnly) {
     EXPECT_FALSE(verify("s-a", public_keys(), false).ok());
 }
 
+TEST_F(ReportLedgerTest, ForgetsEndedSessionsAndKeepsWhereTheirChainsEnded) {
+    for (const char* session : {"s-ended", "s-running"})
+        for (const char* id : {"/1", "/2"}) keep(session, std::string(session) + id);
+    const auto copy = run_(ledger_->chain("s-ended"));
+    const auto now = environment().clock->wall_now();
+    EXPECT_EQ(run_(ledger_->forget({}, now - std::chrono::hours(1))), 0u);  // too young
+    EXPECT_EQ(run_(ledger_->forget({"s-running"}, now + std::chrono::hours(1))), 2u);
+    EXPECT_THAT(run_(ledger_->history("s-ended")), IsEmpty());
+    EXPECT_EQ(errc_of([&] { run_(ledger_->get("s-ended/1")); }), Errc::not_found);
+    EXPECT_THAT(run_(ledger_->history("s-running")), SizeIs(2));
+    EXPECT_TRUE(verify("s-running", public_keys()).ok());
+    // A copy is still checked against an anchor of today.
+    VerifyRequest request;
+    request.files = {{"copy", copy}};
+    request.trusted_keys = {public_keys()};
+    request.anchor = run_(ledger_->anchor({"s-ended"}));
+    request.complete = true;
+    EXPECT_TRUE(verify_reports(request).ok());
+    request.files.front().text = copy.substr(0, copy.find('\n') + 1);
+    EXPECT_FALSE(verify_reports(request).ok());
+    EXPECT_EQ(run_(ledger_->forget({"s-running"}, now + std::chrono::hours(1))), 0u);
+}
+
 TEST_F(ReportLedgerTest, RotatesItsKey) {
     auto first = public_keys();
     keep("s-a", "a1");

@@ -18,6 +18,7 @@ namespace {
 using nlohmann::json;
 using test::joined;
 using test::SignedChain;
+using testing::AllOf;
 using testing::Contains;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -188,6 +189,24 @@ TEST(SignedReport, KeysRotateForwardOnly) {
     chain.add();
     lines.push_back(chain.envelopes.back());
     EXPECT_THAT(kinds_in(lines), Contains(Kind::retired_key));
+}
+
+TEST(SignedReport, AKeyIsReplacedOnce) {
+    SignedChain chain("s-a");
+    chain.of(2);
+    Lines lines{chain.rotate(2)};
+    chain.of(3);
+    // Who stole the first key replaces it by one of his own, which is as young as the real one.
+    lines.push_back(SignedChain("s-a").rotate(9));
+    SignedChain forged = chain;
+    forged.use_key(9);
+    forged.add();
+    lines.insert(lines.end(), forged.envelopes.begin(), forged.envelopes.end());
+    EXPECT_THAT(kinds_in(lines), AllOf(Contains(Kind::forked), Contains(Kind::untrusted)));
+    // The same rotation twice is one.
+    Lines twice{lines.front(), lines.front()};
+    twice.insert(twice.end(), chain.envelopes.begin(), chain.envelopes.end());
+    EXPECT_TRUE(verify_reports(request_of({twice})).ok());
 }
 
 TEST(SignedReport, ClocksDoNotGoBack) {

@@ -18,6 +18,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "providers/qemu/descriptors.hpp"
 #include "providers/qemu/net_namespace.hpp"
 #include "providers/qemu/process.hpp"
 #include <infrastructure_sdk/error.hpp>
@@ -100,8 +101,8 @@ std::set<std::string> bridges_of(const std::string& ip_program) {
 
 void carry_out(const std::vector<NetworkStep>& steps, const ProcessIdentity* process) {
     for (const auto& step : steps) {
-        std::optional<Visit> visit;
-        if (step.inside) visit.emplace(*process);
+        std::unique_ptr<NetworkVisit> visit;
+        if (step.inside) visit = visit_network(*process);
         run_tool(step.words);
     }
 }
