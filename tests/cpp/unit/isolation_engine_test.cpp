@@ -153,8 +153,12 @@ TEST_F(IsolationEngineTest, OwnChecksAreInTheReportAndTroubleNobodyElse) {
     EXPECT_EQ(report.score.verdict, Verdict::not_isolated);
     EXPECT_LE(report.score.lower, 10);
     for (const auto& finding : report.findings) {
-        if (std::string(finding.check().id) == "ACME-RAISE") EXPECT_THAT(finding.reason(), HasSubstr("a bug of ours"));
-        if (std::string(finding.check().id) == "ACME-PASS") EXPECT_EQ(finding.evidence().size(), 2u);
+        const std::string id = finding.check().id;
+        if (id == "ACME-RAISE") {
+            EXPECT_THAT(finding.reason(), HasSubstr("a bug of ours"));
+        } else if (id == "ACME-PASS") {
+            EXPECT_EQ(finding.evidence().size(), 2u);
+        }
     }
     EXPECT_EQ(validate({}, {Layer::memory}).findings.size(), 8u);
     // Without its facts it is not asked.

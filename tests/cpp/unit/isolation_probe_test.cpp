@@ -150,16 +150,12 @@ struct World {
     }
     std::map<std::string, FindingStatus> statuses() const {
         auto facts = isolation::judge_steps(plan.steps, seen);
+        Scene scene;
+        for (const auto& [check, fact] : table())
+            if (facts.contains(fact)) scene[fact] = facts.at(fact);
+            else scene.forget(fact);
         std::map<std::string, FindingStatus> found;
-        for (const auto& [check, probe] : table()) {
-            Scene scene;
-            for (const auto& [name, fact] : table()) {
-                (void)name;
-                if (facts.contains(fact)) scene[fact] = facts.at(fact);
-                else scene.forget(fact);
-            }
-            found[check] = scene.status(check);
-        }
+        for (const auto& [check, fact] : table()) found[check] = scene.status(check);
         return found;
     }
     static const std::map<std::string, std::string>& table() {
@@ -213,7 +209,6 @@ TEST(ProbeProtocol, AimsAtNothingButWhatItWasGiven) {
 TEST(ProbeProtocol, OneThatGetsThroughFailsItsCheckAlone) {
     {
         World world;
-        world.seen.payloads.insert(world.step_of("probe.host").payload.empty() ? "" : world.step_of("probe.host").payload);
         world.seen.connected.insert("loopback");
         EXPECT_EQ(world.statuses()["NET-07"], FindingStatus::fail);
         EXPECT_EQ(world.count(FindingStatus::pass), 4u);
@@ -291,15 +286,16 @@ TEST(ProbeProtocol, PassesNothingThatWasNotSeen) {
         change(world);
         EXPECT_EQ(world.count(FindingStatus::pass), 0u) << name;
     }
-    for (const char* control : {"receiver:b"}) {
+    // Of a neighbour that may be deaf, only what it should have heard is not known.
+    for (const Change& change :
+         {Change([](World& w) { w.seen.controls.erase("receiver:b"); }), Change([](World& w) { w.seen.others_whole.clear(); })}) {
         World world;
-        world.seen.controls.erase(control);
-        EXPECT_EQ(world.statuses()["NET-04"], FindingStatus::unknown);
-        EXPECT_EQ(world.statuses()["NET-11"], FindingStatus::unknown);
+        change(world);
+        auto found = world.statuses();
+        EXPECT_EQ(found["NET-04"], FindingStatus::unknown);
+        EXPECT_EQ(found["NET-11"], FindingStatus::unknown);
+        EXPECT_EQ(found["NET-07"], FindingStatus::pass);
     }
-    World world;
-    world.seen.others_whole.clear();
-    EXPECT_EQ(world.statuses()["NET-04"], FindingStatus::unknown);
 }
 
 /// Whatever subset of the sightings is left, a check passes only when all that its steps need is among them.
@@ -308,7 +304,7 @@ TEST(ProbeProtocol, LessSeenNeverProvesMore) {
     const World whole;
     const auto best = whole.statuses();
     auto chance = [&](int percent) { return std::uniform_int_distribution<int>(1, 100)(random) <= percent; };
-    for (int round = 0; round < 300; ++round) {
+    for (int round = 0; round < 150; ++round) {
         World world;
         std::erase_if(world.seen.own, [&](const PortFrame&) { return chance(4); });
         std::erase_if(world.seen.controls, [&](const std::string&) { return chance(10); });

@@ -141,7 +141,7 @@ private:
     }
 
     /// Locally administered, and different at each step.
-    static std::string forged_mac(const ProbeStep& step) { return "\x06" + step.nonce.substr(0, 5); }
+    static std::string forged_mac(const ProbeStep& step) { return "\x06" + step.nonce.substr(step.nonce.size() - 5); }
 
     void spoofing_steps(const ProbeTargets& targets) {
         std::vector<std::string> sessions, seen;
