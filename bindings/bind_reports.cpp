@@ -109,14 +109,14 @@ std::function<OwnVerdict(const OwnFacts&)> asking(py::function judge) {
 
 OwnCheck own_check_of(const json& document, py::function judge) {
     OwnCheck check;
-    check.layer = word_of(document, "layer",
-                          {Layer::compute, Layer::network, Layer::storage, Layer::runtime, Layer::memory});
+    check.layer =
+        word_of(document, "layer", {Layer::compute, Layer::network, Layer::storage, Layer::runtime, Layer::memory});
     check.severity =
         word_of(document, "severity", {Severity::low, Severity::medium, Severity::high, Severity::critical});
     check.floor = word_of(document, "floor", {Strength::e1, Strength::e2, Strength::e3, Strength::e4});
-    for (auto [field, text] : {std::pair("id", &check.id), std::pair("title", &check.title), std::pair("fix", &check.fix),
-                               std::pair("root_cause", &check.root_cause), std::pair("controls", &check.controls),
-                               std::pair("meaning", &check.meaning)})
+    for (auto [field, text] : {std::pair("id", &check.id), std::pair("title", &check.title),
+                               std::pair("fix", &check.fix), std::pair("root_cause", &check.root_cause),
+                               std::pair("controls", &check.controls), std::pair("meaning", &check.meaning)})
         *text = document.value(field, std::string());
     check.facts = document.value("facts", std::vector<std::string>());
     check.judge = asking(std::move(judge));
@@ -130,17 +130,17 @@ void bind_reports(py::class_<SdkHandle>& sdk) {
     using Q = const QueuePtr&;
     using F = py::object;
     using Text = const std::string&;
-    sdk.def("register_check", [](S self, Q queue, F future, double timeout_s, Text correlation_id, Text definition,
-                                 py::function judge) {
-        auto check = own_check_of(parse(definition), std::move(judge));
-        return call_sdk<bool>(
-            self, queue, future, timeout_s, correlation_id,
-            [check](InfrastructureSDK& opened, Call) -> Task<bool> {
-                opened.register_check(check);
-                co_return true;
-            },
-            [](bool done) -> py::object { return py::bool_(done); });
-    });
+    sdk.def("register_check",
+            [](S self, Q queue, F future, double timeout_s, Text correlation_id, Text definition, py::function judge) {
+                auto check = own_check_of(parse(definition), std::move(judge));
+                return call_sdk<bool>(
+                    self, queue, future, timeout_s, correlation_id,
+                    [check](InfrastructureSDK& opened, Call) -> Task<bool> {
+                        opened.register_check(check);
+                        co_return true;
+                    },
+                    [](bool done) -> py::object { return py::bool_(done); });
+            });
     sdk.def("isolation_report",
             [](S self, Q queue, F future, double timeout_s, Text correlation_id, std::string id) {
                 return call_sdk<KeptReport>(

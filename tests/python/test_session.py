@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import logging
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 
 import infrastructure_sdk as isdk
 import infrastructure_sdk.sync as sync
-from infrastructure_sdk import vm
+from infrastructure_sdk import isolation, vm
 
 pytestmark = pytest.mark.integration
 
@@ -307,16 +308,68 @@ async def test_two_sessions_do_not_see_one_another(sdk: isdk.InfrastructureSDK, 
     assert [folder.st_mode & 0o777 for folder in folders] == [0o700, 0o700]
     if os.geteuid() == 0:
         assert folders[0].st_uid != folders[1].st_uid
+    by_probes = ("NET-03", "NET-04", "NET-05", "NET-07", "NET-11", "RUN-08", "RUN-09", "STO-05", "STO-09")
     for session in (alice, bob):
-        report = await sdk.isolation.validate(session)
+        report = await sdk.isolation.validate(session, probes=True)
         statuses = {finding.check_id: finding.status for finding in report.findings}
         for check in ("STO-01", "STO-03", "STO-08", "MEM-02", "NET-12", "RUN-07", "RUN-11"):
             assert statuses[check] == "pass", (check, report.to_dict())
         assert statuses["MEM-03"] == ("pass" if os.geteuid() == 0 else "fail")
+        if os.geteuid() != 0:
+            continue
+        for finding in report.findings:
+            if finding.check_id in by_probes:
+                assert finding.status == "pass", finding
+                assert any(item.source == "probe" and item.strength == "E4" for item in finding.evidence), finding
+    if os.geteuid() == 0:
+        # A control channel that somebody opened to others: the probe catches it, and in that session alone.
+        guest = state_dir / "vms" / alice.vm_id / "guest"
+        guest.chmod(0o711)
+        (guest / "vnc.sock").chmod(0o777)
+        found = {}
+        for session in (alice, bob):
+            report = await sdk.isolation.validate(session, probes=["RUN-08"])
+            found[session.id] = {finding.check_id: finding.status for finding in report.findings}
+        assert found[alice.id]["RUN-08"] == "fail" and found[bob.id]["RUN-08"] == "pass"
+        assert found[alice.id]["NET-04"] == found[bob.id]["NET-04"] == "pass"  # what was probed before still counts
 
     await alice.terminate()
     assert (await bob.exec("echo unharmed")).stdout == "unharmed\n"
     await bob.terminate()
+
+
+async def test_checks_of_the_users_own(sdk: isdk.InfrastructureSDK) -> None:
+    @isdk.isolation_check(
+        "ACME-01", layer="runtime", severity="high", title="Its name is its own", facts=["qmp:query-name"]
+    )
+    def named(facts: Mapping[str, Any]) -> isolation.Verdict:
+        return "pass" if facts["qmp:query-name"]["name"] else ("fail", "it has no name")
+
+    @isdk.isolation_check("ACME-02", layer="memory", severity="low", title="Nothing", facts=["proc.ksm"])
+    def broken(facts: Mapping[str, Any]) -> isolation.Verdict:
+        raise KeyError("a bug of ours")
+
+    await sdk.isolation.register(named)
+    await sdk.isolation.register(broken)
+    with pytest.raises(isdk.ValidationError) as caught:
+        await sdk.isolation.register(named)
+    assert caught.value.context["field"] == "id"
+    with pytest.raises(isdk.ValidationError) as caught:
+        await sdk.isolation.register(dataclasses.replace(named, id="ACME-03", layer="cellar"))
+    assert caught.value.context["field"] == "layer"
+    with pytest.raises(isdk.ValidationError) as caught:
+        await sdk.isolation.validate("s-none", probes=["CMP-01"])
+
+    session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
+    await session.wait_until_active()
+    report = await sdk.isolation.validate(session)
+    found = {finding.check_id: finding for finding in report.findings}
+    assert len(found) == 52
+    assert found["ACME-01"].status == "pass" and found["ACME-01"].evidence[0].locator == "qmp:query-name"
+    assert found["ACME-02"].status == "unknown" and "a bug of ours" in found["ACME-02"].reason
+    kept = (await sdk.isolation.history(session))[-1]
+    assert "ACME-01" in kept.export("sarif") and "ACME-01" in kept.export("html")
+    await session.terminate()
 
 
 async def test_verbs_that_the_state_forbids_change_nothing(sdk: isdk.InfrastructureSDK) -> None:

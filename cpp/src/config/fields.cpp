@@ -60,7 +60,8 @@ constexpr ConfigField fields[] = {
     {"isolation.kept_reports", integer, "50", "1", "10000", "", "",
      "How many of the last isolation reports of each session are kept; older ones are removed."},
     {"isolation.report_retention", duration, "2160h", "0s", "87600h", "", "",
-     "How long the reports of an ended session are kept after its last one; where its chain ended stays for anchors. 0s: "
+     "How long the reports of an ended session are kept after its last one; where its chain ended stays for anchors. "
+     "0s: "
      "for ever."},
     {"isolation.waivers_file", path, "", "", "", "", "", "A file of signed waivers, read at the start."},
     {"isolation.waiver_keys_file", path, "", "", "", "", "",

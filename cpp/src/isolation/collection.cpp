@@ -66,7 +66,9 @@ std::vector<std::function<std::vector<Fact>()>> blocking_work(const ProcessSubje
     // The slow ones beside the others.
     std::set<std::string> files, rest;
     for (const auto& name : wanted)
-        (name == "file.digests" || name == "nft.ruleset" || name == "iptables.rules" ? files : rest).insert(name);
+        (name == "file.digests" || name == "nft.ruleset" || name == "iptables.rules" || name == "sys.uplinks" ? files
+                                                                                                              : rest)
+            .insert(name);
     auto now = process.now;
     std::vector<std::function<std::vector<Fact>()>> work;
     work.emplace_back([process, rest] { return collect_process(process, rest); });
@@ -93,7 +95,8 @@ Wanted wanted_by(const std::vector<Layer>& layers) {
             else wanted.own.insert(name);
     }
     // These only add to the picture of another.
-    if (wanted.own.contains("nft.ruleset")) wanted.own.insert("iptables.rules");
+    if (wanted.own.contains("nft.ruleset"))
+        for (const char* name : {"iptables.rules", "sys.uplinks", "process.promises"}) wanted.own.insert(name);
     if (wanted.own.contains("sys.init_namespaces")) wanted.own.insert("sys.our_namespaces");
     return wanted;
 }

@@ -82,7 +82,8 @@ Task<std::vector<Finding>> own_findings(Environment environment, std::vector<iso
         }
         answers->given.emplace_back();
         asked.push_back(check);
-        group.spawn(environment.logger, "own check", ask(environment, check, question.facts, answers, asked.size() - 1));
+        group.spawn(environment.logger, "own check",
+                    ask(environment, check, question.facts, answers, asked.size() - 1));
     }
     auto soon = call.within(Deadline::after(*environment.clock, patience));
     auto missing = [&] {
@@ -138,7 +139,6 @@ Facts with_neighbours(const std::vector<FactsPtr>& all, std::size_t own, WallTim
         if (i != own) facts.neighbours->push_back(all[i]);
     return facts;
 }
-
 
 /// Probes change a VM for a moment, which no other look shall see: looks together, or one VM's probes alone.
 class Turns {
@@ -251,7 +251,8 @@ Task<std::vector<IsolationReport>> IsolationEngine::audit(std::vector<IsolationS
                                                           std::vector<IsolationSubject> neighbours,
                                                           std::vector<Layer> layers, Call call) {
     std::vector<std::string> none;
-    co_return co_await audit_with_probes(std::move(subjects), std::move(neighbours), std::move(layers), std::move(none), call);
+    co_return co_await audit_with_probes(std::move(subjects), std::move(neighbours), std::move(layers), std::move(none),
+                                         call);
 }
 
 Task<std::vector<IsolationReport>> IsolationEngine::audit_with_probes(std::vector<IsolationSubject> subjects,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "isolation/facts.hpp"
 #include "isolation/json_fields.hpp"
 
 namespace infrastructure_sdk::isolation {
@@ -181,6 +182,7 @@ std::optional<Promises> read_promises(const Json& value) {
         !get(value, "confidential", promises.confidential))
         return std::nullopt;
     promises.ports = std::move(*numbers);
+    promises.network = text_at(value, "network").value_or("");
     return promises;
 }
 

@@ -94,6 +94,7 @@ std::optional<std::optional<std::vector<FileStatus>>> read_folder(const Json&);
 struct Promises {
     bool exclusive = false, encrypted = false, confidential = false;
     std::vector<std::uint64_t> ports;
+    std::string network;  ///< the mode; empty = none was promised
 };
 std::optional<Promises> read_promises(const Json&);
 /// process.paths; {"declared":false} is nullopt of the inner.

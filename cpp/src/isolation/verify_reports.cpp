@@ -79,8 +79,8 @@ public:
         return found->second;
     }
 
-    /// Takes up the key that a rotation leads to. Envelopes of other kinds are passed over. A key has one successor: false
-    /// for a second one, which whoever has stolen a replaced key could make.
+    /// Takes up the key that a rotation leads to. Envelopes of other kinds are passed over. A key has one successor:
+    /// false for a second one, which whoever has stolen a replaced key could make.
     bool follow(const DsseEnvelope& envelope) {
         ReportProblem ignored{};
         auto by = signer(envelope, ignored);

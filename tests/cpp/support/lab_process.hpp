@@ -118,9 +118,10 @@ private:
     }
 
     std::vector<std::string> arguments(int listener) const {
-        std::vector<std::string> line{
-            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display",     "none", "-accel",
-            "tcg,tb-size=8",      "-m", "32",          "-machine",        launch_.machine};
+        std::vector<std::string> line{"qemu-system-x86_64", "-nodefaults",  "-no-user-config",
+                                      "-display",           "none",         "-accel",
+                                      "tcg,tb-size=8",      "-m",           "32",
+                                      "-machine",           launch_.machine};
         auto add = [&line](const char* option, std::string value) {
             line.emplace_back(option);
             line.push_back(std::move(value));

@@ -136,8 +136,8 @@ TEST_F(IsolationEngineTest, OwnChecksAreInTheReportAndTroubleNobodyElse) {
         return OwnVerdict{FindingStatus::pass, "as we want it"};
     }));
     engine_.add_check(own_check("ACME-FAIL", [](const OwnFacts&) { return OwnVerdict{FindingStatus::fail, "no"}; }));
-    engine_.add_check(own_check(
-        "ACME-RAISE", [](const OwnFacts&) -> OwnVerdict { throw std::runtime_error("a bug of ours"); }));
+    engine_.add_check(
+        own_check("ACME-RAISE", [](const OwnFacts&) -> OwnVerdict { throw std::runtime_error("a bug of ours"); }));
     engine_.add_check(own_check("ACME-WAIVE", [](const OwnFacts&) { return OwnVerdict{FindingStatus::waived, ""}; }));
     auto lying = own_check("ACME-LIE", [](const OwnFacts&) { return OwnVerdict{FindingStatus::pass, "all is well"}; });
     lying.floor = Strength::e4;  // what it reads is no probe
@@ -201,7 +201,8 @@ TEST_F(IsolationEngineTest, AProbeThatHasNoWayInIsUnknown) {
     std::vector<IsolationSubject> subjects{{"session-1", VmId{uuid}, source_}}, none;
     auto report = run_(engine_.audit_with_probes(subjects, none, {}, probed_checks(), Call{})).front();
     auto found = statuses(report);
-    for (const char* id : {"NET-03", "NET-04", "NET-05", "NET-07", "NET-11"}) EXPECT_EQ(found[id], Status::unknown) << id;
+    for (const char* id : {"NET-03", "NET-04", "NET-05", "NET-07", "NET-11"})
+        EXPECT_EQ(found[id], Status::unknown) << id;
     EXPECT_EQ(found["RUN-09"], Status::pass);
     // Another instance has no part in it.
     source_->say("process.identity", FakeSource::identity(100));

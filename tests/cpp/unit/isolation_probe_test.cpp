@@ -54,7 +54,8 @@ TEST(ProbeFrames, AreThoseOfTheStandards) {
               bytes_of("ffffffffffff525400010203080600010800060400015254000102030a00020f0000000000000a000202"));
     // Its checksums as another program made them.
     EXPECT_EQ(frames::tcp_open(guest, gateway, 40000, 50717, 1000),
-              bytes_of("52550a0002025254000102030800450000280000000040" "0662c00a00020f0a0002029c40c61d000003e8000000005002"
+              bytes_of("52550a0002025254000102030800450000280000000040"
+                       "0662c00a00020f0a0002029c40c61d000003e8000000005002"
                        "04002d8c0000"));
     EXPECT_EQ(frames::udp(guest, gateway, 40000, 50840, "NONCE1234").substr(42), "NONCE1234");
     for (const char* wrong : {"", "52:54:00:01:02", "52:54:00:01:02:03:04", "g2:54:00:01:02:03", "52-54-00-01-02-03"})
@@ -216,7 +217,8 @@ TEST(ProbeProtocol, OneThatGetsThroughFailsItsCheckAlone) {
     {
         World world;
         for (const auto& step : world.plan.steps)
-            if (step.fact == "probe.guests" && !step.receivers.empty()) world.seen.others["b"].push_back({false, step.frame});
+            if (step.fact == "probe.guests" && !step.receivers.empty())
+                world.seen.others["b"].push_back({false, step.frame});
         EXPECT_EQ(world.statuses()["NET-04"], FindingStatus::fail);
         EXPECT_EQ(world.count(FindingStatus::pass), 4u);
     }
@@ -287,8 +289,8 @@ TEST(ProbeProtocol, PassesNothingThatWasNotSeen) {
         EXPECT_EQ(world.count(FindingStatus::pass), 0u) << name;
     }
     // Of a neighbour that may be deaf, only what it should have heard is not known.
-    for (const Change& change :
-         {Change([](World& w) { w.seen.controls.erase("receiver:b"); }), Change([](World& w) { w.seen.others_whole.clear(); })}) {
+    for (const Change& change : {Change([](World& w) { w.seen.controls.erase("receiver:b"); }),
+                                 Change([](World& w) { w.seen.others_whole.clear(); })}) {
         World world;
         change(world);
         auto found = world.statuses();

@@ -36,11 +36,11 @@ public:
     Task<IsolationReport> validate(IsolationSubject subject, std::vector<IsolationSubject> neighbours,
                                    std::vector<Layer> layers, Call call);
 
-    /// The same with active probes for these checks (see `probed_checks`): frames put in at the port of the VM's network
-    /// card, and a process under another user's id, against sockets of our own and the VM's. No guest takes part and
-    /// none is believed. One VM is probed at a time, and other looks wait meanwhile; a probe takes a second or two. What
-    /// was found counts for later looks at the same process too, until it is too old: 10 minutes for critical checks,
-    /// else 30, weighing less after half of that. @throws Error(validation) naming `probes`, Error(cancelled)
+    /// The same with active probes for these checks (see `probed_checks`): frames put in at the port of the VM's
+    /// network card, and a process under another user's id, against sockets of our own and the VM's. No guest takes
+    /// part and none is believed. One VM is probed at a time, and other looks wait meanwhile; a probe takes a second or
+    /// two. What was found counts for later looks at the same process too, until it is too old: 10 minutes for critical
+    /// checks, else 30, weighing less after half of that. @throws Error(validation) naming `probes`, Error(cancelled)
     Task<std::vector<IsolationReport>> audit_with_probes(std::vector<IsolationSubject> subjects,
                                                          std::vector<IsolationSubject> neighbours,
                                                          std::vector<Layer> layers, std::vector<std::string> probes,

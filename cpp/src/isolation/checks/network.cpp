@@ -7,6 +7,7 @@
 #include "isolation/checks/judges.hpp"
 #include "isolation/look.hpp"
 #include "isolation/packet_rules.hpp"
+#include "isolation/packet_walk.hpp"
 #include "isolation/probes/verdict.hpp"
 #include "isolation/readings.hpp"
 
@@ -40,6 +41,41 @@ void judge_filters(Look& look, const std::set<std::string>& taps, bool to_guest)
     look.saw("iptables.rules", "rules read");
 }
 
+/// Of a user-mode network that leaves through these interfaces of the host alone.
+std::vector<std::string> uplinks_of(const Look& look) {
+    return look.may("sys.uplinks", read_strings).value_or(std::vector<std::string>());
+}
+
+/// Addresses that are never the internet, one of each kind, and what clouds keep their metadata at.
+const std::vector<std::string>& inner_addresses() {
+    static const std::vector<std::string> addresses{"10.0.0.1",      "100.64.0.1",      "100.100.100.200", "127.0.0.1",
+                                                    "168.63.129.16", "169.254.169.254", "172.16.0.1",      "192.0.0.1",
+                                                    "192.168.0.1",   "198.18.0.1",      "224.0.0.1"};
+    return addresses;
+}
+
+/// What the packet filter does with what passes an uplink: towards the guest nothing new, to the host nothing, and to
+/// others only what is of the internet.
+void judge_uplink(Look& look, const std::string& uplink, bool to_guest, bool only_host) {
+    auto nft = look.need("nft.ruleset", read_object);
+    if (!nft) return;
+    const auto guest = address_number("198.19.0.1").value();
+    std::vector<std::pair<std::string, TracedPacket>> packets;
+    for (const auto& text : inner_addresses()) {
+        const auto address = address_number(text).value();
+        if (to_guest) packets.push_back({"from " + text, {"forward", "", uplink, address, guest}});
+        else if (!only_host) packets.push_back({"to " + text, {"forward", uplink, "", guest, address}});
+    }
+    if (!to_guest)
+        packets.push_back({"to the host", {"input", uplink, "", guest, address_number("198.19.0.0").value()}});
+    for (const auto& [words, packet] : packets) {
+        auto dropped = is_dropped(*nft, packet);
+        if (!dropped) look.blind("the packet rules of " + uplink + " are more than this check reads");
+        else if (!*dropped) look.fault("no rule stops what goes " + words + " through " + uplink);
+    }
+    look.saw("nft.ruleset", std::to_string(packets.size()) + " packets through " + uplink + " were traced");
+}
+
 Finding judge_default(const CheckDefinition& check, const Facts& facts, bool to_guest) {
     Look look(check, facts);
     auto network = look.need("hmp:info network", read_network);
@@ -49,13 +85,20 @@ Finding judge_default(const CheckDefinition& check, const Facts& facts, bool to_
     for (const auto& back : network->backends) kinds += back.name + " " + back.type + "; ";
     look.saw("hmp:info network", kinds);
     auto taps = taps_of(*files);
+    auto uplinks = uplinks_of(look);
+    auto promises = look.may("process.promises", read_promises);
+    bool internet = promises && promises->network == "internet";
     look.saw("proc.files", std::to_string(taps.size()) + " host interfaces");
     if (network->backends.empty() && taps.empty()) return look.absent("the VM has no network");
     for (const auto& back : network->backends) {
         if (back.type == "tap") {
             if (taps.empty()) look.blind("could not look at " + back.name + ": no interface of it is open");
         } else if (back.type == "user") {
-            if (!back.restricted()) look.fault(back.name + " reaches everything that the host reaches");
+            if (back.restricted()) continue;
+            if (uplinks.empty()) look.fault(back.name + " reaches everything that the host reaches");
+            else if (!to_guest && !internet) look.fault(back.name + " reaches the internet, which was not declared");
+            for (const auto& uplink : uplinks) judge_uplink(look, uplink, to_guest, false);
+            look.saw("sys.uplinks", std::to_string(uplinks.size()) + " ways out of its network namespace");
         } else if (back.type != "hubport") {
             look.blind("it is not known what filters " + back.name + ", a network of type " + back.type);
         }
@@ -140,8 +183,11 @@ Finding judge_net_07(const CheckDefinition& check, const Facts& facts) {
     look.need("proc.files", read_files);
     for (const auto& back : network ? network->backends : std::vector<Network::Backend>())
         // slirp connects on the guest's behalf, also to what listens on the host's loopback.
-        if (back.type == "user" && !back.restricted())
-            look.fault(back.name + " lets the guest connect to the host's own services");
+        if (back.type == "user" && !back.restricted()) {
+            auto uplinks = uplinks_of(look);
+            if (uplinks.empty()) look.fault(back.name + " lets the guest connect to the host's own services");
+            for (const auto& uplink : uplinks) judge_uplink(look, uplink, false, true);
+        }
     look.saw("hmp:info network", network ? std::to_string(network->backends.size()) + " networks" : "");
     need_gate(look);
     judge_probe(look, "probe.host");

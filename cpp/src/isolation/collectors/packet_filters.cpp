@@ -3,16 +3,16 @@
 #include <cstring>
 
 #include <fcntl.h>
+#include <net/if.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/network_visit.hpp"
 #include "isolation/collectors/reading.hpp"
 
 namespace infrastructure_sdk::isolation {
-namespace {
 
-/// The output of a program of the system that ended well; nullopt otherwise. At most 16 MiB.
 std::optional<std::string> output_of(std::vector<std::string> command) {
     std::vector<char*> arguments;
     for (auto& word : command) arguments.push_back(word.data());
@@ -51,8 +51,6 @@ std::string program(const char* name) {
     return {};
 }
 
-}  // namespace
-
 Reading read_nft() {
     auto path = program("nft");
     if (path.empty()) return could_not("nft is not installed");
@@ -68,6 +66,31 @@ Reading read_iptables() {
     auto text = output_of({path});
     if (!text) return could_not("iptables-save does not list its rules");
     return {nlohmann::json(*text), {}};
+}
+
+Reading read_uplinks(std::int64_t pid) {
+    auto path = program("ip");
+    if (path.empty()) return could_not("ip is not installed");
+    std::optional<std::string> text;
+    try {
+        NetworkVisit visit(pid, [] { return true; });
+        if (!visit.is_away()) return {nlohmann::json::array(), {}};
+        text = output_of({path, "-j", "link", "show", "type", "veth"});
+    } catch (const std::exception& error) {
+        return could_not(std::string("its network namespace cannot be entered: ") + error.what());
+    }
+    auto links = nlohmann::json::parse(text.value_or("?"), nullptr, false);
+    if (!links.is_array()) return could_not("ip does not list its links");
+    auto names = nlohmann::json::array();
+    for (const auto& link : links) {
+        // An empty list is written as a list of one empty object.
+        if (!link.is_object() || !link.contains("link_index") || !link["link_index"].is_number_unsigned()) continue;
+        char name[IF_NAMESIZE];
+        if (!::if_indextoname(link["link_index"].get<unsigned>(), name))
+            return could_not("the other end of one of its links is not in this network namespace");
+        names.push_back(name);
+    }
+    return {names, {}};
 }
 
 }  // namespace infrastructure_sdk::isolation

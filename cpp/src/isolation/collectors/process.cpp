@@ -267,7 +267,9 @@ Reading taps_of(Process& process) {
 }
 
 Reading rules_of(Process& process, Reading (*read)()) {
-    if (interfaces_of(process).empty()) return could_not("not needed: it holds no interface of the host");
+    auto uplinks = interfaces_of(process).empty() ? read_uplinks(process.subject().pid) : Reading();
+    if (interfaces_of(process).empty() && (!uplinks.value || uplinks.value->empty()))
+        return could_not("not needed: it holds no interface of the host, and none leads into its network namespace");
     return read();
 }
 
@@ -345,6 +347,8 @@ const Row rows[] = {
     {"sys.init_namespaces", "procfs", "/proc/1/ns/*", [](Process&) { return namespaces_of("/proc/1/ns"); }},
     {"sys.our_namespaces", "procfs", "/proc/self/ns/*", [](Process&) { return namespaces_of("/proc/self/ns"); }},
     {"sys.taps", "sysfs", "/sys/class/net/TAP", taps_of},
+    {"sys.uplinks", "netlink", "ip link in its network namespace",
+     [](Process& p) { return read_uplinks(p.subject().pid); }},
     {"nft.ruleset", "nft", "nft -j list ruleset", [](Process& p) { return rules_of(p, read_nft); }},
     {"iptables.rules", "iptables", "iptables-save", [](Process& p) { return rules_of(p, read_iptables); }},
 };

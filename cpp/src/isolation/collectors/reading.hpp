@@ -67,5 +67,12 @@ Reading read_cgroup(std::int64_t pid, const std::string& controller);  ///< "cpu
 Reading read_sockets_of(const ProcessSubject& subject, const std::vector<OpenFile>& files);
 Reading read_nft();
 Reading read_iptables();
+/// The host's ends of the veth pairs that lead into the process's own network namespace; none when it has none.
+Reading read_uplinks(std::int64_t pid);
+
+/// The output of a program of the system that ended well; nullopt otherwise. At most 16 MiB.
+std::optional<std::string> output_of(std::vector<std::string> command);
+/// Its path; empty when it is not there.
+std::string program(const char* name);
 
 }  // namespace infrastructure_sdk::isolation

@@ -107,8 +107,14 @@ std::optional<ForeignResult> try_as_foreigner(const ForeignTrial& trial, std::st
         if (folder >= 0) ::close(folder);
         return std::nullopt;
     }
-    Prepared prepared{trial.uid, folder, ends[1], static_cast<pid_t>(trial.pid), address_of(trial.open_socket),
-                      trial.open_file.c_str(), &sockets, &trial.files};
+    Prepared prepared{trial.uid,
+                      folder,
+                      ends[1],
+                      static_cast<pid_t>(trial.pid),
+                      address_of(trial.open_socket),
+                      trial.open_file.c_str(),
+                      &sockets,
+                      &trial.files};
     pid_t pid = ::fork();
     if (pid == 0) child(prepared);
     ::close(folder);

@@ -56,8 +56,7 @@ public:
         listener_.fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         Owned made(::open(file().c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644));
         (void)(::bind(listener_.fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
-               ::listen(listener_.fd, 8) == 0 && ::chmod(socket().c_str(), 0666) == 0 &&
-               ::fchmod(made.fd, 0644) == 0);
+               ::listen(listener_.fd, 8) == 0 && ::chmod(socket().c_str(), 0666) == 0 && ::fchmod(made.fd, 0644) == 0);
     }
     ~Commons() {
         std::error_code ignored;
@@ -140,8 +139,12 @@ void try_belongings(const Facts& facts, ProbeOutcomes& outcomes) {
     std::set<std::uint64_t> own;
     for (const auto& thread : *threads) own.insert(thread.uids.begin(), thread.uids.end());
     Commons commons;
-    ForeignTrial trial{foreign_uid(facts, own), ground,           below(belongings.sockets, ground),
-                       below(belongings.disks, ground), identity->value("pid", std::int64_t()), commons.socket(),
+    ForeignTrial trial{foreign_uid(facts, own),
+                       ground,
+                       below(belongings.sockets, ground),
+                       below(belongings.disks, ground),
+                       identity->value("pid", std::int64_t()),
+                       commons.socket(),
                        commons.file()};
     if (own.contains(trial.uid)) return refuse("no user id is at hand that the VM has not");
     std::string why;
@@ -150,16 +153,18 @@ void try_belongings(const Facts& facts, ProbeOutcomes& outcomes) {
     auto as = "as uid " + std::to_string(trial.uid) + ": ";
     bool connects = result->open_socket == 0 && commons.was_used();
     if (!belongings.sockets.empty())
-        outcomes["probe.sockets"] = {judge_foreigner(belongings.sockets, result->sockets, connects), {}, as + "connect"};
+        outcomes["probe.sockets"] = {
+            judge_foreigner(belongings.sockets, result->sockets, connects), {}, as + "connect"};
     else outcomes["probe.sockets"] = {nullptr, "no socket of it is known", as + "connect"};
     if (!belongings.disks.empty())
-        outcomes["probe.disks"] = {judge_foreigner(belongings.disks, result->files, result->open_file == 0), {}, as + "open"};
+        outcomes["probe.disks"] = {
+            judge_foreigner(belongings.disks, result->files, result->open_file == 0), {}, as + "open"};
     else outcomes["probe.disks"] = {nullptr, "no disk of it is known", as + "open"};
     // A wrong address is told only to those who may read.
-    outcomes["probe.memory"] = {
-        judge_foreigner({"the memory of process " + std::to_string(trial.pid)}, {result->memory}, result->own_memory == 0),
-        {},
-        as + "process_vm_readv"};
+    outcomes["probe.memory"] = {judge_foreigner({"the memory of process " + std::to_string(trial.pid)},
+                                                {result->memory}, result->own_memory == 0),
+                                {},
+                                as + "process_vm_readv"};
 }
 
 bool is_zeros(int fd, off_t size, const std::string& nonce, bool& found) {
@@ -242,17 +247,15 @@ json judge_foreigner(const std::vector<std::string>& names, const std::vector<in
 
 json probe_admission() {
     const std::pair<const char*, const char*> twins[] = {
-        {"network: host", "network: isolated"},
-        {"machine: pc-q35-7.2,mem-merge=on", "machine: pc-q35-7.2"},
-        {"name: probe,restrict=off", "name: probe"},
-        {"image: ../linux-tiny", "image: linux-tiny"},
-        {"isolation: none", "isolation: isolated"},
-        {"on_drift: ignore", "on_drift: suspend"},
+        {"network: host", "network: isolated"},      {"machine: pc-q35-7.2,mem-merge=on", "machine: pc-q35-7.2"},
+        {"name: probe,restrict=off", "name: probe"}, {"image: ../linux-tiny", "image: linux-tiny"},
+        {"isolation: none", "isolation: isolated"},  {"on_drift: ignore", "on_drift: suspend"},
         {"sandbox: 'off'", "display: false"},
     };
     json attempts = json::array();
     for (const auto& [bad, good] : twins)
-        attempts.push_back(attempt_of(std::string("a template with ") + bad, is_accepted(good), true, is_accepted(bad)));
+        attempts.push_back(
+            attempt_of(std::string("a template with ") + bad, is_accepted(good), true, is_accepted(bad)));
     return {{"attempts", attempts}};
 }
 

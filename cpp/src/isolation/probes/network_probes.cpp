@@ -24,7 +24,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::size_t most_watched = 8, most_addresses = 3, most_open_ports = 6;
-constexpr Duration pace = 5ms;          ///< between two frames
+constexpr Duration pace = 5ms;  ///< between two frames
 constexpr Duration greeting_time = 100ms;
 /// What an attempt may take to arrive. Nothing on its way leaves the host.
 constexpr Duration window = 500ms;
@@ -69,11 +69,13 @@ Place place_of(const Facts& facts) {
     Place place;
     place.link.guest.mac = *mac;
     place.pid = identity->value("pid", std::int64_t());
-    auto own = fact(facts, "proc.namespaces", read_namespaces), ours = fact(facts, "sys.our_namespaces", read_namespaces);
+    auto own = fact(facts, "proc.namespaces", read_namespaces),
+         ours = fact(facts, "sys.our_namespaces", read_namespaces);
     if (!own || !ours) throw no(facts.why(own ? "sys.our_namespaces" : "proc.namespaces"));
     place.link.own_namespace = own->at("net") != ours->at("net");
     if (back.type == "user") {
-        if (back.options.find("net=10.0.2.0") == std::string::npos) throw no("its user-mode network has other addresses");
+        if (back.options.find("net=10.0.2.0") == std::string::npos)
+            throw no("its user-mode network has other addresses");
         use_defaults(place.link);
         place.link.restricted = back.restricted();
         return place;
@@ -97,7 +99,8 @@ std::vector<std::string> host_addresses() {
     ifaddrs* list = nullptr;
     if (::getifaddrs(&list) != 0) return found;
     for (auto* entry = list; entry && found.size() < most_addresses; entry = entry->ifa_next) {
-        if (!entry->ifa_addr || entry->ifa_addr->sa_family != AF_INET || (entry->ifa_flags & IFF_LOOPBACK) != 0) continue;
+        if (!entry->ifa_addr || entry->ifa_addr->sa_family != AF_INET || (entry->ifa_flags & IFF_LOOPBACK) != 0)
+            continue;
         const auto& address = reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr;
         found.emplace_back(reinterpret_cast<const char*>(&address), 4);
     }
@@ -139,7 +142,7 @@ std::string way_out(std::int64_t pid) {
 struct Stage {
     std::map<std::string, std::unique_ptr<Canary>> canaries;
     ProbeTargets targets;
-    std::unique_ptr<Wire> bridge;                            ///< sees what reaches the bridge
+    std::unique_ptr<Wire> bridge;                             ///< sees what reaches the bridge
     std::map<std::string, std::unique_ptr<Wire>> their_taps;  ///< by session
 };
 
@@ -280,7 +283,8 @@ ProbeSightings sightings_of(Run& run, const ProbePlan& plan) {
     for (const auto& frame : run.stage->bridge ? run.stage->bridge->received() : std::vector<std::string>()) {
         answers = answers || frame.find(plan.greeting_nonce) != std::string::npos;
         for (const auto& step : plan.steps)
-            if (step.fact != "probe.host" && frame.find(step.nonce) != std::string::npos) seen.payloads.insert(step.payload);
+            if (step.fact != "probe.host" && frame.find(step.nonce) != std::string::npos)
+                seen.payloads.insert(step.payload);
     }
     if (answers) seen.controls.insert("port");
     for (const auto& watched : run.watched) {

@@ -15,7 +15,8 @@ std::set<std::string> probes_of(const std::vector<std::string>& check_ids);
 /// What probes need to know of a VM itself and of its neighbours.
 Wanted wanted_by_probes();
 
-/// Facts of the kind "probe", each of the instance that ran before and after; see `EvidenceSource` for why there is none.
+/// Facts of the kind "probe", each of the instance that ran before and after; see `EvidenceSource` for why there is
+/// none.
 /// @throws Error(cancelled)
 Task<std::vector<Fact>> run_probes(Environment environment, ProbeSite subject, std::vector<ProbeSite> neighbours,
                                    std::set<std::string> wanted, Call call);

@@ -126,12 +126,11 @@ private:
             canary_steps(guests, as_neighbour);
         }
         for (const auto& neighbour : targets.neighbours) {
-            for (const auto& to :
-                 {neighbour.guest, frames::Endpoint{frames::broadcast(), std::string(4, '\xff')}}) {
+            for (const auto& to : {neighbour.guest, frames::Endpoint{frames::broadcast(), std::string(4, '\xff')}}) {
                 if (full()) return;
                 bool all = to.mac == frames::broadcast();
-                auto attempt =
-                    step(guests, "session " + neighbour.session + (all ? " by a frame for everybody" : " by its address"));
+                auto attempt = step(
+                    guests, "session " + neighbour.session + (all ? " by a frame for everybody" : " by its address"));
                 udp(attempt, link_.guest, to, discard);
                 attempt.controls.push_back("receiver:" + neighbour.session);
                 attempt.receivers = {neighbour.session};

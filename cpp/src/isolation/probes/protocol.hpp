@@ -53,9 +53,9 @@ struct ProbeStep {
     std::string fact;    ///< "probe.host"; empty: a control, which must go through
     std::string target;  ///< for people
     std::string frame;
-    std::string nonce;               ///< bytes of the frame by which it is known again
-    std::string payload;             ///< of UDP: what a canary would read
-    std::string address;             ///< whom the packet is for; bytes
+    std::string nonce;    ///< bytes of the frame by which it is known again
+    std::string payload;  ///< of UDP: what a canary would read
+    std::string address;  ///< whom the packet is for; bytes
     std::uint16_t from_port = 0, to_port = 0;
     std::optional<std::uint32_t> sequence;  ///< of TCP
     std::vector<std::string> controls;      ///< names of what must have gone through
@@ -68,8 +68,9 @@ struct ProbeStep {
 constexpr std::size_t most_steps = 64;
 
 struct ProbePlan {
-    std::string greeting;        ///< a frame that is allowed; sent first, it is the control of the port
-    std::string greeting_nonce;  ///< on a tap: what then arrives at its bridge; empty in user mode, where it is answered
+    std::string greeting;  ///< a frame that is allowed; sent first, it is the control of the port
+    std::string
+        greeting_nonce;  ///< on a tap: what then arrives at its bridge; empty in user mode, where it is answered
     std::vector<ProbeStep> steps;
 };
 /// @param nonces at least `most_steps` + 1 distinct texts of 16 characters
@@ -89,7 +90,6 @@ struct ProbeSightings {
 /// In user mode: the greeting was answered, so the control "port" went through.
 bool port_answers(const ProbeLink& link, const std::vector<PortFrame>& own);
 /// fact -> {"attempts": [...]}, see `read_probe`. Facts without a step are not there.
-std::map<std::string, nlohmann::json> judge_steps(const std::vector<ProbeStep>& steps,
-                                                  const ProbeSightings& sightings);
+std::map<std::string, nlohmann::json> judge_steps(const std::vector<ProbeStep>& steps, const ProbeSightings& sightings);
 
 }  // namespace infrastructure_sdk::isolation

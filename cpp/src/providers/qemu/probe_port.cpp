@@ -63,8 +63,7 @@ public:
         auto bytes = framed(frame, header_bytes_);
         boost::system::error_code error;
         // A frame is far smaller than the socket's buffer: this waits for nothing but a stopped VM.
-        co_await asio::async_write(*sockets_[2], asio::buffer(bytes),
-                                   asio::redirect_error(asio::use_awaitable, error));
+        co_await asio::async_write(*sockets_[2], asio::buffer(bytes), asio::redirect_error(asio::use_awaitable, error));
         if (error) throw Error(Errc::not_ready, "the port was closed: " + error.message());
     }
 
@@ -95,9 +94,12 @@ private:
         json socket{{"addr", address}, {"server", false}};
         json device{{"id", channel.id}, {"backend", {{"type", "socket"}, {"data", socket}}}};
         co_await client_->execute("chardev-add", device, call);
-        json filter{{"qom-type", channel.filter},   {"id", std::string(channel.id) + "-filter"},
-                    {"netdev", card},               {"queue", channel.queue},
-                    {channel.side, channel.id},     {"vnet_hdr_support", true}};
+        json filter{{"qom-type", channel.filter},
+                    {"id", std::string(channel.id) + "-filter"},
+                    {"netdev", card},
+                    {"queue", channel.queue},
+                    {channel.side, channel.id},
+                    {"vnet_hdr_support", true}};
         co_await client_->execute("object-add", filter, call);
     }
 

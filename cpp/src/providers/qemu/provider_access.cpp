@@ -93,7 +93,11 @@ Task<Fact> QemuProvider::collect(VmId id, std::string name, Call call) {
             fact.source = "provider";
             fact.locator = "vm.json";
             bool encrypted = vm->record.spec.encryption == Encryption::all;
-            value = {{"exclusive", false}, {"encrypted", encrypted}, {"confidential", false}, {"ports", json::array()}};
+            value = {{"exclusive", false},
+                     {"encrypted", encrypted},
+                     {"confidential", false},
+                     {"ports", json::array()},
+                     {"network", name_of(vm->record.spec.network)}};
         } else if (name == "agent.identity") {
             fact.source = "agent";
             fact.locator = "/etc/machine-id and /etc/ssh/ssh_host_*_key.pub of the guest";
