@@ -74,6 +74,7 @@ __all__ = [
     "automation",
     "exceptions",
     "images",
+    "isolation_check",
     "logging",
     "verify_webhook",
     *exceptions.__all__,
