@@ -275,17 +275,8 @@ Task<std::vector<IsolationReport>> InfrastructureSDK::Impl::judge(std::vector<Se
         named.insert(session.id);
         subjects.push_back({session.id, session.vm_id, provider->evidence(session.vm_id)});
     }
-    SessionFilter running;
-    running.states = {SessionState::active};
-    running.limit = 1000;
-    for (;;) {
-        auto page = co_await sessions->list(running);
-        for (const auto& other : page.sessions)
-            if (!named.contains(other.id))
-                neighbours.push_back({other.id, other.vm_id, provider->evidence(other.vm_id)});
-        if (page.next.empty()) break;
-        running.after = page.next;
-    }
+    for (const auto& other : sessions->active())
+        if (!named.contains(other.id)) neighbours.push_back({other.id, other.vm_id, provider->evidence(other.vm_id)});
     auto found = co_await isolation.audit_with_probes(std::move(subjects), std::move(neighbours), std::move(layers),
                                                       std::move(probes), call);
     for (auto& report : found) apply_waivers(report, waivers, report.created_at);
@@ -347,6 +338,7 @@ void InfrastructureSDK::Impl::listen_to_host() {
     auto suspect = [this](std::string vm) {
         sessions->suspect_isolation(vm.empty() ? std::nullopt : std::optional(VmId{std::move(vm)}));
     };
+    provider->on_suspicion([this](VmId vm) { sessions->suspect_isolation(std::move(vm)); });
     auto directory = fs::path(state_directory(config)) / "vms";
     host_watch = std::make_unique<isolation::HostWatch>(environment, directory.string(), suspect);
 }
@@ -541,6 +533,7 @@ Task<void> InfrastructureSDK::close() {
     auto& impl = *impl_;
     if (impl.closed) co_return;
     impl.closed = true;
+    if (impl.provider) impl.provider->on_suspicion({});
     if (impl.host_watch) co_await impl.host_watch->close();
     if (impl.sessions) co_await impl.sessions->close();
     if (impl.policies) co_await impl.policies->close();

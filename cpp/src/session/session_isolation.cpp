@@ -157,6 +157,13 @@ Task<void> SessionEngine::Impl::note_isolation(LivePtr target, Session seen, Iso
     target->isolation_checked = seen.execution_id;
 }
 
+std::vector<Session> SessionEngine::active() const {
+    std::vector<Session> sessions;
+    for (const auto& [id, target] : impl_->live)
+        if (target->session.state == SessionState::active) sessions.push_back(target->session);
+    return sessions;
+}
+
 void SessionEngine::suspect_isolation(std::optional<VmId> vm) {
     auto& impl = *impl_;
     if (!impl.options.isolation_reports) return;

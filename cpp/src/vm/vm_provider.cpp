@@ -5,6 +5,7 @@
 namespace infrastructure_sdk {
 
 void VmProvider::check_spec(const VmSpec&) const {}
+void VmProvider::on_suspicion(std::function<void(VmId)>) {}
 namespace {
 
 Error no_snapshots(const Capabilities& capabilities) {

@@ -158,6 +158,8 @@ public:
     /// Keeps the session from being idle for so long; it does not move the ttl. One per name, 1 to 64 characters: asked
     /// again it is replaced. @throws Error(validation), Error(invalid_transition) when it is ending
     Task<Session> hold(std::string id, std::string name, Duration length, std::string note, Call call);
+    /// The sessions that are active now, by id. Costs by their number, whatever has ended.
+    std::vector<Session> active() const;
     /// Something happened that may have changed the isolation of one VM, or of all: its session is looked at again
     /// within about a second, and no more than that however often it is said. Does not wait. What changed becomes an
     /// event, `session.isolation.drifted` or `session.isolation.restored`, and a suspension where the template demands

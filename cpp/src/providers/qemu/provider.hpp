@@ -119,6 +119,7 @@ public:
     std::shared_ptr<Display> display(VmId id) override;
     std::shared_ptr<EvidenceSource> evidence(VmId id) override;
     void on_event(std::function<void(VmEvent)> handler) override { handler_ = std::move(handler); }
+    void on_suspicion(std::function<void(VmId)> handler) override { suspect_ = std::move(handler); }
     Task<void> close() override;
 
     /// Removes what a dead owner left half made. For the owner of the state directory, before the first verb.
@@ -274,6 +275,7 @@ private:
     std::vector<RamTemplatePtr> at_hand_;  ///< the last used first
     TaskGroup tasks_;
     std::function<void(VmEvent)> handler_;
+    std::function<void(VmId)> suspect_;
     bool closing_ = false;
 };
 

@@ -13,6 +13,14 @@ namespace {
 /// A guest goes on when there is room for more than its next write.
 constexpr std::uint64_t space_to_go_on = 64ull << 20;
 
+/// What may have changed what isolates the VM. Source: qemu.org/docs/master/interop/qemu-qmp-ref.html
+bool is_suspicious(const std::string& event) {
+    for (const char* kind : {"VNC_CONNECTED", "VNC_INITIALIZED", "SPICE_CONNECTED", "DEVICE_DELETED", "DEVICE_TRAY_MOVED",
+                             "NIC_RX_FILTER_CHANGED", "MIGRATION", "STOP", "RESUME", "NETDEV_STREAM_CONNECTED"})
+        if (event == kind) return true;
+    return event.starts_with("BLOCK_");
+}
+
 std::uint64_t free_bytes(const std::string& folder) {
     struct statvfs space{};
     return ::statvfs(folder.c_str(), &space) == 0 ? static_cast<std::uint64_t>(space.f_bavail) * space.f_frsize : 0;
@@ -23,6 +31,7 @@ std::uint64_t free_bytes(const std::string& folder) {
 void QemuProvider::take_event(VmPtr vm, const json& event) {
     const auto name = event.value("event", std::string());
     const auto data = event.value("data", json::object());
+    if (suspect_ && is_suspicious(name)) suspect_(vm->record.spec.id);
     if (!data.is_object()) return;
     if (name == "GUEST_PANICKED") vm->last_event = "GuestPanicked";
     if (name == "WATCHDOG") vm->last_event = "GuestHung";
