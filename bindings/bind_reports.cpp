@@ -1,5 +1,8 @@
 // Kept isolation reports, their keys and head records; checking them and signing waivers needs no opened SDK.
 
+#include <cxxabi.h>
+#include <unistd.h>
+
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -83,6 +86,21 @@ T word_of(const json& document, const char* field, std::initializer_list<T> all)
                 {{"field", field}, {"value", name}, {"allowed", allowed}});
 }
 
+/// What Python says, under the lock of the interpreter.
+OwnVerdict answer_of(const py::function& judge, const OwnFacts& facts) {
+    py::gil_scoped_acquire lock;
+    try {
+        auto [status, reason] = judge(facts).cast<std::pair<std::string, std::string>>();
+        return {
+            word_of(json{{"status", status}}, "status",
+                    {FindingStatus::pass, FindingStatus::fail, FindingStatus::unknown, FindingStatus::not_applicable}),
+            reason};
+    } catch (py::error_already_set& error) {
+        // Told here: it may be looked at under the lock only.
+        throw std::runtime_error(error.what());
+    }
+}
+
 /// What Python says, on whatever thread asks it. The function is let go under the lock of the interpreter.
 std::function<OwnVerdict(const OwnFacts&)> asking(py::function judge) {
     auto let_go = [](py::function* function) {
@@ -93,16 +111,11 @@ std::function<OwnVerdict(const OwnFacts&)> asking(py::function judge) {
     };
     std::shared_ptr<py::function> held(new py::function(std::move(judge)), let_go);
     return [held](const OwnFacts& facts) {
-        py::gil_scoped_acquire lock;
         try {
-            auto [status, reason] = (*held)(facts).cast<std::pair<std::string, std::string>>();
-            return OwnVerdict{word_of(json{{"status", status}}, "status",
-                                      {FindingStatus::pass, FindingStatus::fail, FindingStatus::unknown,
-                                       FindingStatus::not_applicable}),
-                              reason};
-        } catch (py::error_already_set& error) {
-            // Told here: it may be looked at under the lock only.
-            throw std::runtime_error(error.what());
+            return answer_of(*held, facts);
+        } catch (abi::__forced_unwind&) {
+            // Python ends this thread, for the interpreter is gone: nothing may be unwound without its lock.
+            for (;;) ::pause();
         }
     };
 }
@@ -123,6 +136,11 @@ OwnCheck own_check_of(const json& document, py::function judge) {
     return check;
 }
 
+Task<bool> take_up(InfrastructureSDK& sdk, OwnCheck check) {
+    sdk.register_check(check);
+    co_return true;
+}
+
 }  // namespace
 
 void bind_reports(py::class_<SdkHandle>& sdk) {
@@ -135,10 +153,7 @@ void bind_reports(py::class_<SdkHandle>& sdk) {
                 auto check = own_check_of(parse(definition), std::move(judge));
                 return call_sdk<bool>(
                     self, queue, future, timeout_s, correlation_id,
-                    [check](InfrastructureSDK& opened, Call) -> Task<bool> {
-                        opened.register_check(check);
-                        co_return true;
-                    },
+                    [check](InfrastructureSDK& opened, Call) { return take_up(opened, check); },
                     [](bool done) -> py::object { return py::bool_(done); });
             });
     sdk.def("isolation_report",
