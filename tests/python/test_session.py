@@ -357,11 +357,12 @@ async def test_checks_of_the_users_own(sdk: isdk.InfrastructureSDK) -> None:
     with pytest.raises(isdk.ValidationError) as caught:
         await sdk.isolation.register(dataclasses.replace(named, id="ACME-03", layer="cellar"))
     assert caught.value.context["field"] == "layer"
-    with pytest.raises(isdk.ValidationError) as caught:
-        await sdk.isolation.validate("s-none", probes=["CMP-01"])
 
     session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice"))
     await session.wait_until_active()
+    with pytest.raises(isdk.ValidationError) as caught:
+        await sdk.isolation.validate(session, probes=["CMP-01"])
+    assert caught.value.context["field"] == "probes"
     report = await sdk.isolation.validate(session)
     found = {finding.check_id: finding for finding in report.findings}
     assert len(found) == 52
