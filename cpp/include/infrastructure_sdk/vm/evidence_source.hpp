@@ -50,8 +50,8 @@ public:
 /// Names served by the QEMU provider:
 ///   process.identity   {"boot_id","pid","start_time_ticks","vm_uuid"}
 ///   process.paths      {"vm_directory","image_directory"}: host paths that belong to the VM
-///   process.promises   {"exclusive","encrypted","confidential": bool, "ports": [N], "network": mode}: what was promised
-///   qmp:<command>      the "return" of an argument-less query command, e.g. qmp:query-kvm, qmp:query-chardev
+///   process.promises   {"exclusive","encrypted","confidential": bool, "ports": [N], "network": mode}: what was
+///   promised qmp:<command>      the "return" of an argument-less query command, e.g. qmp:query-kvm, qmp:query-chardev
 ///   hmp:info <what>    the text of a monitor's info command, e.g. hmp:info network
 ///   qom:<path>:<property>   the value of a QOM property, e.g. qom:/machine:dump-guest-core
 ///   qomlist:<path>     the children of a QOM path, e.g. qomlist:/machine/peripheral
