@@ -253,7 +253,7 @@ class Sdk:
         arg2: float,
         arg3: str,
         arg4: str,
-        arg5: Callable[..., Any],
+        arg5: Callable,  # type: ignore[type-arg]
         /,
     ) -> int: ...
     def isolation_report(self, arg0: CompletionQueue, arg1: object, arg2: float, arg3: str, arg4: str, /) -> int: ...
