@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from infrastructure_sdk import simulation
 from infrastructure_sdk.policy import (
     AdmitRequest,
     BudgetRequest,
@@ -227,3 +228,29 @@ def test_an_example_answers_a_recorded_log_the_same_every_time(path: Path) -> No
     answers = replay()
     assert len(answers) >= 5, "the log has questions for it"
     assert replay() == answers
+
+
+EXPECTED = {
+    "budget_guard": {("budget", "standard")},
+    "business_hours": {("idle", "keep"), ("idle", "suspend")},
+    "gpu_fairness": {("admit", "standard"), ("idle", "standard")},
+    "spot_first": set(),  # the simulator's host is one place, and takes nothing back
+    "students_lab": {("admit", "standard"), ("size", "size"), ("idle", "keep"), ("idle", "suspend")},
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_an_example_is_replayed_before_it_touches_anyone(path: Path) -> None:
+    fleet = simulation.Fleet(users=6, days=3)
+    result = simulation.run(path, fleet, seed=5)
+    found = {(decision.point, decision.answer) for decision in result.decisions}
+    assert found >= EXPECTED[path.stem], found
+    assert not {answer for _, answer in found} & {"failed", "invalid", "timed_out", "refused"}
+    assert simulation.run(path, fleet, seed=5).to_json() == result.to_json()
+
+
+def test_business_hours_spare_people_and_students_get_less() -> None:
+    fleet = simulation.Fleet(users=12, days=5)
+    builtin = simulation.run("builtin", fleet, seed=5)
+    patient = simulation.run(POLICIES / "business_hours.py", fleet, seed=5)
+    assert patient.total.wrongly_suspended < builtin.total.wrongly_suspended
