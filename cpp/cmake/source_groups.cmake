@@ -28,3 +28,37 @@ group_sources(simulation simulation/simulate.cpp simulation/person.cpp simulatio
 group_sources(simulation_words simulation/workload.cpp simulation/fleet.cpp simulation/trace.cpp simulation/event_log.cpp
   simulation/documents.cpp simulation/result_json.cpp)
 group_sources(http http/asio_transport.cpp http/connection_pool.cpp http/resolver.cpp http/tcp_stream.cpp http/tls_stream.cpp)
+group_sources(isolation_checks isolation/checks/compute.cpp isolation/checks/memory.cpp isolation/checks/network.cpp
+  isolation/checks/runtime.cpp isolation/checks/storage.cpp isolation/facts.cpp isolation/finding.cpp
+  isolation/score.cpp isolation/contradictions.cpp)
+group_sources(isolation_collectors isolation/collectors/cgroups.cpp isolation/collectors/files.cpp
+  isolation/collectors/host.cpp isolation/collectors/packet_filters.cpp isolation/collectors/sockets.cpp
+  isolation/collection.cpp isolation/procfs.cpp)
+group_sources(isolation_probes isolation/probes/canaries.cpp isolation/probes/foreign.cpp isolation/probes/frames.cpp
+  isolation/probes/host_probes.cpp isolation/probes/probe_run.cpp isolation/probes/protocol.cpp
+  isolation/probes/verdict.cpp isolation/probes/wire.cpp)
+group_sources(isolation_reports isolation/statement.cpp isolation/verify_reports.cpp isolation/waivers.cpp
+  isolation/report_ledger.cpp isolation/signing_keys.cpp isolation/isolation_json.cpp isolation/drift.cpp)
+group_sources(isolation_readings isolation/readings.cpp isolation/readings_monitor.cpp isolation/packet_rules.cpp
+  isolation/packet_walk.cpp isolation/isolation_engine.cpp isolation/host_watch.cpp)
+group_sources(policy policy/policy_engine.cpp policy/policy_loading.cpp policy/policy_process.cpp)
+group_sources(policy_words policy/builtin_policies.cpp policy/decision_json.cpp policy/policy_json.cpp
+  policy/policies_document.cpp policy/policy_rules.cpp)
+group_sources(session_words session/session_json.cpp session/snapshot_json.cpp session/limits_json.cpp
+  session/policy_requests.cpp session/reservation_ledger.cpp)
+group_sources(session_rules session/admission.cpp session/amounts.cpp session/cost.cpp session/explain.cpp
+  session/explain_sentences.cpp session/idleness.cpp session/limits.cpp session/measurement.cpp session/pool_plan.cpp
+  session/restart.cpp)
+group_sources(qemu_host providers/qemu/control_groups.cpp providers/qemu/network.cpp providers/qemu/network_plan.cpp
+  providers/qemu/doctor.cpp providers/qemu/doctor_rules.cpp providers/qemu/limit_plan.cpp providers/qemu/debris.cpp
+  providers/qemu/probe_port.cpp providers/qemu/memory_stream.cpp providers/qemu/line_connection.cpp
+  providers/qemu/command_line.cpp providers/qemu/ram_template.cpp)
+group_sources(webhooks webhooks/delivery_json.cpp webhooks/delivery_queue.cpp webhooks/delivery_rules.cpp
+  webhooks/webhook_engine.cpp webhooks/webhook_worker.cpp webhooks/webhooks_document.cpp)
+group_sources(store store/journal.cpp store/memory_store.cpp store/owner_lock.cpp store/precondition.cpp
+  store/schema.cpp store/sqlite.cpp store/sqlite_store.cpp)
+group_sources(config config/config.cpp config/fields.cpp config/read_values.cpp config/schema.cpp config/sources.cpp
+  config/value.cpp)
+group_sources(documents core/document.cpp core/document_json.cpp core/document_toml.cpp core/document_yaml.cpp)
+group_sources(vm vm/template.cpp vm/vm_json.cpp vm/vm_names.cpp vm/keyboard.cpp vm/file_key_store.cpp
+  vm/guest_identity.cpp)
