@@ -13,8 +13,8 @@ using nlohmann::json;
 
 namespace {
 
-/// Questions that a policy has not come back from before it is not asked any more.
-constexpr std::size_t most_under_way = 8;
+/// Questions that were given up and that a policy has not come back from, before it is not asked any more.
+constexpr std::size_t most_overdue = 8;
 
 std::string one_line(const json& document) { return document.dump(-1, ' ', false, json::error_handler_t::replace); }
 
@@ -31,6 +31,7 @@ struct Pending {
     explicit Pending(Executor executor) : answered(std::move(executor)) {}
     Signal answered;
     std::optional<PolicyAnswer> answer;
+    bool given_up = false;
 };
 
 /// Comes back whenever the host does, which may be long after anybody waits.
@@ -44,8 +45,10 @@ Task<void> put_question(LoadedPolicyPtr policy, std::shared_ptr<Pending> pending
         answer = not_decided(PolicyAnswer::Outcome::failed, point, error.what());
     }
     --policy->under_way;
+    if (pending->given_up) --policy->overdue;
     pending->answer = std::move(answer);
     pending->answered.notify_all();
+    policy->came_back.notify_all();
 }
 
 /// An answer that counts is a decision of its point and leaves a state that can be kept.
@@ -58,8 +61,8 @@ PolicyAnswer checked(PolicyAnswer answer, const PolicyRequest& request) {
     }
     try {
         check(answer.decision, request);
-    } catch (const Error& error) {
-        return not_decided(PolicyAnswer::Outcome::invalid, point, error.message());
+    } catch (const std::exception& error) {
+        return not_decided(PolicyAnswer::Outcome::invalid, point, error.what());
     }
     if (answer.state.size() > policy_state_limit)
         return not_decided(PolicyAnswer::Outcome::invalid, point,
@@ -109,19 +112,34 @@ bool PolicyEngine::Impl::is_shadow_for(const LoadedPolicy& policy, const std::st
 Task<PolicyVerdict> PolicyEngine::decide(PolicyRequest request, PolicyQuestion question, Call call) {
     auto impl = impl_;
     const auto point = point_of(request);
-    PolicyVerdict verdict;
-    verdict.decision = standard_decision(point);
-    verdict.session_ = session_of(request).id;
-    verdict.point_ = point;
-    const auto asked = impl->by_point[static_cast<std::size_t>(point)];
-    for (const auto& policy : asked) {
-        if (!impl->book_of(*policy).enabled) continue;
-        const bool shadow = impl->is_shadow_for(*policy, session_of(request).tenant);
-        if (shadow ? question.dry_run : verdict.by.has_value()) continue;
-        auto answer = co_await impl->ask(policy, request, question.dry_run, call);
-        if (answer) impl->take(*policy, std::move(*answer), request, question, verdict);
+    for (;;) {
+        PolicyVerdict verdict;
+        verdict.decision = standard_decision(point);
+        verdict.session_ = session_of(request).id;
+        verdict.point_ = point;
+        const bool is_done = co_await impl->ask_each(request, question, call, verdict);
+        if (is_done) co_return verdict;
     }
-    co_return verdict;
+}
+
+/// False = a reload took away who would have decided: the present ones are to be asked.
+Task<bool> PolicyEngine::Impl::ask_each(const PolicyRequest& request, const PolicyQuestion& question, Call call,
+                                        PolicyVerdict& verdict) {
+    const auto asked = by_point[static_cast<std::size_t>(verdict.point_)];
+    for (const auto& policy : asked) {
+        if (!book_of(*policy).enabled) continue;
+        const bool shadow = is_shadow_for(*policy, session_of(request).tenant);
+        if (shadow ? question.dry_run : verdict.by.has_value()) continue;
+        std::optional<PolicyAnswer> answer;
+        if (!policy->retired) answer = co_await ask(policy, request, question.dry_run, call);
+        const bool counts = answer && answer->outcome == PolicyAnswer::Outcome::decided;
+        if (policy->retired && !counts) {
+            if (verdict.by) continue;
+            co_return false;
+        }
+        if (answer) take(*policy, std::move(*answer), request, question, verdict);
+    }
+    co_return true;
 }
 
 /// nullopt = it is left alone for now.
@@ -132,12 +150,14 @@ Task<std::optional<PolicyAnswer>> PolicyEngine::Impl::ask(LoadedPolicyPtr policy
     const auto& states = book_of(*policy).states;
     auto state = states.find(session_of(request).id);
     auto before = state == states.end() ? std::string() : state->second;
-    auto answer = policy->host->decide_now(request, before);
+    std::optional<PolicyAnswer> answer;
     std::exception_ptr stopped;
     try {
-        if (!answer) answer = co_await ask_and_wait(policy, request, std::move(before), std::move(call));
-    } catch (const Error&) {
-        stopped = std::current_exception();
+        answer = policy->host->decide_now(request, before);
+        if (!answer) answer = co_await ask_and_wait(policy, request, std::move(before), call);
+    } catch (const std::exception& error) {
+        if (call.stop.stop_requested()) stopped = std::current_exception();
+        else answer = not_decided(PolicyAnswer::Outcome::failed, point_of(request), error.what());
     }
     if (stopped || dry_run) policy->breaker.note_abandoned();
     if (stopped) std::rethrow_exception(stopped);
@@ -148,9 +168,9 @@ Task<std::optional<PolicyAnswer>> PolicyEngine::Impl::ask(LoadedPolicyPtr policy
 Task<PolicyAnswer> PolicyEngine::Impl::ask_and_wait(LoadedPolicyPtr policy, PolicyRequest request, std::string state,
                                                     Call call) {
     const auto point = point_of(request);
-    if (policy->under_way >= most_under_way)
+    if (policy->overdue >= most_overdue)
         co_return not_decided(PolicyAnswer::Outcome::refused, point,
-                              "it has not come back from " + std::to_string(policy->under_way) + " questions");
+                              "it has not come back from " + std::to_string(policy->overdue) + " questions");
     const auto budget = policy->source.time_budget;
     auto within = call.within(Deadline::after(*env.clock, budget));
     auto pending = std::make_shared<Pending>(env.executor);
@@ -162,6 +182,8 @@ Task<PolicyAnswer> PolicyEngine::Impl::ask_and_wait(LoadedPolicyPtr policy, Poli
     while (!pending->answer && !within.deadline.expired(*env.clock) && !call.stop.stop_requested())
         co_await pending->answered.wait(*env.clock, within);
     if (pending->answer) co_return std::move(*pending->answer);
+    pending->given_up = true;
+    ++policy->overdue;
     given_up.request_stop();
     if (call.stop.stop_requested()) throw Error(Errc::cancelled, "cancelled: asking a policy");
     co_return not_decided(PolicyAnswer::Outcome::timed_out, point,
@@ -215,6 +237,11 @@ const char* PolicyEngine::Impl::take_place(const PolicyDecision& decision, const
                                            const PolicyQuestion& question, PolicyVerdict& verdict) {
     if (auto why = policy::obstacle_to(decision, request, question)) return why;
     if (question.dry_run || !policy::is_stop(decision, request)) return nullptr;
+    // What is not safe is stopped, however many that are.
+    if (verdict.point_ == DecisionPoint::isolation) {
+        verdict.stops_ = true;
+        return nullptr;
+    }
     if (!stop_limit->try_take(now(), question.running)) return "rate_limit";
     verdict.stops_ = true;
     verdict.place_ = std::shared_ptr<void>(nullptr, [limit = stop_limit](void*) { limit->give_back(); });
@@ -239,16 +266,18 @@ void PolicyEngine::Impl::tell(LoadedPolicy& policy, const char* type, const Poli
         data["outcome"] = name_of(answer.outcome);
         data["detail"] = answer.detail;
     }
-    auto text = one_line(data);
+    std::optional<std::string> said;
     if (is_of_running(point) && !session.id.empty()) {
-        const bool changes_nothing = answer.outcome == PolicyAnswer::Outcome::decided &&
-                                     !(verdict.stops_ && type == std::string("policy.decided"));
-        auto said = changes_nothing ? type + text : std::string();
-        auto& told = book_of(policy).told[{session.id, point}];
-        if (changes_nothing && told == said) return;
-        told = std::move(said);
+        // Texts hold numbers that change from minute to minute.
+        const std::string action = action_of(answer.decision);
+        const bool acts = type == std::string("policy.decided") && (action == "suspend" || action == "terminate");
+        said = acts ? std::string() : std::string(type) + " " + action + " " + name_of(answer.outcome);
+        const auto& told = book_of(policy).told;
+        auto last = told.find({session.id, point});
+        if (!acts && last != told.end() && last->second == *said) return;
     }
-    verdict.events_.push_back({0, now(), type, session.id, "", "", std::move(text)});
+    Event event{0, now(), type, session.id, "", "", one_line(data)};
+    verdict.news_.push_back({policy.identity.name, std::move(said), std::move(event)});
 }
 
 void PolicyEngine::record(PolicyVerdict& verdict, Batch& batch) {
@@ -258,25 +287,43 @@ void PolicyEngine::record(PolicyVerdict& verdict, Batch& batch) {
         batch.puts.push_back({policy_state_kind, session + "/" + state.policy, state.json, std::nullopt});
         impl.books[state.policy].states[session] = std::move(state.json);
     }
-    for (auto& event : verdict.events_) batch.events.push_back(std::move(event));
+    for (auto& news : verdict.news_) {
+        if (news.said) impl.books[news.policy].told[{session, verdict.point_}] = std::move(*news.said);
+        batch.events.push_back(std::move(news.event));
+    }
     auto by = verdict.by ? impl.find(verdict.by->name) : nullptr;
     if (by) ++by->decided;
-    if (verdict.stops_) {
-        PolicyStop stop{verdict.by->name, verdict.by->sha256, impl.now(), false};
-        batch.puts.push_back({policy_stop_kind, session, one_line(json(stop)), std::nullopt});
-        impl.forget_old_stops(batch);
-        impl.stops[session] = std::move(stop);
-        impl.stop_limit->note(impl.now());
-    }
+    if (verdict.stops_) impl.note_stop(verdict, batch);
     verdict.states_.clear();
-    verdict.events_.clear();
+    verdict.news_.clear();
     verdict.stops_ = false;
     verdict.place_.reset();
 }
 
+/// The stops of one session: `first` is the oldest, `last` is behind the newest.
+auto PolicyEngine::Impl::stops_of(const std::string& session) {
+    // '0' is the character behind '/'.
+    return std::pair(stops.lower_bound(session + "/"), stops.lower_bound(session + "0"));
+}
+
+void PolicyEngine::Impl::note_stop(const PolicyVerdict& verdict, Batch& batch) {
+    forget_old_stops(batch);
+    const auto& session = verdict.session_;
+    auto [first, last] = stops_of(session);
+    const auto number = first == last ? 1 : std::stoull(std::prev(last)->first.substr(session.size() + 1)) + 1;
+    // As wide as they get, so that they are in order.
+    const auto digits = std::to_string(number);
+    const auto id = session + "/" + std::string(20 - digits.size(), '0') + digits;
+    const bool suspends = std::get<SessionDecision>(verdict.decision).action == SessionAction::suspend;
+    PolicyStop stop{verdict.by->name, verdict.by->sha256, now(), suspends, false};
+    batch.puts.push_back({policy_stop_kind, id, one_line(json(stop)), std::nullopt});
+    stops[id] = std::move(stop);
+    stop_limit->note(now());
+}
+
 void PolicyEngine::overrule(PolicyVerdict& verdict, const std::string& why) {
     if (!verdict.by) return;
-    for (auto& event : verdict.events_) {
+    for (auto& [name, said, event] : verdict.news_) {
         if (event.type != "policy.decided") continue;
         event.type = "policy.overruled";
         auto data = json::parse(event.data);
@@ -309,6 +356,7 @@ std::pair<std::size_t, std::size_t> PolicyEngine::Impl::stopped_by(const LoadedP
     std::size_t suspensions = 0, came_back = 0;
     for (const auto& [session, stop] : stops) {
         if (stop.policy != policy.identity.name || stop.sha256 != policy.identity.sha256 || stop.at < oldest) continue;
+        if (!stop.suspends) continue;
         ++suspensions;
         came_back += stop.came_back;
     }
@@ -317,12 +365,13 @@ std::pair<std::size_t, std::size_t> PolicyEngine::Impl::stopped_by(const LoadedP
 
 void PolicyEngine::note_resumed(const std::string& session_id, Batch& batch) {
     auto& impl = *impl_;
-    auto found = impl.stops.find(session_id);
-    if (found == impl.stops.end() || found->second.came_back) return;
-    auto& stop = found->second;
+    auto [first, last] = impl.stops_of(session_id);
+    if (first == last) return;
+    auto& [id, stop] = *std::prev(last);
+    if (stop.came_back || !stop.suspends) return;
     if (impl.now() - stop.at > impl.options.guard.resumed_within) return;
     stop.came_back = true;
-    batch.puts.push_back({policy_stop_kind, session_id, one_line(json(stop)), std::nullopt});
+    batch.puts.push_back({policy_stop_kind, id, one_line(json(stop)), std::nullopt});
     auto policy = impl.find(stop.policy);
     if (!policy || policy->source.mode != PolicyMode::canary || impl.is_rolled_back(*policy)) return;
     auto [suspensions, came_back] = impl.stopped_by(*policy);
@@ -337,8 +386,13 @@ void PolicyEngine::note_resumed(const std::string& session_id, Batch& batch) {
 }
 
 void PolicyEngine::forget(const std::string& session_id, Batch& batch) {
+    for (const auto& [name, book] : impl_->books)
+        if (book.states.contains(session_id)) batch.erases.push_back({policy_state_kind, session_id + "/" + name});
+}
+
+void PolicyEngine::note_forgotten(const std::string& session_id) {
     for (auto& [name, book] : impl_->books) {
-        if (book.states.erase(session_id)) batch.erases.push_back({policy_state_kind, session_id + "/" + name});
+        book.states.erase(session_id);
         auto first = book.told.lower_bound({session_id, DecisionPoint::admit});
         while (first != book.told.end() && first->first.first == session_id) first = book.told.erase(first);
     }

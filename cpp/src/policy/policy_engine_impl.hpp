@@ -17,7 +17,7 @@ namespace infrastructure_sdk {
 
 inline constexpr const char* policy_kind = "policy";              // by name: who is enabled, rolled back, loaded
 inline constexpr const char* policy_state_kind = "policy_state";  // by session and policy
-inline constexpr const char* policy_stop_kind = "policy_stop";    // by session: which policy stopped it last
+inline constexpr const char* policy_stop_kind = "policy_stop";    // by session and number: which policy stopped it
 
 /// What is known of a policy by its name, whichever version of it is loaded.
 struct PolicyBook {
@@ -31,18 +31,23 @@ struct PolicyBook {
 
 /// One policy that is loaded.
 struct LoadedPolicy {
-    LoadedPolicy(std::shared_ptr<PolicyHost> loaded, PolicySource from, PolicyBreakerSettings settings)
+    LoadedPolicy(std::shared_ptr<PolicyHost> loaded, PolicySource from, PolicyBreakerSettings settings,
+                 Executor executor)
         : host(std::move(loaded)),
           source(std::move(from)),
           identity(host->identity()),
           points(host->points()),
-          breaker(settings) {}
+          breaker(settings),
+          came_back(std::move(executor)) {}
     std::shared_ptr<PolicyHost> host;
     PolicySource source;
     PolicyIdentity identity;
     std::vector<DecisionPoint> points;
     policy::CircuitBreaker breaker;
     std::size_t under_way = 0;  // questions that it has not come back from, in time or late
+    std::size_t overdue = 0;    // of them, those that nobody waits for any more
+    bool retired = false;       // a reload took its place
+    Signal came_back;           // from a question
     std::uint64_t asked = 0, decided = 0, shadowed = 0, overruled = 0, failed = 0;
     std::string last_failure;
     std::optional<WallTime> last_failure_at;
@@ -54,6 +59,7 @@ struct PolicyStop {
     std::string policy;
     std::string sha256;
     WallTime at;
+    bool suspends = true;  // else it ended
     bool came_back = false;
 };
 
@@ -71,7 +77,7 @@ struct PolicyEngine::Impl : std::enable_shared_from_this<PolicyEngine::Impl> {
     std::vector<LoadedPolicyPtr> policies;  // in their order
     std::array<std::vector<LoadedPolicyPtr>, decision_point_count> by_point;
     std::map<std::string, PolicyBook> books;
-    std::map<std::string, PolicyStop> stops;  // by session
+    std::map<std::string, PolicyStop> stops;  // by session/number, numbers in order
     std::shared_ptr<policy::StopLimit> stop_limit;
     TaskGroup tasks;
     bool closed = false;
@@ -88,6 +94,8 @@ struct PolicyEngine::Impl : std::enable_shared_from_this<PolicyEngine::Impl> {
     // policy_engine.cpp
     Task<std::optional<PolicyAnswer>> ask(LoadedPolicyPtr policy, const PolicyRequest& request, bool dry_run,
                                           Call call);
+    Task<bool> ask_each(const PolicyRequest& request, const PolicyQuestion& question, Call call,
+                        PolicyVerdict& verdict);
     Task<PolicyAnswer> ask_and_wait(LoadedPolicyPtr policy, PolicyRequest request, std::string state, Call call);
     void take(LoadedPolicy& policy, PolicyAnswer answer, const PolicyRequest& request, const PolicyQuestion& question,
               PolicyVerdict& verdict);
@@ -97,6 +105,8 @@ struct PolicyEngine::Impl : std::enable_shared_from_this<PolicyEngine::Impl> {
                            PolicyVerdict& verdict);
     void tell(LoadedPolicy& policy, const char* type, const PolicyAnswer& answer, const PolicyRequest& request,
               const char* why, PolicyVerdict& verdict);
+    void note_stop(const PolicyVerdict& verdict, Batch& batch);
+    auto stops_of(const std::string& session);
     void forget_old_stops(Batch& batch);
 
     // policy_loading.cpp

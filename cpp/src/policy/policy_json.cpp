@@ -65,14 +65,18 @@ void to_json(json& document, const BuiltinPolicy& policy) {
 }
 
 void to_json(json& document, const PolicyStop& stop) {
-    document = {
-        {"policy", stop.policy}, {"sha256", stop.sha256}, {"at", to_rfc3339(stop.at)}, {"came_back", stop.came_back}};
+    document = {{"policy", stop.policy},
+                {"sha256", stop.sha256},
+                {"at", to_rfc3339(stop.at)},
+                {"suspends", stop.suspends},
+                {"came_back", stop.came_back}};
 }
 
 PolicyStop policy_stop_from_json(const json& document) {
     return stored("stop by a policy", [&] {
         return PolicyStop{document.at("policy").get<std::string>(), document.at("sha256").get<std::string>(),
-                          parse_rfc3339(document.at("at").get<std::string>()), document.at("came_back").get<bool>()};
+                          parse_rfc3339(document.at("at").get<std::string>()), document.at("suspends").get<bool>(),
+                          document.at("came_back").get<bool>()};
     });
 }
 

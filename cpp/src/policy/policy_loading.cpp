@@ -59,6 +59,15 @@ Task<void> join(TaskGroup tasks, std::shared_ptr<Ended> ended) {
 
 Task<void> close_host(LoadedPolicyPtr policy) { co_await policy->host->close(); }
 
+/// Lets it answer what it was asked before, for as long as anybody waits.
+Task<void> retire(LoadedPolicyPtr policy, std::shared_ptr<Clock> clock, std::stop_token stop) {
+    const auto latest = Deadline::after(*clock, policy->source.time_budget);
+    Call wait{latest, stop, std::string()};
+    while (policy->under_way > policy->overdue && !latest.expired(*clock) && !stop.stop_requested())
+        co_await policy->came_back.wait(*clock, wait);
+    co_await policy->host->close();
+}
+
 }  // namespace
 
 Task<std::vector<LoadedPolicyPtr>> PolicyEngine::Impl::load_source(PolicySource source, Call call) {
@@ -71,7 +80,7 @@ Task<std::vector<LoadedPolicyPtr>> PolicyEngine::Impl::load_source(PolicySource 
     if (hosts.empty()) refuse(source, "there is no policy in it");
     std::vector<LoadedPolicyPtr> loaded;
     for (auto& host : hosts) {
-        loaded.push_back(std::make_shared<LoadedPolicy>(std::move(host), source, options.breaker));
+        loaded.push_back(std::make_shared<LoadedPolicy>(std::move(host), source, options.breaker, env.executor));
         check_identity(*loaded.back());
     }
     co_return loaded;
@@ -87,6 +96,7 @@ Task<std::vector<LoadedPolicyPtr>> PolicyEngine::Impl::load(std::vector<PolicySo
             all.insert(all.end(), some.begin(), some.end());
         }
         check_names(all);
+        if (closed) throw Error(Errc::cancelled, "the policy engine is closed");
     } catch (...) {
         error = std::current_exception();
     }
@@ -148,7 +158,10 @@ Task<void> PolicyEngine::Impl::replace(std::vector<LoadedPolicyPtr> loaded) {
     for (const auto& policy : policies)
         for (auto point : std::set<DecisionPoint>(policy->points.begin(), policy->points.end()))
             by_point[static_cast<std::size_t>(point)].push_back(policy);
-    for (const auto& policy : before) tasks.spawn(env.logger, "close a policy", close_host(policy));
+    for (const auto& policy : before) {
+        policy->retired = true;
+        tasks.spawn(env.logger, "close a policy", retire(policy, env.clock, tasks.stop_source().get_token()));
+    }
     if (!batch.events.empty()) co_await store->commit(std::move(batch));
 }
 

@@ -34,6 +34,11 @@ SessionAction standard_of(const PolicyRequest& request) {
     return SessionAction::keep;
 }
 
+bool is_start(const PolicyRequest& request) {
+    auto isolation = std::get_if<IsolationRequest>(&request);
+    return isolation && isolation->is_start;
+}
+
 /// In the order of the enum each is stricter than the one before.
 int strictness(SessionAction action) { return static_cast<int>(action); }
 static_assert(SessionAction::keep < SessionAction::disconnect && SessionAction::disconnect < SessionAction::suspend &&
@@ -100,7 +105,7 @@ bool trips(const PolicyGuard& guard, std::size_t suspensions, std::size_t came_b
 
 bool is_stop(const PolicyDecision& decision, const PolicyRequest& request) {
     auto given = std::get_if<SessionDecision>(&decision);
-    return given && strictness(given->action) >= strictness(SessionAction::suspend) &&
+    return given && !is_start(request) && strictness(given->action) >= strictness(SessionAction::suspend) &&
            strictness(given->action) > strictness(standard_of(request));
 }
 
@@ -109,6 +114,8 @@ const char* obstacle_to(const PolicyDecision& decision, const PolicyRequest& req
     if (!given || given->action == SessionAction::standard) return nullptr;
     if (question.only_stricter && strictness(given->action) < strictness(standard_of(request)))
         return "weaker_than_demanded";
+    // A start is refused or not, whatever the provider can do.
+    if (is_start(request)) return given->action == SessionAction::disconnect ? "nobody_is_connected" : nullptr;
     if (given->action == SessionAction::disconnect && !question.can_disconnect) return "cannot_disconnect";
     if (given->action == SessionAction::suspend && !question.can_suspend) return "cannot_suspend";
     return nullptr;

@@ -52,10 +52,10 @@ private:
 /// Whether a canary is taken back.
 bool trips(const PolicyGuard& guard, std::size_t suspensions, std::size_t came_back);
 
-/// Suspends or terminates, and more than the engine would without the policy.
+/// Suspends or terminates a running session, and more than the engine would without the policy.
 bool is_stop(const PolicyDecision& decision, const PolicyRequest& request);
-/// Why a valid decision may not be carried out: "weaker_than_demanded", "cannot_disconnect", "cannot_suspend"; null =
-/// it may.
+/// Why a valid decision may not be carried out: "weaker_than_demanded", "cannot_disconnect", "cannot_suspend",
+/// "nobody_is_connected" (at a start); null = it may.
 const char* obstacle_to(const PolicyDecision& decision, const PolicyRequest& request, const PolicyQuestion& question);
 
 /// Whether the answers of a policy count for a tenant.

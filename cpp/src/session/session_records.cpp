@@ -165,6 +165,8 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
     };
     bool done = co_await update(target, edit);
     if (held) held->committed();
+    const bool is_over = done && target->session.state == SessionState::terminated;
+    if (is_over && options.policies) options.policies->note_forgotten(target->session.id);
     if (done) look_at_pools(target->session.state);
     if (done)
         log(target->session.state == SessionState::failed ? LogLevel::error : LogLevel::info, "session changed state",

@@ -2,6 +2,8 @@
 
 #include <infrastructure_sdk/policy/policy_engine.hpp>
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -213,6 +215,65 @@ TEST(PolicyEngine, OneThatNeverAnswersIsLeftAloneAndTriedAgain) {
     EXPECT_EQ(world.engine->status("hung").breaker, "closed");
 }
 
+/// So many questions at once, each about a session of its own.
+std::vector<PolicyVerdict> decide_at_once(World& world, std::size_t count, std::stop_token stop = {}) {
+    auto verdicts = std::make_shared<std::vector<PolicyVerdict>>();
+    auto ask = [](PolicyEngine& engine, std::string id, Call call,
+                  std::shared_ptr<std::vector<PolicyVerdict>> into) -> Task<void> {
+        ScheduleRequest asked = schedule(id);
+        auto verdict = co_await engine.decide(asked, World::plenty(), call);
+        into->push_back(std::move(verdict));
+    };
+    for (std::size_t i = 0; i < count; ++i)
+        boost::asio::co_spawn(world.runtime.environment().executor,
+                              ask(*world.engine, "s-" + std::to_string(i), {Deadline(), stop, ""}, verdicts),
+                              [](std::exception_ptr) {});
+    world.runtime.run_for(200ms);
+    return std::move(*verdicts);
+}
+
+TEST(PolicyEngine, ManyQuestionsAtOnceAreAllAnswered) {
+    World world;
+    auto slow = always("slow", DecisionPoint::schedule, suspends);
+    slow->clock = world.runtime.environment().clock;
+    slow->delay = 20ms;
+    world.open({slow});
+    auto verdicts = decide_at_once(world, 64);
+    ASSERT_EQ(verdicts.size(), 64u);
+    for (const auto& verdict : verdicts) EXPECT_FALSE(verdict.is_standard());
+    EXPECT_EQ(world.engine->status("slow").failed, 0u);
+}
+
+TEST(PolicyEngine, QuestionsThatWereCalledOffHoldNoPlaceOnceItCameBack) {
+    World world;
+    auto slow = always("slow", DecisionPoint::schedule, suspends);
+    slow->clock = world.runtime.environment().clock;
+    slow->delay = 20ms;
+    world.open({slow});
+    std::stop_source stop;
+    slow->thinks = [&] { stop.request_stop(); };
+    EXPECT_THAT(decide_at_once(world, 16, stop.get_token()), IsEmpty());
+    slow->thinks = nullptr;
+    EXPECT_EQ(decide_at_once(world, 16).size(), 16u);
+    EXPECT_EQ(world.engine->status("slow").failed, 0u);
+}
+
+TEST(PolicyEngine, WhatThrowsInsteadOfAnsweringAtOnceHasFailed) {
+    World world;
+    auto thrower = std::make_shared<ScriptedPolicy>(
+        "thrower", std::vector{DecisionPoint::schedule},
+        [](const PolicyRequest&, const std::string&) -> PolicyAnswer { throw std::runtime_error("out of luck"); });
+    world.open({thrower, always("next", DecisionPoint::schedule, keeps)});
+    for (int i = 0; i < 5; ++i) EXPECT_EQ(world.decide(schedule()).decision, PolicyDecision(keeps));
+    EXPECT_EQ(world.engine->status("thrower").breaker, "open");
+    // The one that is tried does not stay under way for ever.
+    for (int i = 0; i < 2; ++i) {
+        world.runtime.run_for(5min);
+        world.decide(schedule());
+    }
+    EXPECT_EQ(world.engine->status("thrower").failed, 7u);
+}
+
 TEST(PolicyEngine, AShadowIsWrittenAndNotCarriedOut) {
     World world;
     auto options = options_of(
@@ -237,7 +298,45 @@ TEST(PolicyEngine, WhatIsSaidAgainIsToldOnce) {
     EXPECT_THAT(types_of(world.settle(schedule("s-2"))), ElementsAre("policy.decided"));
     Batch batch;
     world.engine->forget("s-1", batch);
+    world.engine->note_forgotten("s-1");
     EXPECT_THAT(types_of(world.settle(schedule())), ElementsAre("policy.decided"));
+}
+
+TEST(PolicyEngine, WhatWasNotRecordedIsToldTheNextTime) {
+    World world;
+    world.open({always("keeper", DecisionPoint::schedule, keeps)});
+    EXPECT_TRUE(world.decide(schedule()).has_news());
+    EXPECT_THAT(types_of(world.settle(schedule())), ElementsAre("policy.decided"));
+    EXPECT_FALSE(world.decide(schedule()).has_news());
+}
+
+TEST(PolicyEngine, NumbersInAReasonAndFailuresAgainAreNoNews) {
+    World world;
+    auto count = std::make_shared<int>(0);
+    auto rule = [count](const PolicyRequest&, const std::string&) {
+        return answer_of(SessionDecision{SessionAction::keep, "quiet for " + std::to_string(++*count) + " min", {}});
+    };
+    auto bad = std::make_shared<ScriptedPolicy>("bad", std::vector{DecisionPoint::schedule},
+                                                [count](const PolicyRequest&, const std::string&) {
+                                                    PolicyAnswer answer;
+                                                    answer.outcome = PolicyAnswer::Outcome::failed;
+                                                    answer.detail = "line " + std::to_string(*count);
+                                                    return answer;
+                                                });
+    world.open({std::make_shared<ScriptedPolicy>("counts", std::vector{DecisionPoint::schedule}, rule), bad});
+    EXPECT_THAT(types_of(world.settle(schedule())), ElementsAre("policy.decided"));
+    for (int i = 0; i < 5; ++i) EXPECT_THAT(world.settle(schedule()), IsEmpty());
+    world.open({bad});
+    EXPECT_THAT(types_of(world.settle(schedule())), ElementsAre("policy.failed"));
+    EXPECT_THAT(world.settle(schedule()), IsEmpty());
+    EXPECT_EQ(world.engine->status("bad").failed, 2u);
+}
+
+TEST(PolicyEngine, EachSuspensionIsToldAndARowOfItsOwn) {
+    World world;
+    world.open({always("zealot", DecisionPoint::schedule, suspends)});
+    for (int i = 0; i < 3; ++i) EXPECT_THAT(types_of(world.settle(schedule())), ElementsAre("policy.decided"));
+    EXPECT_EQ(world.runtime.run(world.store().list("policy_stop", "", 100)).size(), 3u);
 }
 
 TEST(PolicyEngine, AFifthOfTheSessionsCanBeStoppedWithinTenMinutes) {
@@ -258,6 +357,45 @@ TEST(PolicyEngine, AFifthOfTheSessionsCanBeStoppedWithinTenMinutes) {
     EXPECT_THAT(stop(30, 16), ElementsAre("policy.overruled"));
     world.runtime.run_for(10min);
     EXPECT_THAT(stop(31, 16), ElementsAre("policy.decided"));
+}
+
+IsolationRequest isolation(const std::string& session, bool is_start) {
+    IsolationRequest asked;
+    asked.session.id = session;
+    asked.verdict = "degraded";
+    asked.is_start = is_start;
+    return asked;
+}
+
+TEST(PolicyEngine, ASecondStartIsRefusedToo) {
+    World world;
+    world.open({always("strict", DecisionPoint::isolation, SessionDecision{SessionAction::terminate, "", {}})});
+    PolicyQuestion question;
+    question.only_stricter = true;
+    question.can_suspend = false;
+    for (auto id : {"s-1", "s-2", "s-1"})
+        EXPECT_THAT(types_of(world.settle(isolation(id, true), question)), ElementsAre("policy.decided")) << id;
+    EXPECT_EQ(world.engine->status("strict").suspensions, 0u);
+    EXPECT_TRUE(world.runtime.run(world.store().list("policy_stop", "", 100)).empty()) << "nothing was stopped";
+}
+
+TEST(PolicyEngine, WhatIsNotIsolatedIsStoppedBeyondTheLimit) {
+    World world;
+    world.open(
+        {always("strict", DecisionPoint::isolation, suspends), always("zealot", DecisionPoint::schedule, suspends)});
+    PolicyQuestion few;
+    few.running = 2;
+    for (auto id : {"s-1", "s-2"})
+        EXPECT_THAT(types_of(world.settle(isolation(id, false), few)), ElementsAre("policy.decided")) << id;
+    EXPECT_THAT(types_of(world.settle(schedule("s-3"), few)), ElementsAre("policy.overruled"));
+}
+
+TEST(PolicyEngine, NobodyIsDisconnectedAtTheGate) {
+    World world;
+    world.open({always("mild", DecisionPoint::isolation, SessionDecision{SessionAction::disconnect, "", {}})});
+    EXPECT_THAT(types_of(world.settle(isolation("s-1", true))), ElementsAre("policy.overruled"));
+    EXPECT_EQ(world.engine->status("mild").decided, 0u);
+    EXPECT_THAT(types_of(world.settle(isolation("s-1", false))), ElementsAre("policy.decided"));
 }
 
 TEST(PolicyEngine, WhatDidNotHappenTakesNoPlace) {
@@ -323,6 +461,40 @@ TEST(PolicyEngine, SessionsThatComeBackLateOrByThemselvesAreNoSign) {
     EXPECT_EQ(world.engine->status("bold").suspensions, 10u);
 }
 
+TEST(PolicyEngine, ACanaryIsTakenBackForOneSessionThatFlaps) {
+    World world;
+    auto options = canary_of(always("bold", DecisionPoint::schedule, suspends));
+    world.open(options);
+    for (int i = 0; i < 4; ++i) {
+        // A new owner knows what was before.
+        if (i == 2) world.open(options);
+        EXPECT_THAT(types_of(world.settle(schedule("p-1", "physics"))), ElementsAre("policy.decided"));
+        world.runtime.run_for(1min);
+        const std::vector<std::string> expected(i == 3 ? 1 : 0, "policy.rolled_back");
+        EXPECT_EQ(types_of(world.resume("p-1")), expected) << i;
+        EXPECT_THAT(world.resume("p-1"), IsEmpty()) << "it came back once";
+    }
+    EXPECT_EQ(world.engine->status("bold").suspensions, 4u);
+}
+
+TEST(PolicyEngine, SessionsThatWereEndedCannotComeBackAndAreNotCounted) {
+    World world;
+    world.open(
+        canary_of(always("bold", DecisionPoint::schedule, SessionDecision{SessionAction::terminate, "enough", {}})));
+    for (int i = 0; i < 5; ++i) world.settle(schedule("p-" + std::to_string(i), "physics"));
+    EXPECT_EQ(world.engine->status("bold").suspensions, 0u);
+}
+
+TEST(PolicyEngine, ARestoredRateLimitKnowsEveryStopOfASession) {
+    World world;
+    world.open({always("zealot", DecisionPoint::schedule, suspends)});
+    for (int i = 0; i < 2; ++i) world.settle(schedule("s-1"));
+    world.open({always("zealot", DecisionPoint::schedule, suspends)});
+    PolicyQuestion few;
+    few.running = 10;  // and two that were stopped: a fifth of 12 is 2
+    EXPECT_THAT(types_of(world.settle(schedule("s-2"), few)), ElementsAre("policy.overruled"));
+}
+
 std::shared_ptr<ScriptedPolicy> counter() {
     auto rule = [](const PolicyRequest&, const std::string& state) {
         auto count = state.empty() ? 0 : json::parse(state)["count"].get<int>();
@@ -349,6 +521,13 @@ TEST(PolicyEngine, AStateIsKeptForEachSessionAndGivenBackAfterARestart) {
     world.engine->forget("s-1", batch);
     ASSERT_EQ(batch.erases.size(), 1u);
     EXPECT_EQ(batch.erases[0].id, "s-1/counter");
+    Batch again;
+    world.engine->forget("s-1", again);
+    EXPECT_EQ(again.erases.size(), 1u) << "the first batch may have failed";
+    world.engine->note_forgotten("s-1");
+    Batch late;
+    world.engine->forget("s-1", late);
+    EXPECT_THAT(late.erases, IsEmpty());
     PolicyQuestion dry = World::plenty();
     dry.dry_run = true;
     auto verdict = world.decide(AdmitRequest{}, dry);
@@ -391,6 +570,111 @@ TEST(PolicyEngine, AReloadReplacesAllOrNothing) {
     EXPECT_GE(before->closed, 1);
     auto events = world.runtime.run(world.store().events({}));
     EXPECT_THAT(types_of(events), ElementsAre("policy.loaded", "policy.loaded"));
+}
+
+/// Like Python's: what it is asked while it is closed fails.
+class ClosingPolicy final : public PolicyHost {
+public:
+    ClosingPolicy(std::shared_ptr<ScriptedPolicy> inner, std::shared_ptr<Clock> clock)
+        : inner_(std::move(inner)), clock_(std::move(clock)) {}
+    const PolicyIdentity& identity() const override { return inner_->identity(); }
+    std::vector<DecisionPoint> points() const override { return inner_->points(); }
+    Task<PolicyAnswer> decide(PolicyRequest request, std::string state, Call) override {
+        co_await clock_->sleep_until(clock_->monotonic_now() + delay, {});
+        if (closed) throw std::runtime_error("it is closed");
+        auto answer = inner_->decide_now(request, state);
+        co_return *answer;
+    }
+    Task<void> close() override {
+        closed = true;
+        co_return;
+    }
+    Duration delay = 30ms;
+    bool closed = false;
+
+private:
+    std::shared_ptr<ScriptedPolicy> inner_;
+    std::shared_ptr<Clock> clock_;
+};
+
+/// What is answered to a question that is under way when other policies are loaded.
+PolicyVerdict decide_over_a_reload(World& world, std::vector<PolicySource> sources) {
+    std::optional<PolicyVerdict> verdict;
+    auto ask = [](PolicyEngine& engine, std::optional<PolicyVerdict>& into) -> Task<void> {
+        ScheduleRequest asked = schedule();
+        into = co_await engine.decide(asked, World::plenty(), Call());
+    };
+    boost::asio::co_spawn(world.runtime.environment().executor, ask(*world.engine, verdict), boost::asio::detached);
+    world.runtime.run_for(10ms);
+    EXPECT_FALSE(verdict);
+    world.runtime.run(world.engine->reload(std::move(sources), Call()));
+    world.runtime.run_for(200ms);
+    EXPECT_TRUE(verdict);
+    return verdict ? std::move(*verdict) : PolicyVerdict();
+}
+
+TEST(PolicyEngine, AReloadLetsAnswerWhoWasAsked) {
+    World world;
+    auto old = std::make_shared<ClosingPolicy>(always("old", DecisionPoint::schedule, suspends),
+                                               world.runtime.environment().clock);
+    auto options = options_of({old, always("new", DecisionPoint::schedule, keeps)});
+    auto sources = options.sources;
+    options.sources.pop_back();
+    world.open(options);
+    auto verdict = decide_over_a_reload(world, {sources[1]});
+    EXPECT_EQ(verdict.decision, PolicyDecision(suspends));
+    EXPECT_TRUE(old->closed);
+    Batch batch;
+    world.engine->record(verdict, batch);
+    EXPECT_THAT(types_of(batch.events), ElementsAre("policy.decided"));
+}
+
+TEST(PolicyEngine, TheNewOnesAreAskedWhatTheOldOneDidNotAnswer) {
+    World world;
+    auto old = std::make_shared<ClosingPolicy>(always("old", DecisionPoint::schedule, suspends),
+                                               world.runtime.environment().clock);
+    old->delay = 24h;
+    auto options = options_of({old, always("new", DecisionPoint::schedule, keeps)});
+    auto sources = options.sources;
+    options.sources.pop_back();
+    world.open(options);
+    auto verdict = decide_over_a_reload(world, {sources[1]});
+    EXPECT_EQ(verdict.decision, PolicyDecision(keeps));
+    Batch batch;
+    world.engine->record(verdict, batch);
+    EXPECT_THAT(types_of(batch.events), ElementsAre("policy.decided")) << "no failure of who is gone";
+    EXPECT_TRUE(old->closed) << "it had its time";
+}
+
+TEST(PolicyEngine, AReloadThatEndsAfterTheCloseLoadsNothing) {
+    World world;
+    auto late = always("late", DecisionPoint::schedule, suspends);
+    auto options = options_of({});
+    options.make_hosts = [&world, late](PolicySource, Call) -> Task<std::vector<std::shared_ptr<PolicyHost>>> {
+        auto clock = world.runtime.environment().clock;
+        co_await clock->sleep_until(clock->monotonic_now() + 1s, {});
+        std::vector<std::shared_ptr<PolicyHost>> hosts{late};
+        co_return hosts;
+    };
+    world.open(options);
+    std::vector<PolicySource> sources(1);
+    sources[0].source = "test:late";
+    Errc code{};
+    auto reload = [](PolicyEngine& engine, std::vector<PolicySource> wanted, Errc& into) -> Task<void> {
+        try {
+            co_await engine.reload(std::move(wanted), Call());
+        } catch (const Error& error) {
+            into = error.errc();
+        }
+    };
+    boost::asio::co_spawn(world.runtime.environment().executor, reload(*world.engine, sources, code),
+                          boost::asio::detached);
+    world.runtime.run_for(10ms);
+    world.runtime.run(world.engine->close());
+    world.runtime.run_for(2s);
+    EXPECT_EQ(code, Errc::cancelled);
+    EXPECT_EQ(late->closed, 1);
+    EXPECT_TRUE(world.engine->list().empty());
 }
 
 TEST(PolicyEngine, PoliciesWithoutAGoodNameOrAPointAreRefused) {

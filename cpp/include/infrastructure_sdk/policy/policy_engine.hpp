@@ -53,7 +53,8 @@ struct PolicyBreakerSettings {
 };
 
 /// How much all policies together may do to running sessions: a suspension or termination that the engine would not
-/// have done by itself.
+/// have done by itself. What is decided at the point `isolation` is a matter of safety: it is never held back by the
+/// limit, though it counts for it. A start that is refused stops nothing and does not count.
 struct PolicyRateLimit {
     double share = 0.2;  ///< of the running sessions, 0..1; above 0 one is always allowed
     Duration window = std::chrono::minutes(10);
@@ -107,7 +108,7 @@ public:
     std::optional<PolicyIdentity> by;  ///< who decided
     bool is_standard() const { return !by; }
     /// Whether there is anything to be written: a decision, what shadows said, failures, states.
-    bool has_news() const { return !events_.empty() || !states_.empty(); }
+    bool has_news() const { return !news_.empty() || !states_.empty(); }
     /// "NAME: reason", for people.
     std::string reason() const;
 
@@ -119,7 +120,12 @@ private:
     };
     std::string session_;
     DecisionPoint point_ = DecisionPoint::admit;
-    std::vector<Event> events_;
+    struct News {
+        std::string policy;
+        std::optional<std::string> said;  // what is remembered as told; none = it is told each time
+        Event event;
+    };
+    std::vector<News> news_;
     std::vector<State> states_;
     bool stops_ = false;           // it suspends or ends a session
     std::shared_ptr<void> place_;  // within the rate limit; given back unless it is recorded
@@ -146,8 +152,10 @@ public:
     /// @throws Error(policy), Error(configuration) naming the source that cannot be loaded; then none is.
     Task<void> open(Call call);
     /// Loads these sources instead of the present ones, or the same anew. All are loaded and checked before one is
-    /// replaced; on an error everything stays as it is. Stored states stay with the name of their policy.
-    /// @throws as `open`; Error(validation)
+    /// replaced; on an error everything stays as it is. Stored states stay with the name of their policy. Questions
+    /// that are under way are answered by whom they were put to, within its time budget; those that get no answer that
+    /// counts are put to the new ones. @throws as `open`; Error(validation); Error(cancelled) when it was closed
+    /// meanwhile
     Task<std::vector<PolicyStatus>> reload(std::vector<PolicySource> sources, Call call);
 
     /// Whether anybody wants to be asked. Cheap: nothing needs to be prepared when nobody does.
@@ -162,8 +170,10 @@ public:
     void overrule(PolicyVerdict& verdict, const std::string& why);
     /// Somebody had the session resumed: into the same batch what follows for the policy that suspended it.
     void note_resumed(const std::string& session_id, Batch& batch);
-    /// The session is terminated: forgets its states.
+    /// The session is terminated: into the same batch that its states are erased.
     void forget(const std::string& session_id, Batch& batch);
+    /// That batch is on disk: nothing is remembered of the session any more.
+    void note_forgotten(const std::string& session_id);
 
     std::vector<PolicyStatus> list() const;
     /// @throws Error(not_found)
