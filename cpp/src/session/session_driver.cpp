@@ -357,8 +357,15 @@ Task<void> SessionEngine::Impl::write_health(LivePtr target, VmEvent event) {
         return true;
     };
     co_await update(target, edit);
-    if (!healthy && event.reason == "DiskFull" && asks(DecisionPoint::interruption))
+    if (healthy || event.reason != "DiskFull" || !asks(DecisionPoint::interruption)) co_return;
+    // It is written: what becomes of the question must not have it written again.
+    try {
         co_await ask_on_interruption(target, std::string("disk_full"));
+    } catch (const std::exception& error) {
+        if (tasks.stop_source().stop_requested()) co_return;
+        log(LogLevel::error, "what a policy asks for could not be done", target->session,
+            {{"point", name_of(DecisionPoint::interruption)}, {"detail", error.what()}});
+    }
 }
 
 Task<void> SessionEngine::Impl::note_lost(LivePtr target, VmEvent event) {

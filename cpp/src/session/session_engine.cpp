@@ -191,6 +191,8 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
         if (!batch.events.empty()) co_await impl->commit(std::move(batch));
         throw denial->to_error();
     }
+    // Policies may have taken their time.
+    if (impl->closing) throw Error(Errc::cancelled, "the session engine is closed");
     for (auto& event : batch.events) event.subject = session.id;
     if (auto unit = impl->unit_for(session, fingerprint)) {
         if (auto taken = co_await impl->claim(session, unit, batch, call)) {

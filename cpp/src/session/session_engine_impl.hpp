@@ -164,6 +164,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
 
     /// Changes the copy that becomes the session, and what is written with it; false = let it be.
     using Edit = std::function<bool(Session&, Batch&)>;
+    /// Whether a session is still what was decided on; null = it need not be.
+    using Still = std::function<bool(const Session&)>;
 
     WallTime now() const { return env.clock->wall_now(); }
     Deadline budget(Duration kvm_time) const {
@@ -209,8 +211,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> expire();
     Task<void> wait_for_clock(std::optional<WallTime> next, Deadline latest);
     Task<void> look_at_clocks(LivePtr target);
-    Task<void> act(LivePtr target, ClockDeadline due, Edit also);
-    Task<void> carry_out(LivePtr target, OnExpiry action, TerminationReason reason, Edit also);
+    Task<void> act(LivePtr target, ClockDeadline due, Edit also, Still still);
+    Task<void> carry_out(LivePtr target, OnExpiry action, TerminationReason reason, Edit also, Still still);
     IdleSettings idle_settings(const Session& session) const;
     void plan_look(const LivePtr& target, MonotonicTime when);
     Task<void> watch_use();
@@ -245,6 +247,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> write_news(LivePtr target, PolicyVerdict verdict);
     Task<void> apply(LivePtr target, std::string execution_id, PolicyVerdict verdict, TerminationReason reason);
     Task<void> sweep(DecisionPoint point, Duration interval);
+    Task<void> ask_one(LivePtr target, DecisionPoint point, std::shared_ptr<const MonthSpent> spent);
+    Task<bool> may_have_clients(LivePtr target);
     Task<void> ask_on_schedule(LivePtr target);
     Task<void> ask_on_budget(LivePtr target, std::shared_ptr<const MonthSpent> spent);
     MonthSpent month_spent();

@@ -56,7 +56,7 @@ Task<void> SessionEngine::Impl::wait_for_clock(std::optional<WallTime> next, Dea
 Task<void> SessionEngine::Impl::look_at_clocks(LivePtr target) {
     auto due = expired(target->session.clocks, target->session.state, now());
     if (due) {
-        co_await act(target, *due, nullptr);
+        co_await act(target, *due, nullptr, nullptr);
         co_return;
     }
     Edit warn = [&](Session& session, Batch& batch) {
@@ -74,8 +74,9 @@ Task<void> SessionEngine::Impl::look_at_clocks(LivePtr target) {
     co_await update(target, warn);
 }
 
-/// `also` goes into the transaction that begins the action; false calls it off.
-Task<void> SessionEngine::Impl::act(LivePtr target, ClockDeadline due, Edit also) {
+/// `also` goes into the transaction that begins the action; false calls it off. `still` is asked before an effect that
+/// has no such transaction.
+Task<void> SessionEngine::Impl::act(LivePtr target, ClockDeadline due, Edit also, Still still) {
     const auto clock = due.clock;
     Edit edit = also;
     if (due.action == OnExpiry::disconnect)
@@ -83,10 +84,11 @@ Task<void> SessionEngine::Impl::act(LivePtr target, ClockDeadline due, Edit also
             note_disconnected(session.clocks, clock);
             return !also || also(session, batch);
         };
-    co_await carry_out(target, due.action, reason_of(clock), edit);
+    co_await carry_out(target, due.action, reason_of(clock), edit, still);
 }
 
-Task<void> SessionEngine::Impl::carry_out(LivePtr target, OnExpiry action, TerminationReason reason, Edit also) {
+Task<void> SessionEngine::Impl::carry_out(LivePtr target, OnExpiry action, TerminationReason reason, Edit also,
+                                          Still still) {
     const auto id = target->session.id;
     Call call;
     if (action == OnExpiry::terminate) {
@@ -98,6 +100,7 @@ Task<void> SessionEngine::Impl::carry_out(LivePtr target, OnExpiry action, Termi
     } else if (action == OnExpiry::suspend) {
         co_await begin(id, SessionInput::suspend, std::string(name_of(reason)), call, also);
     } else {
+        if (still && !still(target->session)) co_return;
         auto within = call.within(budget(options.terminate_timeout));
         co_await provider->disconnect_clients(target->session.vm_id, within);
         Edit told = [&](Session& session, Batch& batch) {

@@ -146,7 +146,7 @@ Task<void> SessionEngine::Impl::note_isolation(LivePtr target, Session seen, Iso
     const auto action =
         policy.is_standard() ? SessionAction::standard : std::get<SessionDecision>(policy.decision).action;
     if (action != SessionAction::standard && action != SessionAction::keep) {
-        co_await carry_out(target, on_expiry(action), TerminationReason::isolation_failed, record);
+        co_await carry_out(target, on_expiry(action), TerminationReason::isolation_failed, record, is_same);
     } else if (suspends) {
         std::string cause = name_of(TerminationReason::isolation_failed);
         co_await begin(seen.id, SessionInput::suspend, cause, no_limit, record);

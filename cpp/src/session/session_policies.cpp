@@ -124,12 +124,30 @@ Task<void> SessionEngine::Impl::apply(LivePtr target, std::string execution_id, 
         return session.state == SessionState::active && session.execution_id == execution_id;
     };
     if (!is_meant(target->session)) co_return;
+    if (action == SessionAction::disconnect) {
+        const bool somebody = co_await may_have_clients(target);
+        if (!somebody) co_return co_await write_news(target, std::move(verdict));
+    }
     Edit record = [&](Session& session, Batch& batch) {
         if (!is_meant(session)) return false;
         options.policies->record(verdict, batch);
         return true;
     };
-    co_await carry_out(target, on_expiry(action), reason, record);
+    co_await carry_out(target, on_expiry(action), reason, record, is_meant);
+}
+
+/// What cannot be seen may be.
+Task<bool> SessionEngine::Impl::may_have_clients(LivePtr target) {
+    constexpr Duration patience = std::chrono::seconds(5);
+    Call call{budget(patience), tasks.stop_source().get_token(), std::string()};
+    try {
+        const auto seen = co_await provider->activity(target->session.vm_id, call);
+        co_return !seen.vnc_clients || !seen.forwarded_connections ||
+            *seen.vnc_clients + *seen.forwarded_connections > 0;
+    } catch (const Error&) {
+        if (call.stop.stop_requested()) throw;
+    }
+    co_return true;
 }
 
 /// Asks about every running session, again and again at the same moments.
@@ -152,17 +170,23 @@ Task<void> SessionEngine::Impl::sweep(DecisionPoint point, Duration interval) {
         for (const auto& id : ids) {
             auto target = find(id);
             if (!target || target->session.state != SessionState::active) continue;
-            try {
-                if (spent) co_await ask_on_budget(target, spent);
-                else co_await ask_on_schedule(target);
-            } catch (const Error& error) {
-                if (stop.stop_requested()) co_return;
-                log(LogLevel::error, "what a policy asks for could not be done", target->session,
-                    {{"point", name_of(point)}, {"detail", error.message()}});
-            }
+            co_await ask_one(target, point, spent);
+            if (stop.stop_requested()) co_return;
             // Others are served between many that answer at once.
             if (++done % breath == 0) co_await asio::post(env.executor, asio::use_awaitable);
         }
+    }
+}
+
+/// Whatever happens to one session, the others are asked about.
+Task<void> SessionEngine::Impl::ask_one(LivePtr target, DecisionPoint point, std::shared_ptr<const MonthSpent> spent) {
+    try {
+        if (spent) co_await ask_on_budget(target, spent);
+        else co_await ask_on_schedule(target);
+    } catch (const std::exception& error) {
+        if (tasks.stop_source().stop_requested()) co_return;
+        log(LogLevel::error, "what a policy asks for could not be done", target->session,
+            {{"point", name_of(point)}, {"detail", error.what()}});
     }
 }
 
@@ -220,7 +244,8 @@ Task<void> SessionEngine::Impl::ask_at_gate(Session session, IsolationReport rep
     question.only_stricter = true;
     auto verdict = co_await ask(std::move(asked), question, call);
     const auto action = action_in(verdict);
-    if (verdict.has_news()) {
+    // Of a session that ended meanwhile nothing is remembered.
+    if (verdict.has_news() && find(session.id)) {
         Batch batch;
         options.policies->record(verdict, batch);
         co_await commit(std::move(batch));

@@ -154,13 +154,16 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target,
     note_activity(session.clocks, verdict.quiet_since);
     if (!session.last_activity_at || *session.last_activity_at < verdict.quiet_since)
         session.last_activity_at = verdict.quiet_since;
-    if (acts && verdict.state == IdleState::due && !session.clocks.idle_timeout.spent) {
-        co_await end_idleness(target, sample, verdict);
-        co_return verdict;
-    }
-    target->rest.idle = {};
+    const bool is_due = acts && verdict.state == IdleState::due && !session.clocks.idle_timeout.spent;
+    if (!is_due) target->rest.idle = {};
+    // Also of a session that a policy keeps: the clock of those who left runs on.
     co_await note_clients_of(target, sample);
     if (auto answers = target->use.heartbeat.hear(sample.agent_answered)) co_await note_heartbeat(target, *answers);
+    if (is_due) {
+        const bool is_same = session.state == SessionState::active && session.execution_id == execution;
+        if (!closing && is_same) co_await end_idleness(target, sample, verdict);
+        co_return verdict;
+    }
     co_await tell_idleness(target, verdict, before);
     co_return verdict;
 }
@@ -190,18 +193,20 @@ Task<void> SessionEngine::Impl::end_idleness(LivePtr target, ActivitySample samp
         decided_on = json(ExplainInputs{sample.at, session.state, session.clocks, idle_settings(session),
                                         target->use.samples, target->use.before, std::nullopt})
                          .dump(-1, ' ', false, json::error_handler_t::replace);
-    Edit record = [&](Session& copy, Batch& batch) {
-        // Another edit may have been under way: use since the look calls it off.
+    // Another edit may have been under way: use since the look calls it off.
+    auto is_unused = [&](const Session& seen) {
         const auto& use = target->use;
-        const bool used = use.touches != sample.touches || use.execs_started != sample.execs_started ||
-                          use.execs_in_flight != 0 || active_holds(copy, now()) != 0;
-        if (used) return false;
+        return use.touches == sample.touches && use.execs_started == sample.execs_started && use.execs_in_flight == 0 &&
+               active_holds(seen, now()) == 0;
+    };
+    Edit record = [&](Session& copy, Batch& batch) {
+        if (!is_unused(copy)) return false;
         if (action != OnExpiry::disconnect) batch.puts.push_back({decision_kind, copy.id, decided_on, std::nullopt});
         if (options.policies) options.policies->record(policy, batch);
         return true;
     };
     ClockDeadline due{ClockKind::idle_timeout, action, sample.at, sample.at, false};
-    co_await act(target, due, record);
+    co_await act(target, due, record, is_unused);
 }
 
 /// Remembers a sample; the detector's memory ahead of the first one kept makes the verdict reproducible.

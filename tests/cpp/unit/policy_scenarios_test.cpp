@@ -20,6 +20,7 @@ using test::ScriptedPolicy;
 using test::SimulatedWorld;
 using testing::Contains;
 using testing::HasSubstr;
+using testing::Not;
 
 SessionDecision decision(SessionAction action, std::optional<Duration> again = {}) { return {action, "why", again}; }
 
@@ -55,6 +56,12 @@ protected:
         Session found;
         world.run(world.engine().get(id), &found);
         return found;
+    }
+    /// So many look at its screen.
+    void watch(const Session& session, std::uint32_t clients) {
+        SimulatedUse use;
+        use.vnc_clients = clients;
+        world.host().set_use(session.vm_id, use, world.runtime().environment().clock->monotonic_now());
     }
     SessionState state_of(const Session& session) { return get(session.id).state; }
     std::vector<Event> events_of(const std::string& subject) {
@@ -110,6 +117,19 @@ TEST_F(PolicyScenarios, ASessionIsMadeInTheSizeThatThePolicySays) {
     EXPECT_EQ(session.memory.value(), 257 << 20);
     EXPECT_THAT(types_of(session.id), Contains("policy.decided"));
     EXPECT_EQ(types_of(session.id).front(), "policy.decided") << "in the transaction that creates the session";
+}
+
+TEST_F(PolicyScenarios, NoSessionIsCreatedWhileTheEngineCloses) {
+    auto slow = always("slow", DecisionPoint::admit, AdmitDecision{});
+    slow->delay = 40ms;
+    slow->thinks = [&] {
+        boost::asio::co_spawn(world.runtime().environment().executor, world.engine().close(), boost::asio::detached);
+    };
+    adjust = [&](SessionEngineOptions&) { slow->clock = world.runtime().environment().clock; };
+    open({slow});
+    world.run(world.engine().create(world.request("alice"), world.call()));
+    EXPECT_EQ(world.last_code, Errc::cancelled);
+    EXPECT_TRUE(world.sessions().empty());
 }
 
 TEST_F(PolicyScenarios, ASizeThatTheTemplateRefusesIsNotTaken) {
@@ -356,6 +376,80 @@ TEST_F(PolicyScenarios, AFullDiskIsAnInterruption) {
     EXPECT_EQ(found.state, SessionState::suspended);
     EXPECT_EQ(found.last_change->reason, "preempted");
     EXPECT_EQ(std::get<InterruptionRequest>(policy->requests.front()).kind, "disk_full");
+}
+
+TEST_F(PolicyScenarios, WhatFailsAfterAnInterruptionIsNotWrittenAgain) {
+    auto policy = always("cutter", DecisionPoint::interruption, decision(SessionAction::disconnect));
+    open({policy});
+    auto session = create(world.request("alice"));
+    watch(session, 1);
+    SimulatorFaults faults;
+    faults.fail = 1'000'000;
+    world.host().set_faults(faults);
+    world.points().tell({session.vm_id, VmState::paused, "DiskFull", "no space"});
+    world.run_for(10s);
+    EXPECT_EQ(policy->asked, 1);
+    EXPECT_THAT(types_of(session.id), Contains("session.health.degraded").Times(1));
+    EXPECT_THAT(types_of(session.id), Not(Contains("session.clients.disconnected")));
+}
+
+TEST_F(PolicyScenarios, WhereNobodyIsConnectedNobodyIsDisconnected) {
+    open({always("cutter", DecisionPoint::schedule, decision(SessionAction::disconnect))});
+    auto session = create(world.request("alice"));
+    world.run_for(5min);
+    EXPECT_THAT(types_of(session.id), Contains("policy.decided").Times(1));
+    EXPECT_THAT(types_of(session.id), Not(Contains("session.clients.disconnected")));
+    watch(session, 2);
+    world.run_for(5min);
+    EXPECT_THAT(types_of(session.id), Contains("session.clients.disconnected").Times(1));
+}
+
+TEST_F(PolicyScenarios, UseWhileThePolicyThinksKeepsTheClientsConnected) {
+    auto slow = always("slow", DecisionPoint::idle, decision(SessionAction::disconnect));
+    slow->delay = 40ms;
+    adjust = [&](SessionEngineOptions&) { slow->clock = world.runtime().environment().clock; };
+    open({slow});
+    auto session = idle_session();
+    watch(session, 1);
+    slow->thinks = [&] {
+        boost::asio::co_spawn(world.runtime().environment().executor, world.engine().touch(session.id, world.call()),
+                              boost::asio::detached);
+    };
+    world.run_for(15min);
+    EXPECT_EQ(slow->asked, 1);
+    VmActivity seen;
+    world.run(world.provider().activity(session.vm_id, world.call()), &seen);
+    EXPECT_EQ(seen.vnc_clients, 1u);
+    EXPECT_THAT(types_of(session.id), Not(Contains("session.clients.disconnected")));
+}
+
+TEST_F(PolicyScenarios, WhoLeavesAKeptSessionIsSeen) {
+    auto policy = always("keeper", DecisionPoint::idle, decision(SessionAction::keep));
+    open({policy});
+    auto session = idle_session();
+    watch(session, 1);
+    world.run_for(15min);
+    ASSERT_GE(policy->asked, 1) << "who only looks does not use it";
+    EXPECT_THAT(types_of(session.id), Not(Contains("session.clients.left")));
+    watch(session, 0);
+    world.run_for(15min);
+    EXPECT_THAT(types_of(session.id), Contains("session.clients.left").Times(1));
+}
+
+TEST_F(PolicyScenarios, ARefusedStartStaysRefusedForASecondSession) {
+    share = 0.2;
+    adjust = [](SessionEngineOptions& engine) {
+        engine.templates.at("tiny").isolation = IsolationGate::isolated;
+        engine.isolation_gate = [](Session, Call) -> Task<IsolationReport> { co_return report_of(Verdict::isolated); };
+    };
+    open({always("strict", DecisionPoint::isolation, decision(SessionAction::terminate))});
+    for (auto user : {"alice", "bob"}) {
+        Session session;
+        world.run(world.engine().create(world.request(user), world.call()), &session);
+        world.run(world.engine().wait(session.id, SessionState::active, world.call()));
+        EXPECT_EQ(state_of(session), SessionState::failed) << user;
+    }
+    EXPECT_EQ(policies->status("strict").overruled, 0u);
 }
 
 TEST_F(PolicyScenarios, ASuspensionThatIsUndoneAtOnceIsKnown) {
