@@ -8,6 +8,7 @@
 #include <infrastructure_sdk/error.hpp>
 
 #include "policy/decision_fields.hpp"
+#include "policy/shallow_json.hpp"
 
 namespace infrastructure_sdk {
 namespace {
@@ -174,10 +175,10 @@ struct Reader {
 };
 
 json parse_object(const std::string& text, const char* what) {
-    auto document = json::parse(text, nullptr, false);
+    auto document = policy::parse_shallow_json(text);
     if (!document.is_object())
-        throw Error(Errc::validation, std::string(what) + ": it is not a JSON object",
-                    {{"field", what}, {"value", text.substr(0, 200)}, {"allowed", "a JSON object"}});
+        throw Error(Errc::validation, std::string(what) + ": it is not a JSON object of at most 32 levels",
+                    {{"field", what}, {"value", text.substr(0, 200)}, {"allowed", "a JSON object, 32 levels deep"}});
     return document;
 }
 

@@ -14,7 +14,7 @@ using nlohmann::json;
 using enum ConfigType;
 
 constexpr ConfigField fields[] = {
-    {"source", text, "", "", "", "", "", "builtin:NAME, a Python file, or module:name.", ".+"},
+    {"source", text, "", "", "", "", "", "builtin:NAME, a Python file, or entry:NAME.", ".+"},
     {"name", text, "", "", "", "", "", "Of a built-in rule, instead of its own.",
      "[a-z0-9]([-_.a-z0-9]{0,61}[a-z0-9])?"},
     {"mode", choice, "enforce", "", "", "enforce|shadow|canary", "", "Whether its answers are carried out."},

@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -26,8 +27,9 @@ constexpr std::size_t longest_line = 128 * 1024;
 constexpr rlim_t most_cpu_seconds = 3600;  // of its whole life; then it is started anew
 
 /// What the child tells before its interpreter runs: an errno for each step, in order.
-enum Step { step_limits, step_network, step_parent_death, step_exec, step_count };
-constexpr std::array step_names{"limits", "network", "parent_death", "exec"};
+/// Without the last two nothing is started.
+enum Step { step_limits, step_network, step_parent_death, step_descriptors, step_exec, step_count };
+constexpr std::array step_names{"limits", "network", "parent_death", "descriptors", "exec"};
 using Report = std::array<int, step_count>;
 
 int limit(int what, rlim_t most) {
@@ -40,11 +42,16 @@ int limit(int what, rlim_t most) {
     Report failed{};
     // Out of the way of the numbers that will be given.
     int high_socket = ::fcntl(socket, F_DUPFD, 100), high_report = ::fcntl(report, F_DUPFD, 100);
-    for (int fd = 0; fd < 3; ++fd) ::dup2(null, fd);
-    ::dup2(high_socket, policy_socket);
+    int high_null = ::fcntl(null, F_DUPFD, 100);
     constexpr int report_fd = policy_socket + 1;
-    ::dup3(high_report, report_fd, O_CLOEXEC);
-    ::syscall(SYS_close_range, static_cast<unsigned>(report_fd + 1), ~0u, 0u);
+    if (::dup3(high_report, report_fd, O_CLOEXEC) < 0) ::_exit(127);
+    bool placed = ::dup2(high_socket, policy_socket) >= 0;
+    for (int fd = 0; fd < 3; ++fd) placed = ::dup2(high_null, fd) >= 0 && placed;
+    if (!placed || ::syscall(SYS_close_range, static_cast<unsigned>(report_fd + 1), ~0u, 0u) != 0) {
+        failed[step_descriptors] = errno;
+        (void)!::write(report_fd, failed.data(), sizeof failed);
+        ::_exit(127);
+    }
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -104,6 +111,60 @@ void reap(std::int64_t pid) {
     }
 }
 
+/// A descriptor, closed at the end of the scope unless it is released.
+class Held {
+public:
+    Held() = default;
+    explicit Held(int fd) : fd_(fd) {}
+    Held(Held&& other) noexcept : fd_(other.release()) {}
+    Held& operator=(Held&& other) noexcept {
+        close();
+        fd_ = other.release();
+        return *this;
+    }
+    ~Held() { close(); }
+    int get() const { return fd_; }
+    int release() { return std::exchange(fd_, -1); }
+    void close() {
+        if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+    }
+
+private:
+    int fd_ = -1;
+};
+
+struct Ends {
+    Held null, ours, theirs, report, their_report;
+};
+
+Ends make_ends() {
+    Ends ends;
+    ends.null = Held(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (ends.null.get() < 0) refuse("/dev/null", errno);
+    int pair[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) refuse("socketpair", errno);
+    ends.ours = Held(pair[0]);
+    ends.theirs = Held(pair[1]);
+    if (::pipe2(pair, O_CLOEXEC) != 0) refuse("pipe", errno);
+    ends.report = Held(pair[0]);
+    ends.their_report = Held(pair[1]);
+    return ends;
+}
+
+void end_process(pid_t pid) {
+    ::kill(pid, SIGKILL);
+    reap(pid);
+}
+
+/// @throws Error(policy) when the interpreter does not run; the process is ended then.
+void check_reports(const std::vector<Report>& reports, pid_t pid, const std::string& program) {
+    const auto last = reports.empty() ? Report{} : reports.back();
+    if (reports.size() == 1 && last[step_descriptors] == 0) return;
+    end_process(pid);
+    if (last[step_descriptors] != 0) refuse("close_range", last[step_descriptors]);
+    refuse(program, reports.empty() ? ECHILD : last[step_exec]);
+}
+
 }  // namespace
 
 StartedProcess start_policy_process(const ProcessPolicyOptions& options) {
@@ -113,26 +174,23 @@ StartedProcess start_policy_process(const ProcessPolicyOptions& options) {
     std::vector<char*> argv;
     for (auto& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
-    int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-    int ends[2], report[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) refuse("socketpair", errno);
-    if (::pipe2(report, O_CLOEXEC) != 0) refuse("pipe", errno);
+    auto ends = make_ends();
     pid_t pid = ::fork();
-    if (pid == 0) child(argv.data(), null, ends[1], report[1]);
-    int fork_error = errno;
-    ::close(null);
-    ::close(ends[1]);
-    ::close(report[1]);
-    auto reports = pid > 0 ? read_reports(report[0]) : std::vector<Report>();
-    ::close(report[0]);
-    if (pid < 0 || reports.size() != 1) {
-        ::close(ends[0]);
-        if (pid > 0) reap(pid);
-        refuse(program, pid < 0 ? fork_error : reports.empty() ? ECHILD : reports.back()[step_exec]);
+    if (pid == 0) child(argv.data(), ends.null.get(), ends.theirs.get(), ends.their_report.get());
+    if (pid < 0) refuse("fork", errno);
+    ends.theirs.close();
+    ends.their_report.close();
+    auto reports = read_reports(ends.report.get());
+    check_reports(reports, pid, program);
+    Held pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    if (pidfd.get() < 0) {
+        int code = errno;
+        end_process(pid);
+        refuse("pidfd_open", code);
     }
-    ::fcntl(ends[0], F_SETFL, ::fcntl(ends[0], F_GETFL) | O_NONBLOCK);
-    StartedProcess started{pid, static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), ends[0], {}};
-    for (std::size_t step = 0; step < step_exec; ++step)
+    ::fcntl(ends.ours.get(), F_SETFL, ::fcntl(ends.ours.get(), F_GETFL) | O_NONBLOCK);
+    StartedProcess started{pid, pidfd.release(), ends.ours.release(), {}};
+    for (std::size_t step = 0; step < step_descriptors; ++step)
         if (reports[0][step] != 0)
             started.missing.push_back(std::string(step_names[step]) + ": " + std::strerror(reports[0][step]));
     return started;
@@ -148,13 +206,12 @@ PolicyProcess::~PolicyProcess() {
     kill();
     asio::post(blocking_, [pid = pid_, pidfd = pidfd_] {
         reap(pid);
-        if (pidfd >= 0) ::close(pidfd);
+        ::close(pidfd);
     });
 }
 
 void PolicyProcess::kill() {
-    // Not reaped while this object lives, so the number means no other process.
-    ::kill(static_cast<pid_t>(pid_), SIGKILL);
+    ::syscall(SYS_pidfd_send_signal, pidfd_, SIGKILL, nullptr, 0);
     boost::system::error_code ignored;
     socket_.close(ignored);
 }

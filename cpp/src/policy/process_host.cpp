@@ -1,12 +1,13 @@
 #include <infrastructure_sdk/policy/process_host.hpp>
 
 #include <algorithm>
-#include <set>
 
 #include <nlohmann/json.hpp>
 
 #include "core/async_tools.hpp"
+#include "core/sha256.hpp"
 #include "policy/policy_process.hpp"
+#include "policy/shallow_json.hpp"
 #include <infrastructure_sdk/error.hpp>
 
 namespace infrastructure_sdk {
@@ -15,7 +16,7 @@ namespace {
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-constexpr Duration first_pause = 100ms, longest_pause = 30s, start_budget = 10s;
+constexpr Duration first_pause = 100ms, longest_pause = 30s, start_budget = 10s, longest_budget = 24h;
 constexpr unsigned good_answers = 100;  // after so many in a row earlier deaths are forgotten
 constexpr std::size_t most_detail_bytes = 2000;
 
@@ -34,7 +35,7 @@ PolicyAnswer not_decided(PolicyAnswer::Outcome outcome, DecisionPoint point, std
 
 /// An object with just these members, of these types; what else the process sends is a lie.
 json parse_line(const std::string& line) {
-    auto value = json::parse(line, nullptr, false);
+    auto value = policy::parse_shallow_json(line);
     if (!value.is_object()) throw Error(Errc::policy, "its process sent no JSON object");
     return value;
 }
@@ -56,7 +57,7 @@ std::vector<std::string> texts_of(const json& object, const char* name) {
     return texts;
 }
 
-/// What the process says of the policy when it has loaded it.
+/// What the process says of the policy when it has loaded it. The hash is not for it to tell.
 struct Ready {
     PolicyIdentity identity;
     std::vector<DecisionPoint> points;
@@ -73,8 +74,7 @@ Ready parse_ready(const std::string& line) {
         throw Error(Errc::policy, shortened("the policy was not taken: " + text_of(value, "error")),
                     {{"field", "policy"}});
     Ready ready;
-    ready.identity = {text_of(value, "name"), text_of(value, "version"), text_of(value, "author"),
-                      text_of(value, "sha256")};
+    ready.identity = {text_of(value, "name"), text_of(value, "version"), text_of(value, "author"), ""};
     for (const auto& name : texts_of(value, "points")) ready.points.push_back(parse_decision_point(name));
     ready.missing = texts_of(value, "missing");
     return ready;
@@ -84,7 +84,9 @@ Ready parse_ready(const std::string& line) {
 PolicyAnswer parse_answer(const std::string& line, const PolicyRequest& request, std::uint64_t id) {
     auto value = parse_line(line);
     auto point = point_of(request);
-    if (value.value("id", json()) != json(id)) throw Error(Errc::policy, "its process answered another question");
+    auto answered = value.find("id");
+    if (answered == value.end() || !answered->is_number_unsigned() || answered->get<std::uint64_t>() != id)
+        throw Error(Errc::policy, "its process answered another question");
     if (value.contains("failed")) return not_decided(PolicyAnswer::Outcome::failed, point, text_of(value, "failed"));
     if (value.contains("invalid")) return not_decided(PolicyAnswer::Outcome::invalid, point, text_of(value, "invalid"));
     PolicyAnswer answer;
@@ -100,26 +102,39 @@ PolicyAnswer parse_answer(const std::string& line, const PolicyRequest& request,
     return answer;
 }
 
-/// Ends a process that nobody stopped waiting for in time.
+/// Until `wake` is requested, the deadline or the stop of the call.
+Task<void> sleep_within(std::shared_ptr<Clock> clock, std::stop_source wake, Call call) {
+    std::stop_callback stopped(call.stop, [wake]() mutable { wake.request_stop(); });
+    auto deadline = call.deadline.earlier(Deadline::after(*clock, longest_budget));
+    co_await clock->sleep_until(deadline.when(), wake.get_token());
+}
+
+/// Ends a process that does not answer in time.
 struct Watch {
     bool answered = false;
     std::stop_source wake;
 };
 Task<void> kill_when_overdue(std::shared_ptr<Clock> clock, std::shared_ptr<PolicyProcess> process,
                              std::shared_ptr<Watch> watch, Call call) {
-    {
-        std::stop_callback stopped(call.stop, [watch] { watch->wake.request_stop(); });
-        auto deadline = call.deadline.earlier(Deadline::after(*clock, 24h));
-        co_await clock->sleep_until(deadline.when(), watch->wake.get_token());
-    }
+    co_await sleep_within(clock, watch->wake, call);
     if (!watch->answered) process->kill();
 }
 
+/// A question whose turn has come. It goes on when its caller waits no more.
+struct Question {
+    PolicyRequest request;
+    std::string state;
+    Duration budget{};  ///< from when it is sent
+    std::optional<PolicyAnswer> answer;
+    std::stop_source finished;
+};
+
 class ProcessHost final : public ProcessPolicy, public std::enable_shared_from_this<ProcessHost> {
 public:
-    ProcessHost(Environment environment, std::string setup, ProcessPolicyOptions options)
+    ProcessHost(Environment environment, std::string setup, std::string sha256, ProcessPolicyOptions options)
         : environment_(std::move(environment)),
           setup_(std::move(setup)),
+          sha256_(std::move(sha256)),
           options_(std::move(options)),
           mutex_(environment_.executor),
           children_(environment_.executor) {}
@@ -142,6 +157,7 @@ public:
         auto process = std::make_shared<PolicyProcess>(environment_.executor, environment_.blocking, started);
         auto line = co_await exchange(process, setup_, call);
         auto ready = parse_ready(line);
+        ready.identity.sha256 = sha256_;
         ready.missing.insert(ready.missing.end(), started.missing.begin(), started.missing.end());
         std::sort(ready.missing.begin(), ready.missing.end());
         if (is_loaded_ && ready != ready_) throw Error(Errc::policy, "it calls itself something else than before");
@@ -151,20 +167,38 @@ public:
         process_ = std::move(process);
     }
 
+    void tell_what_is_missing() const {
+        if (ready_.missing.empty()) return;
+        std::string all;
+        for (const auto& text : ready_.missing) all += (all.empty() ? "" : "; ") + text;
+        environment_.logger->log(LogLevel::warning, "policy",
+                                 "an untrusted policy runs without protections that this host does not give",
+                                 {{"policy", shortened(ready_.identity.name)}, {"missing", shortened(all)}});
+    }
+
     Task<PolicyAnswer> decide(PolicyRequest request, std::string state, Call call) override {
         using enum PolicyAnswer::Outcome;
         auto self = shared_from_this();
+        auto clock = environment_.clock;
         auto point = point_of(request);
-        std::optional<PolicyAnswer> early;
+        auto question = std::make_shared<Question>();
+        question->request = std::move(request);
+        question->state = std::move(state);
+        question->budget = std::min(longest_budget, call.deadline.remaining(*clock));
+        std::optional<PolicyAnswer> late;
         try {
-            auto turn = co_await mutex_.lock(*environment_.clock, call, "a question to a policy");
-            if (!process_) early = not_decided(refused, point, "its process ended and is started anew");
-            else early = co_await ask(std::move(request), std::move(state), call);
+            check(call, *clock, "a question to a policy");
+            auto turn = co_await mutex_.lock(*clock, call, "a question to a policy");
+            children_.spawn(environment_.logger, "policy question", serve(self, std::move(turn), question));
         } catch (const Error& error) {
             if (error.errc() != Errc::timeout) throw;
-            early = not_decided(timed_out, point, "no answer within the time budget: others were asked first");
+            late = not_decided(timed_out, point, "no answer within the time budget: others were asked first");
         }
-        co_return *early;
+        if (late) co_return *late;
+        co_await sleep_within(clock, question->finished, call);
+        if (question->answer) co_return *question->answer;
+        if (call.stop.stop_requested()) throw Error(Errc::cancelled, "the question to a policy was cancelled");
+        co_return not_decided(timed_out, point, "no answer within the time budget");
     }
 
     Task<void> close() override {
@@ -199,33 +233,41 @@ private:
     }
 
     Error gone(const Call& call) const {
-        if (call.stop.stop_requested()) return Error(Errc::cancelled, "the question to a policy was cancelled");
+        if (call.stop.stop_requested()) return Error(Errc::cancelled, "the loading of a policy was cancelled");
         if (call.deadline.expired(*environment_.clock)) return Error(Errc::timeout, "no answer within the time budget");
         return Error(Errc::policy, "its process ended");
     }
 
-    /// Its turn has come, and there is a process.
-    Task<PolicyAnswer> ask(PolicyRequest request, std::string state, Call call) {
+    /// Holds the turn until the process has answered or was ended: only a question that had its whole budget ends it.
+    static Task<void> serve(std::shared_ptr<ProcessHost> self, AsyncMutex::Guard turn,
+                            std::shared_ptr<Question> question) {
+        auto held = std::move(turn);
+        if (self->process_) co_await self->ask(question);
+        else
+            question->answer = not_decided(PolicyAnswer::Outcome::refused, point_of(question->request),
+                                           "its process ended and is started anew");
+        question->finished.request_stop();
+    }
+
+    Task<void> ask(std::shared_ptr<Question> question) {
         auto id = ++asked_;
-        auto point = point_of(request);
-        auto line = json{{"id", id}, {"request", to_json(request)}, {"state", state}}.dump();
         auto begun = environment_.clock->monotonic_now();
-        std::optional<PolicyAnswer> answer;
-        std::exception_ptr cancelled;
+        Call call(Deadline::after(*environment_.clock, question->budget));
         try {
+            auto line = json{{"id", id}, {"request", to_json(question->request)}, {"state", question->state}}.dump(
+                -1, ' ', false, json::error_handler_t::replace);
             auto reply = co_await exchange(process_, std::move(line), call);
-            answer = parse_answer(reply, request, id);
-        } catch (const Error& error) {
-            if (error.errc() == Errc::cancelled) cancelled = std::current_exception();
-            auto outcome =
-                error.errc() == Errc::timeout ? PolicyAnswer::Outcome::timed_out : PolicyAnswer::Outcome::failed;
-            answer = not_decided(outcome, point, error.message());
+            question->answer = parse_answer(reply, question->request, id);
+        } catch (const std::exception& error) {
+            const auto* known = dynamic_cast<const Error*>(&error);
+            auto outcome = known && known->errc() == Errc::timeout ? PolicyAnswer::Outcome::timed_out
+                                                                   : PolicyAnswer::Outcome::failed;
+            question->answer =
+                not_decided(outcome, point_of(question->request), known ? known->message() : error.what());
             restart();
         }
-        if (cancelled) std::rethrow_exception(cancelled);
         if (++served_ >= good_answers) deaths_ = 0;
-        answer->took = environment_.clock->monotonic_now() - begun;
-        co_return *answer;
+        question->answer->took = environment_.clock->monotonic_now() - begun;
     }
 
     /// What runs is ended, and after a pause another one is begun.
@@ -248,7 +290,7 @@ private:
             Call call(Deadline::after(clock, start_budget), stop);
             try {
                 co_await self->start(call);
-            } catch (const Error&) {
+            } catch (const std::exception&) {
                 // The next pause is longer; questions are refused meanwhile.
             }
         }
@@ -257,7 +299,7 @@ private:
     }
 
     Environment environment_;
-    std::string setup_;
+    std::string setup_, sha256_;
     ProcessPolicyOptions options_;
     AsyncMutex mutex_;
     TaskGroup children_;
@@ -272,12 +314,14 @@ private:
 
 Task<std::shared_ptr<ProcessPolicy>> load_process_policy(Environment environment, std::string source,
                                                          std::string origin, ProcessPolicyOptions options, Call call) {
+    auto sha256 = sha256_hex(source);
     json setup{{"source", std::move(source)},
                {"origin", std::move(origin)},
                {"memory_budget", options.memory_budget},
                {"lint", options.lint}};
-    auto host = std::make_shared<ProcessHost>(environment, setup.dump(), std::move(options));
+    auto host = std::make_shared<ProcessHost>(environment, setup.dump(), std::move(sha256), std::move(options));
     co_await host->start(call);
+    host->tell_what_is_missing();
     co_return host;
 }
 

@@ -1,15 +1,18 @@
 #include <cerrno>
+#include <csignal>
 #include <cstddef>
 #include <cstring>
 #include <string>
 #include <vector>
 
+#include <grp.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include <infrastructure_sdk/error.hpp>
 #include <infrastructure_sdk/policy/process_host.hpp>
@@ -62,6 +65,17 @@ void allow_without_bits(Program& program, long call, unsigned argument, unsigned
     answer(program, SECCOMP_RET_ERRNO | EPERM);
 }
 
+/// Memory that is no file and holds no code; else EPERM.
+void allow_plain_memory(Program& program) {
+    program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(SYS_mmap), 0, 6));
+    load_argument(program, 2);
+    program.push_back(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 3, 0));
+    load_argument(program, 3);
+    program.push_back(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MAP_ANONYMOUS, 0, 1));
+    answer(program, SECCOMP_RET_ALLOW);
+    answer(program, SECCOMP_RET_ERRNO | EPERM);
+}
+
 Program make_filter(int socket) {
     Program program;
     load(program, offsetof(seccomp_data, arch));
@@ -78,7 +92,7 @@ Program make_filter(int socket) {
     auto descriptor = static_cast<unsigned>(socket);
     allow_where_equal(program, SYS_read, 0, descriptor);
     allow_where_equal(program, SYS_write, 0, descriptor);
-    allow_without_bits(program, SYS_mmap, 2, PROT_EXEC);
+    allow_plain_memory(program);
     allow_without_bits(program, SYS_mprotect, 2, PROT_EXEC);
     answer(program, SECCOMP_RET_ERRNO | EPERM);
     return program;
@@ -89,10 +103,21 @@ Program make_filter(int socket) {
                 {{"capability", "seccomp"}});
 }
 
+/// The kernel forgets whom to die with when the user changes.
+void stop_being_root() {
+    constexpr uid_t nobody = 65534;
+    if (::geteuid() != 0) return;
+    if (::setgroups(0, nullptr) != 0) refuse("setgroups", errno);
+    if (::setresgid(nobody, nobody, nobody) != 0) refuse("setresgid", errno);
+    if (::setresuid(nobody, nobody, nobody) != 0) refuse("setresuid", errno);
+    if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) refuse("parent_death", errno);
+}
+
 }  // namespace
 
 void enter_policy_sandbox(int socket) {
     if (architecture == 0) refuse("this processor", ENOSYS);
+    stop_being_root();
     auto program = make_filter(socket);
     sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) refuse("no_new_privs", errno);

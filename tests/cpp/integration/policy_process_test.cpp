@@ -5,10 +5,21 @@
 
 #include <gmock/gmock.h>
 
+#include <atomic>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include <infrastructure_sdk/detail/run.hpp>
 #include <infrastructure_sdk/error.hpp>
@@ -23,7 +34,47 @@ using testing::HasSubstr;
 using enum PolicyAnswer::Outcome;
 
 constexpr const char* ready =
-    R"({"name": "fake", "version": "1", "author": "", "sha256": "", "points": ["idle"], "missing": ["memory: none"]})";
+    R"({"name": "fake", "version": "1", "author": "", "sha256": "f0", "points": ["idle"], "missing": ["memory: none"]})";
+constexpr const char* hash_of_the_source =
+    "8ff436def1451285599a1b1ad70800493b8dcafde2912e1a38345633054e4c26";  // of "x = 1"
+
+std::string nested(std::size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); }
+
+/// Goes on only when the test says so.
+class SteppedClock final : public Clock {
+public:
+    void advance(Duration step) { now_ += step.count(); }
+    WallTime wall_now() const override { return WallTime(); }
+    MonotonicTime monotonic_now() const override { return MonotonicTime(Duration(now_.load())); }
+    Task<void> sleep_until(MonotonicTime when, std::stop_token stop) override {
+        boost::asio::steady_timer look_again(co_await boost::asio::this_coro::executor);
+        while (monotonic_now() < when && !stop.stop_requested()) {
+            look_again.expires_after(1ms);
+            co_await look_again.async_wait(boost::asio::use_awaitable);
+        }
+    }
+
+private:
+    std::atomic<Duration::rep> now_{0};
+};
+
+/// Bytes between the test and a process that knows its path.
+class Fifo {
+public:
+    explicit Fifo(const fs::path& path) {
+        EXPECT_EQ(::mkfifo(path.c_str(), 0600), 0);
+        fd_ = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+    }
+    ~Fifo() { ::close(fd_); }
+    void write_line() const { EXPECT_EQ(::write(fd_, "x\n", 2), 2); }
+    void read_line() const {
+        char line[2];
+        EXPECT_EQ(::read(fd_, line, 2), 2);
+    }
+
+private:
+    int fd_ = -1;
+};
 
 class PolicyProcessTest : public testing::Test {
 protected:
@@ -83,7 +134,7 @@ TEST_F(PolicyProcessTest, AnAnswerIsTaken) {
     auto host = load(program(
         ready,
         says(R"({"id": 1, "decision": {"action": "keep", "ask_again_after": 5, "reason": "so"}, "state": "{}"})")));
-    EXPECT_EQ(host->identity(), (PolicyIdentity{"fake", "1", "", ""}));
+    EXPECT_EQ(host->identity(), (PolicyIdentity{"fake", "1", "", hash_of_the_source}));
     EXPECT_EQ(host->points(), std::vector{DecisionPoint::idle});
     EXPECT_THAT(host->missing_protections(), testing::Contains("memory: none"));
     EXPECT_GT(host->pid(), 0);
@@ -106,6 +157,53 @@ TEST_F(PolicyProcessTest, ALieIsNoDecision) {
           R"({"id": 1, "decision": {"action": "explode", "reason": ""}})",
           R"({"id": 1, "decision": {"candidate": "", "reason": ""}})", R"({"id": 1, "invalid": "it says so"})"})
         EXPECT_EQ(answer_to(says(line)).outcome, invalid) << line;
+}
+
+TEST_F(PolicyProcessTest, AnAnswerWithoutBottomIsNoDecision) {
+    const auto deep = nested(60'000);
+    for (const auto& line : {deep, R"({"id": )" + deep + "}", R"({"id": 1, "decision": {"action": )" + deep + "}}",
+                             std::string(126'000, '[')})
+        EXPECT_EQ(answer_to(says(line)).outcome, failed);
+}
+
+TEST_F(PolicyProcessTest, WhoWaitsTooLongForItsTurnDoesNotEndTheProcess) {
+    Fifo asked(fs::path(place_) / "asked"), gate(fs::path(place_) / "gate");
+    auto clock = std::make_shared<SteppedClock>();
+    auto environment = runtime_.environment();
+    environment.clock = clock;
+    const auto answer = R"({"id": %d, "decision": {"action": "keep", "reason": ""}, "state": ""})";
+    auto options =
+        program(ready, "exec 4<>'" + place_ + "/gate' 5<>'" + place_ + "/asked'\nn=$((n + 1)); echo x >&5\n" +
+                           "read go <&4; printf '" + answer + "\\n' $n >&3");
+    auto host = run(runtime_, load_process_policy(environment, "x = 1", "x.py", options, Call()));
+    const auto pid = host->pid();
+    auto ask_in_time = [&] {
+        Call call(Deadline::after(*clock, 100ms));
+        return boost::asio::co_spawn(environment.executor, host->decide(IdleRequest(), "", call),
+                                     boost::asio::use_future);
+    };
+    auto first = ask_in_time(), second = ask_in_time();
+    asked.read_line();
+    clock->advance(90ms);
+    gate.write_line();
+    EXPECT_EQ(first.get().outcome, decided);
+    asked.read_line();  // the second one is sent with 10 ms left
+    clock->advance(10ms);
+    EXPECT_EQ(second.get().outcome, timed_out);
+    gate.write_line();
+    auto third = ask_in_time();
+    EXPECT_EQ(host->pid(), pid);
+    if (host->pid() == pid) {
+        asked.read_line();
+        gate.write_line();
+        EXPECT_EQ(third.get().outcome, decided);
+        auto overdue = ask_in_time();
+        asked.read_line();
+        clock->advance(100ms);
+        EXPECT_EQ(overdue.get().outcome, timed_out);
+    }
+    run(runtime_, host->close());
+    EXPECT_EQ(host->pid(), 0);
 }
 
 TEST_F(PolicyProcessTest, ALineWithoutEndIsCutOff) {
@@ -145,6 +243,53 @@ TEST_F(PolicyProcessTest, AQuestionThatIsCancelledEnds) {
         EXPECT_EQ(error.errc(), Errc::cancelled);
     }
     run(runtime_, host->close());
+}
+
+std::string line_of(const fs::path& file, const std::string& name) {
+    std::ifstream lines(file);
+    for (std::string line; std::getline(lines, line);)
+        if (line.starts_with(name)) return line;
+    return {};
+}
+
+/// In the child: what the filter makes of three wishes, one byte each.
+[[noreturn]] void try_the_sandbox(int socket) {
+    int file = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    try {
+        enter_policy_sandbox(socket);
+    } catch (const Error&) {
+        ::_exit(1);
+    }
+    auto map = [](int protection, int flags, int fd) -> char {
+        return ::mmap(nullptr, 4096, protection, flags, fd, 0) != MAP_FAILED ? 'y' : errno == EPERM ? 'n' : '?';
+    };
+    const char got[3] = {map(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1),
+                         map(PROT_READ, MAP_PRIVATE, file),
+                         map(PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1)};
+    char end;
+    ::_exit(::write(socket, got, 3) == 3 && ::read(socket, &end, 1) == 0 ? 0 : 2);
+}
+
+TEST(PolicySandbox, GivesPlainMemoryOnlyAndIsNotRoot) {
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+        ::close(ends[0]);
+        try_the_sandbox(ends[1]);
+    }
+    ::close(ends[1]);
+    char got[3] = {};
+    EXPECT_EQ(::recv(ends[0], got, 3, MSG_WAITALL), 3);
+    EXPECT_EQ(std::string(got, 3), "ynn");
+    auto users = line_of("/proc/" + std::to_string(pid) + "/status", "Uid:");
+    if (::geteuid() == 0) {
+        EXPECT_EQ(users, "Uid:\t65534\t65534\t65534\t65534");
+    }
+    ::close(ends[0]);
+    int status = -1;
+    EXPECT_EQ(::waitpid(pid, &status, 0), pid);
+    EXPECT_EQ(status, 0);
 }
 
 }  // namespace

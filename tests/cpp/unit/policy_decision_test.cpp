@@ -185,6 +185,16 @@ TEST(PolicyDecision, RequestsWithWrongFieldsAreRefusedByName) {
     EXPECT_THROW(policy_decision_from_json(DecisionPoint::admit, R"({"action":"keep"})"), Error);
 }
 
+TEST(PolicyDecision, WhatIsNestedDeeplyIsRefused) {
+    const std::string deep = std::string(60'000, '[') + std::string(60'000, ']');
+    for (const auto& text : {deep, R"({"action":)" + deep + "}", R"({"reason":"\"[","action":)" + deep + "}"})
+        EXPECT_THROW(policy_decision_from_json(DecisionPoint::idle, text), Error);
+    EXPECT_THROW(policy_request_from_json(R"({"point":)" + deep + "}"), Error);
+    const std::string brackets(200, '[');  // in a text they are no nesting
+    EXPECT_EQ(policy_decision_from_json(DecisionPoint::idle, R"({"reason":"\")" + brackets + "\"}"),
+              PolicyDecision(SessionDecision{SessionAction::standard, '"' + brackets, std::nullopt}));
+}
+
 TEST(PolicyDecision, MissingFieldsHaveTheirDefaults) {
     EXPECT_EQ(policy_request_from_json(R"({"point":"idle"})"), PolicyRequest(IdleRequest{}));
     for (std::size_t i = 0; i < decision_point_count; ++i)

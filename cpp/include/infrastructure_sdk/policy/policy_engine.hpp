@@ -31,7 +31,7 @@ PolicyMode parse_policy_mode(const std::string& name);
 
 /// Where policies come from: one entry of the configuration.
 struct PolicySource {
-    std::string source;           ///< "builtin:NAME", or what the host factory knows: a file, "module:name"
+    std::string source;           ///< "builtin:NAME", or what the host factory knows: a file, "entry:NAME"
     std::string name;             ///< of built-in rules, instead of their own, so that one can be there twice
     std::string settings = "{}";  ///< a JSON object; of built-in rules
     PolicyMode mode = PolicyMode::enforce;

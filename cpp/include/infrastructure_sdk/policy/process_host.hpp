@@ -35,18 +35,21 @@ public:
 ///
 /// The process has none of our descriptors but one socket, no environment, an empty network, limits on memory, files,
 /// processes and CPU time, and from before the text is run a filter that lets these calls of the system through:
-/// read and write on the socket, mmap and mprotect without PROT_EXEC, munmap, mremap, madvise, brk, futex,
-/// rt_sigprocmask, rt_sigreturn, exit, exit_group. All others fail with EPERM. Where the filter cannot be had, nothing
-/// is loaded; what else is missing is told.
+/// read and write on the socket, mmap of plain memory and mprotect, both without PROT_EXEC, munmap, mremap, madvise,
+/// brk, futex, rt_sigprocmask, rt_sigreturn, exit, exit_group. All others fail with EPERM. Where the filter cannot be
+/// had, nothing is loaded; what else is missing is told, and logged as a warning. It is never root.
 ///
-/// A question that is overdue ends the process; while it is started anew, after a pause that doubles from 0.1 to 30 s
-/// with each death, questions are refused. Nothing that it sends is believed: an answer is one line of at most 128 KiB
-/// of JSON, for the question that was asked, and is checked.
+/// One question is asked after the other. The time budget of a question, from `decide` to the call's deadline, counts
+/// again from when it is sent: one that has not been answered in all of it ends the process. Whoever waited too long
+/// for its turn gets `timed_out`, and the process lives. While it is started anew, after a pause that doubles from 0.1
+/// to 30 s with each death, questions are refused. Nothing that it sends is believed: an answer is one line of at most
+/// 128 KiB of JSON, 32 levels deep, for the question that was asked, and is checked. `sha256` is not its word either.
 /// @throws Error(policy), Error(unsupported) without the filter, Error(timeout), Error(cancelled)
 Task<std::shared_ptr<ProcessPolicy>> load_process_policy(Environment environment, std::string source,
                                                          std::string origin, ProcessPolicyOptions options, Call call);
 
-/// For the process itself: the filter, for this thread and those that it could still start. Works once per process.
+/// For the process itself: root becomes nobody (65534); then the filter, for this thread and those that it could still
+/// start. Works once per process.
 /// @param socket the one descriptor that may be read and written
 /// @throws Error(unsupported) naming what the kernel refused.
 void enter_policy_sandbox(int socket);
