@@ -95,6 +95,7 @@ std::shared_ptr<LoadedPolicy> PolicyThread::share_loaded() const {
 void PolicyThread::load_here() {
     {
         std::lock_guard lock(mutex_);
+        if (stopping_) return;
         busy_ = true;
     }
     std::shared_ptr<LoadedPolicy> loaded;
@@ -157,11 +158,11 @@ void PolicyThread::answer(const std::shared_ptr<Question>& question) {
         std::lock_guard lock(mutex_);
         if (question->abandoned) return;
         running_ = question;
+        begun_ = clock_->monotonic_now();
         busy_ = true;
     }
-    auto begun = clock_->monotonic_now();
     auto found = bindings::ask(*loaded_, std::move(question->request), question->state);
-    found.took = clock_->monotonic_now() - begun;
+    found.took = clock_->monotonic_now() - begun_;
     // Until here it may be interrupted; the GIL keeps the watcher away from what comes next.
     PyThreadState_SetAsyncExc(python_id_, nullptr);
     std::lock_guard lock(mutex_);
@@ -182,12 +183,15 @@ void PolicyThread::ask(std::shared_ptr<Question> question) {
     question->finished.request_stop();
 }
 
-void PolicyThread::give_up(const std::shared_ptr<Question>& question) {
+std::optional<MonotonicTime> PolicyThread::give_up(const std::shared_ptr<Question>& question) {
     std::lock_guard lock(mutex_);
     question->abandoned = true;
-    if (!busy_ || running_ != question) return;
+    if (!busy_ || running_ != question) return std::nullopt;
+    auto overdue = begun_ + question->budget;
+    if (clock_->monotonic_now() < overdue) return overdue;
     given_up_ = true;
     start_watching();
+    return std::nullopt;
 }
 
 bool PolicyThread::overdue() const {

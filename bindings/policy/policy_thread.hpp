@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <string>
 
@@ -20,6 +21,7 @@ namespace infrastructure_sdk::bindings {
 struct Question {
     PolicyRequest request;
     std::string state;
+    Duration budget{};  ///< from when it begins to run
     PolicyAnswer answer;
     std::stop_source finished;
     std::atomic<bool> abandoned{false};  ///< nobody waits for it any more
@@ -41,10 +43,10 @@ public:
     std::shared_ptr<LoadedPolicy> share_loaded() const;
 
     void ask(std::shared_ptr<Question> question);
-    /// It took too long: nobody waits for it, and it is interrupted if it runs. May be called before loading ended,
-    /// with no question.
-    void give_up(const std::shared_ptr<Question>& question);
-    /// A question runs that nobody waits for any more.
+    /// Nobody waits for it any more. If it runs and has used up its budget it is interrupted.
+    /// @return when it will have used it up, if it runs: to be called again then
+    std::optional<MonotonicTime> give_up(const std::shared_ptr<Question>& question);
+    /// A question runs that has used up its budget.
     bool overdue() const;
     /// It was interrupted again and again and did not come back.
     bool lost() const;
@@ -71,6 +73,7 @@ private:
     std::shared_ptr<LoadedPolicy> loaded_;
     std::deque<std::shared_ptr<Question>> waiting_;
     std::shared_ptr<Question> running_;
+    MonotonicTime begun_{};  ///< of what runs
     bool busy_ = false;      ///< Python runs: a question or the loading
     bool given_up_ = false;  ///< what runs is overdue
     bool watching_ = false;  ///< there is a watcher

@@ -1,6 +1,9 @@
 #include <infrastructure_sdk/policy/python_host.hpp>
 
+#include <algorithm>
+
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include <pybind11/stl.h>
@@ -21,11 +24,20 @@ PolicyAnswer not_asked(PolicyAnswer::Outcome outcome, DecisionPoint point, std::
     return answer;
 }
 
+constexpr Duration longest_budget = std::chrono::hours(24);
+
 /// Until `finished` is requested, the deadline or the stop of the call.
 Task<void> wait_for(Clock& clock, std::stop_source finished, Call call) {
     std::stop_callback cancelled(call.stop, [finished]() mutable { finished.request_stop(); });
-    auto deadline = call.deadline.earlier(Deadline::after(clock, std::chrono::hours(24)));
+    auto deadline = call.deadline.earlier(Deadline::after(clock, longest_budget));
     co_await clock.sleep_until(deadline.when(), finished.get_token());
+}
+
+/// A question that came late to its turn has its whole budget, although its caller waits no more.
+Task<void> interrupt_when_overdue(std::shared_ptr<Clock> clock, std::shared_ptr<PolicyThread> thread,
+                                  std::shared_ptr<Question> question) {
+    for (auto when = thread->give_up(question); when; when = thread->give_up(question))
+        co_await clock->sleep_until(*when, question->finished.get_token());
 }
 
 /// Asks on a thread of the policy's own.
@@ -53,16 +65,20 @@ public:
         auto question = std::make_shared<Question>();
         question->request = std::move(request);
         question->state = std::move(state);
+        question->budget = std::min(longest_budget, call.deadline.remaining(*environment_.clock));
         question->answer = not_asked(refused, point, "the policy was closed meanwhile");
         auto thread = thread_;
         thread->ask(question);
-        co_await wait_for(*environment_.clock, question->finished, call);
-        if (call.stop.stop_requested()) {
-            thread->give_up(question);
-            throw Error(Errc::cancelled, "the question to a policy was cancelled");
+        auto finished = question->finished.get_token();
+        std::stop_source wake;
+        {
+            std::stop_callback answered(finished, [wake]() mutable { wake.request_stop(); });
+            co_await wait_for(*environment_.clock, wake, call);
         }
-        if (question->finished.stop_requested()) co_return question->answer;
-        thread->give_up(question);
+        if (finished.stop_requested()) co_return question->answer;
+        boost::asio::co_spawn(environment_.executor, interrupt_when_overdue(environment_.clock, thread, question),
+                              boost::asio::detached);
+        if (call.stop.stop_requested()) throw Error(Errc::cancelled, "the question to a policy was cancelled");
         co_return not_asked(timed_out, point, "no answer within the time budget");
     }
 
