@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from infrastructure_sdk import policy as p
 from infrastructure_sdk.exceptions import NotFoundError, PolicyError, ValidationError
+from infrastructure_sdk.policy.loader import read_source
 
 PATIENT = """
 from infrastructure_sdk.policy import IdleRequest, SessionDecision, keep, policy, suspend
@@ -174,6 +175,26 @@ def test_a_policy_of_a_package_is_found(tmp_path: Path, monkeypatch: pytest.Monk
     (info / "entry_points.txt").write_text("[infrastructure_sdk.policies]\npatient = our_rules\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert p.load_entry_point("patient").identity.name == "patient"
+
+
+@pytest.mark.parametrize("is_linked", [False, True], ids=["installed", "linked"])
+def test_the_package_of_a_policy_is_not_run(is_linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, home = tmp_path / "site", tmp_path / ("home" if is_linked else "site")
+    package = home / "strange_rules" / "inner"
+    package.mkdir(parents=True)
+    for folder in (package.parent, package):
+        (folder / "__init__.py").write_text("raise SystemExit('it was run')")
+    (package / "patient.py").write_text(PATIENT)
+    info = site / "strange_rules-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: strange-rules\nVersion: 1\n")
+    names = ("patient = strange_rules.inner.patient", "none = strange_rules.inner.none")
+    (info / "entry_points.txt").write_text("\n".join(("[infrastructure_sdk.policies]", *names)))
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.syspath_prepend(str(home))
+    assert read_source("entry:patient") == (PATIENT, str(package / "patient.py"))
+    with pytest.raises(PolicyError, match="no source"):
+        read_source("entry:none")
 
 
 @pytest.mark.parametrize("point", p.POINTS)

@@ -112,6 +112,37 @@ async def test_arguments_are_checked(tmp_path: Path) -> None:
             await p.PolicyRunner.open(**wrong)  # type: ignore[arg-type]
 
 
+async def test_a_caller_that_gives_up_does_not_interrupt() -> None:
+    source = """
+import os
+from infrastructure_sdk.policy import keep, policy
+DONE = []
+
+@policy("idle")
+def f(request):
+    if request.session.tags:
+        os.write(int(request.session.tags["begun"]), b"x")
+        os.read(int(request.session.tags["gate"]), 1)
+        DONE.append(1)
+    return keep(str(len(DONE)))
+"""
+    begun, gate = os.pipe(), os.pipe()
+    try:
+        async with await p.PolicyRunner.open(source=source, lint=False, time_budget=PLENTY) as runner:
+            asked = asyncio.create_task(runner.decide(about("a", begun=str(begun[1]), gate=str(gate[0]))))
+            await asyncio.to_thread(os.read, begun[0], 1)
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+            following = asyncio.create_task(runner.decide(about("b")))
+            os.write(gate[1], b"x")
+            answer = await following
+            assert (answer.outcome, answer.decision.reason) == ("decided", "1")
+    finally:
+        for fd in (*begun, *gate):
+            os.close(fd)
+
+
 async def test_memory_that_is_given_back_does_not_count() -> None:
     source = """
 from infrastructure_sdk.policy import keep, policy
@@ -202,34 +233,42 @@ async def test_a_hostile_policy_in_the_sandbox_harms_only_its_own_decisions(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         tags = {"port": str(listener.getsockname()[1]), "file": str(file)}
         async with await p.PolicyRunner.open(source=HOSTILE, untrusted=True, memory_budget=32 << 20) as runner:
-            process = runner.sandbox["pid"]
+            attacked = runner.sandbox["pid"]
             answer = await attack(runner, name, **tags)
             assert answer.outcome in {**ANYWHERE, **ONLY_THE_SANDBOX}[name], answer
             assert "geheim" not in answer.decision.reason and "forged" not in answer.decision.reason
-            assert children_of(process) == []
-            if name not in ("memory_leak", "dig_in_the_heap", "close_descriptors"):
+            assert children_of(attacked) == []
+            if name != "memory_leak":
                 await answers_again(runner)
-            process = runner.sandbox["pid"]
-        assert not is_running(process)
+            last = runner.sandbox["pid"]
+        await is_gone(attacked)
+        await is_gone(last)
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             listener.accept()
     assert not file.exists()
 
 
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return pid != 0 and state not in "ZX"
+async def is_gone(pid: int) -> None:
+    """Ended and waited for: not even a zombie is left."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + PLENTY
+    while pid and Path(f"/proc/{pid}").exists():
+        assert clock() < deadline, pid
+        await asyncio.sleep(0.01)
 
 
 def children_of(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
+    """Of a process that may have ended: who has it as parent."""
+    children = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = stat.read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if int(parent) == pid:
+            children.append(stat.parent.name)
+    return children
 
 
 def status_of(pid: int) -> dict[str, str]:

@@ -121,7 +121,8 @@ class Policy:
     """A policy with state. Override the methods of the points at which it decides, leave out the others.
 
     `state` is a dictionary for each session that the engine keeps: change it, and it is given again at the next
-    question about that session. It holds what JSON can hold, 16 KiB at most. Keep nothing in `self`.
+    question about that session. It holds what JSON can hold, 16 KiB at most. Keep nothing in `self`. At admit, place
+    and size there is no session yet: `state` is empty there and what is put into it is dropped.
     """
 
     name: ClassVar[str] = ""

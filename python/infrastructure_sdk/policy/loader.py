@@ -8,13 +8,16 @@ import threading
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infrastructure_sdk._core import check_decision
 from infrastructure_sdk.exceptions import InfrastructureSDKError, NotFoundError, PolicyError
 from infrastructure_sdk.policy.definition import Policy, PolicyDefinition, define, sha256_of
 from infrastructure_sdk.policy.linter import lint_source
 from infrastructure_sdk.policy.samples import sample_request
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["ENTRY_POINTS", "PolicyFile", "dry_run", "load_entry_point", "load_file", "load_source"]
 
@@ -101,7 +104,7 @@ def read_policy(path: StrPath) -> str:
 
 def load_entry_point(name: str, *, lint: bool = True) -> PolicyDefinition:
     """A policy that an installed package offers in the group ``infrastructure_sdk.policies``. The entry point names a
-    module, which is loaded like a file.
+    module, which is loaded like a file; the packages around it are not imported.
 
     Raises
     ------
@@ -115,7 +118,6 @@ def load_entry_point(name: str, *, lint: bool = True) -> PolicyDefinition:
 
 def _entry_point_path(name: str) -> str:
     import importlib.metadata  # costs more than all the rest
-    import importlib.util
 
     found = list(importlib.metadata.entry_points(group=ENTRY_POINTS, name=name))
     if not found:
@@ -124,11 +126,42 @@ def _entry_point_path(name: str) -> str:
             f"no package offers the policy {name!r}; there is: {offered or 'none'}",
             context={"field": "name", "value": name, "allowed": offered},
         )
-    module = found[0].module
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise PolicyError(f"the module {module} of the policy {name!r} has no source")
-    return spec.origin
+    path = _installed_file(found[0]) or _importable_file(found[0].module)
+    if path is None:
+        raise PolicyError(f"the module {found[0].module} of the policy {name!r} has no source")
+    return path
+
+
+def _installed_file(entry: EntryPoint) -> str | None:
+    """Beside what the package brought along."""
+    if entry.dist is None:
+        return None
+    stem = entry.module.replace(".", "/")
+    for file in (f"{stem}.py", f"{stem}/__init__.py"):
+        path = os.fspath(entry.dist.locate_file(file))  # type: ignore[call-overload]
+        if os.path.isfile(path):
+            return str(path)
+    return None
+
+
+def _importable_file(module: str) -> str | None:
+    """Where an import would find it, of a package that is installed as a link to its folder. Nothing of the package is
+    run: its text may be meant for the sandbox, and importlib.util.find_spec would import the packages around it.
+    """
+    names, places, spec = module.split("."), None, None
+    for count in range(len(names)):
+        spec = None
+        for finder in sys.meta_path:
+            try:
+                spec = finder.find_spec(".".join(names[: count + 1]), places)
+            except (AttributeError, ImportError, KeyError):  # KeyError: a namespace that is not imported
+                continue
+            if spec is not None:
+                break
+        places = spec.submodule_search_locations if spec else None
+        if spec is None or (places is None and count + 1 < len(names)):
+            return None
+    return spec.origin if spec else None
 
 
 def read_source(source: str) -> tuple[str, str]:
