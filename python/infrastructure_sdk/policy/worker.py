@@ -18,8 +18,8 @@ from typing import Any
 
 SOCKET = 3
 # Between quotes, and bounded, so that no text makes the search long.
-ZONE_NAME = re.compile(r"""["']([A-Za-z][\w+-]{0,30}(?:/[\w+-]{1,30}){0,2})["']""", re.ASCII)
-MOST_ZONE_NAMES = 1000
+ZONE_NAME = re.compile(r"""["']([A-Z][\w+-]{0,30}(?:/[\w+-]{1,30}){0,2})["']""", re.ASCII)
+MOST_ZONE_NAMES = 200
 
 
 class Lines:
