@@ -120,7 +120,7 @@ DONE = []
 
 @policy("idle")
 def f(request):
-    if request.session.tags:
+    if "begun" in request.session.tags:
         os.write(int(request.session.tags["begun"]), b"x")
         os.read(int(request.session.tags["gate"]), 1)
         DONE.append(1)
