@@ -85,6 +85,7 @@ class Automation:
     def __init__(self, sdk: InfrastructureSDK) -> None:
         self._sdk = sdk
         self._running = False
+        self._trail: AuditTrail | None = None
 
     async def run(
         self,
@@ -250,7 +251,9 @@ class Automation:
 
     def _audit(self) -> AuditTrail:
         self._make_folder()
-        return AuditTrail(self._folder() / "audit.jsonl")
+        if self._trail is None:
+            self._trail = AuditTrail(self._folder() / "audit.jsonl")
+        return self._trail
 
     def _make_folder(self) -> None:
         self._sdk._opened()  # its owner alone writes there
