@@ -241,6 +241,24 @@ def test_a_restart_repeats_only_what_was_not_done(gaps: list[int], random: Any, 
     assert (again.cursor, again.settled) == (log[-1] if log else 0, set())
 
 
+def test_events_that_are_not_wanted_leave_nothing_behind(tmp_path: Path) -> None:
+    store, progress = Store(tmp_path / "state.db"), Progress(0, set())
+    assert progress.see(1) and progress.see(2)
+    for sequence in range(3, 3000):
+        progress.pass_over(sequence)
+    assert (progress.cursor, progress.settled) == (0, set())
+    progress.settle(2)
+    store.settle("name", 2, progress)
+    store.keep("name", progress)
+    kept = store.progress("name")
+    assert kept is not None and (kept.cursor, kept.settled) == (0, {2})
+    progress.settle(1)
+    store.settle("name", 1, progress)
+    kept = store.progress("name")
+    assert kept is not None and (kept.cursor, kept.settled) == (2999, set())
+    store.close()
+
+
 class FakeLog:
     """An event log in memory, with the two questions that automation asks."""
 
@@ -450,6 +468,154 @@ async def test_a_failure_of_the_store_ends_the_run(fake: FakeSdk, monkeypatch: p
         await asyncio.wait_for(fake.automation.run(work), PATIENCE)
 
 
+@pytest.mark.parametrize("timeout", [None, "10m"])
+async def test_a_cancellation_from_inside_a_handler_is_a_failure(fake: FakeSdk, timeout: str | None) -> None:
+    seen: list[str] = []
+
+    @on("a.b", attempts=1, timeout=timeout, from_start=True)
+    async def handler(sdk: Any, event: Mapping[str, Any]) -> None:
+        seen.append(event["subject"])
+        if event["subject"] == "bad":
+            await cancelled_helper()
+
+    @schedule("0 * * * *", attempts=1, timeout=timeout)
+    async def hourly(sdk: Any, due: datetime) -> None:
+        seen.append(f"{due:%H}")
+        await cancelled_helper()
+
+    clock = ManualClock(START)
+    await fake.automation.run(hourly, once=True, clock=clock)
+    for subject in ("bad", "good", "bad"):
+        fake.events.add("a.b", subject)
+    for _ in range(2):
+        clock.advance(3600)
+        await asyncio.wait_for(fake.automation.run(handler, hourly, once=True, clock=clock), PATIENCE)
+    assert sorted(seen) == ["13", "14", "bad", "bad", "good"]
+    parked = await fake.automation.parked()
+    assert len(parked) == 4 and all("cancelled from inside" in item.error for item in parked)
+
+
+async def cancelled_helper() -> None:
+    helper = asyncio.ensure_future(asyncio.Event().wait())
+    helper.cancel()
+    await helper
+
+
+async def test_a_try_that_the_audit_trail_did_not_take_does_not_count(
+    fake: FakeSdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    @on("a.b", attempts=1, from_start=True)
+    async def work(sdk: Any, event: Mapping[str, Any]) -> None:
+        seen.append(event["sequence"])
+
+    def full(*_: Any) -> None:
+        raise isdk.exceptions.StoreError("the disk is full")
+
+    fake.events.add("a.b")
+    with monkeypatch.context() as patched:
+        patched.setattr(AuditTrail, "append", full)
+        for _ in range(2):
+            with pytest.raises(isdk.exceptions.StoreError, match="full"):
+                await fake.automation.run(work, once=True)
+    await fake.automation.run(work, once=True)
+    assert seen == [1] and await fake.automation.parked() == []
+
+
+async def test_a_run_ends_when_the_sdk_is_closed_and_no_try_is_lost(fake: FakeSdk) -> None:
+    closed = False
+
+    @on("a.b", attempts=1, from_start=True)
+    async def work(sdk: Any, event: Mapping[str, Any]) -> None:
+        nonlocal closed
+        closed = True
+        await cancelled_helper()
+
+    def opened() -> None:
+        if closed:
+            raise isdk.exceptions.InvalidTransitionError("it is not open")
+
+    fake._opened = opened  # type: ignore[method-assign]
+    fake.events.add("a.b")
+    with pytest.raises(isdk.exceptions.InvalidTransitionError, match="not open"):
+        await asyncio.wait_for(fake.automation.run(work), PATIENCE)
+    closed = False
+    assert await fake.automation.parked() == []
+
+
+async def test_events_are_read_while_a_parked_one_is_tried_again(fake: FakeSdk) -> None:
+    clock = ManualClock(START)
+    seen: list[str] = []
+    later = asyncio.Event()
+
+    @on("a.b", attempts=1, from_start=True)
+    async def first(sdk: Any, event: Mapping[str, Any]) -> None:
+        raise RuntimeError("no luck")
+
+    @on("a.b", name="first", attempts=2, backoff="5h", from_start=True)
+    async def again(sdk: Any, event: Mapping[str, Any]) -> None:
+        seen.append(event["subject"])
+        if event["subject"] == "bad":
+            raise RuntimeError("still no luck")
+        later.set()
+
+    fake.events.add("a.b", "bad")
+    await fake.automation.run(first, once=True, clock=clock)
+    await fake.automation.retry("first", "1")
+    fake.events.add("a.b", "bad")
+    fake.events.add("a.b", "good")
+    run = asyncio.ensure_future(fake.automation.run(again, clock=clock))
+    await asyncio.wait_for(later.wait(), PATIENCE)
+    assert seen == ["bad", "good"], "the next event of the same subject waits for its turn"
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+
+
+async def test_a_schedule_keeps_its_times_while_a_parked_run_is_tried_again(fake: FakeSdk) -> None:
+    clock = ManualClock(START)
+    seen: list[int] = []
+
+    @schedule("0 * * * *", attempts=2, backoff="5h", timeout=None)
+    async def hourly(sdk: Any, due: datetime) -> None:
+        seen.append(due.hour)
+        if due.hour == 13:
+            raise RuntimeError("no luck")
+
+    await fake.automation.run(hourly, once=True, clock=clock)
+    clock.advance(3600)
+    run = asyncio.ensure_future(fake.automation.run(hourly, once=True, clock=clock))
+    await asyncio.wait_for(clock.next_wake(), PATIENCE)
+    clock.advance(5 * 3600)
+    await asyncio.wait_for(run, PATIENCE)
+    (parked,) = await fake.automation.parked()
+    await fake.automation.retry("hourly", parked.key)
+    clock.advance(3600)  # 19:00
+    run = asyncio.ensure_future(fake.automation.run(hourly, once=True, clock=clock))
+    async with asyncio.timeout(PATIENCE):
+        while 19 not in seen:
+            await asyncio.sleep(0)
+    assert clock.now().hour == 19
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+
+
+async def test_a_clock_that_was_set_back_does_not_silence_a_schedule(
+    fake: FakeSdk, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[datetime] = []
+
+    @schedule("0 * * * *")
+    async def hourly(sdk: Any, due: datetime) -> None:
+        seen.append(due)
+
+    await fake.automation.run(hourly, once=True, clock=ManualClock(START + timedelta(days=365)))
+    await fake.automation.run(hourly, once=True, clock=ManualClock(START))
+    assert "yet to come" in caplog.text
+    await fake.automation.run(hourly, once=True, clock=ManualClock(START + timedelta(hours=1)))
+    assert seen == [START + timedelta(hours=1)]
+
+
 async def test_schedules_run_at_their_times_and_make_up_for_the_last_missed_one(fake: FakeSdk) -> None:
     clock = ManualClock(START)
     seen: list[str] = []
@@ -543,6 +709,61 @@ def test_the_audit_trail_shows_what_was_tampered_with(tmp_path: Path) -> None:
     ]:
         path.write_text("\n".join(changed) + "\n")
         assert any(found.startswith(problem) for found in trail.problems())
+
+
+async def test_runbooks_at_the_same_time_keep_the_chain(fake: FakeSdk) -> None:
+    both = asyncio.Barrier(2)
+
+    @runbook()
+    async def book(sdk: Any) -> None:
+        await both.wait()
+
+    other = isdk.automation.Automation(fake)  # type: ignore[arg-type]  # as in another process
+    await asyncio.gather(fake.automation.run_runbook(book), fake.automation.run_runbook(book))
+    await asyncio.gather(fake.automation.run_runbook(book), other.run_runbook(book))
+    assert await fake.automation.verify_history() == []
+    assert len(await fake.automation.history()) == 8
+
+
+def test_two_processes_keep_the_chain(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    script = f"""
+from pathlib import Path
+from infrastructure_sdk.automation.audit import AuditTrail
+trail = AuditTrail(Path({str(path)!r}))
+for number in range(200):
+    trail.append({{"number": number, "text": "x" * number * 10}})
+"""
+    writers = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
+    assert [writer.wait(PATIENCE) for writer in writers] == [0, 0]
+    trail = AuditTrail(path)
+    assert trail.problems() == [] and len(list(trail.records())) == 400
+    trail.append({"long": "x" * 200_000})
+    AuditTrail(path).append({"after": "a line that is longer than a block"})
+    assert trail.problems() == []
+
+
+def test_a_full_disk_leaves_no_half_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "audit.jsonl"
+    trail, write = AuditTrail(path), os.write
+    trail.append({"number": 0})
+    room = 10
+
+    def short(descriptor: int, content: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(28, "No space left on device")
+        written = write(descriptor, content[: min(room, 4)])
+        room -= written
+        return written
+
+    monkeypatch.setattr(os, "write", short)
+    with pytest.raises(isdk.exceptions.StoreError, match="No space"):
+        trail.append({"number": 1})
+    assert len(path.read_text().splitlines()) == 1
+    room = 100_000
+    trail.append({"number": 2})
+    assert [record["number"] for record in trail.records()] == [0, 2] and trail.problems() == []
 
 
 # ---- on a real installation, without a guest -------------------------------------------------------------------------

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from infrastructure_sdk.automation.audit import AuditTrail
@@ -16,13 +17,14 @@ from infrastructure_sdk.automation.declare import Handler, Schedule
 from infrastructure_sdk.automation.loading import Declarations
 from infrastructure_sdk.automation.recorder import Recorder
 from infrastructure_sdk.automation.store import Parked, Progress, Store
-from infrastructure_sdk.exceptions import OperationTimeoutError
+from infrastructure_sdk.exceptions import InfrastructureSDKError, OperationTimeoutError, StoreError
 from infrastructure_sdk.logging import correlation_id
 
 __all__ = ["Runner"]
 
 _log = logging.getLogger("infrastructure_sdk.automation")
 _READ_AHEAD = 1000  # events of one handler that are begun or wait for their turn
+_CLOCK_SET_BACK = timedelta(minutes=5)  # a step back that is smaller silences a schedule no longer than that
 _KEEP_EVERY = 500  # events that no handler wants, between two writes of the cursor
 
 
@@ -81,6 +83,8 @@ async def deliver(
     ------
     asyncio.CancelledError
         When it is stopped; a try that was stopped does not count.
+    StoreError
+        If the store or the audit trail cannot be written; that try does not count either.
     """
     tries, store, clock = unit.tries, context.store, context.clock
     error = "the process ended during the last try"
@@ -92,8 +96,8 @@ async def deliver(
                 break
             try:
                 failure = await _attempt(context, unit, key, attempt, given)
-            except asyncio.CancelledError:
-                store.take_back(unit.name, key)
+            except BaseException:  # it was stopped, or the disk is full: no failure of the function
+                _take_back(store, unit.name, key)
                 raise
         if failure is None:
             return True
@@ -104,6 +108,13 @@ async def deliver(
     store.park(Parked(unit.name, key, payload, error, tries.attempts, clock.now().isoformat()))
     _log.error("%s: %s is parked after %d tries: %s", unit.name, key, tries.attempts, error)
     return False
+
+
+def _take_back(store: Store, name: str, key: str) -> None:
+    try:
+        store.take_back(name, key)
+    except StoreError as error:  # what ended the try is to be told, not this
+        _log.warning("%s: a try of %s that was stopped counts: %s", name, key, error)
 
 
 async def _attempt(context: Context, unit: Handler | Schedule, key: str, attempt: int, given: Any) -> str | None:
@@ -132,6 +143,8 @@ async def _attempt(context: Context, unit: Handler | Schedule, key: str, attempt
             steps = [vars(step) for step in recorder.steps]
             outcome = {"outcome": "failed" if failure else "succeeded", "error": failure or "", "steps": steps}
             context.audit.append({**record, **outcome, "stage": "finished", "time": context.clock.now().isoformat()})
+    if failure:
+        context.sdk._opened()  # a closed SDK fails every try: that ends the run instead
     return failure
 
 
@@ -142,20 +155,24 @@ async def limited(clock: Clock, work: Awaitable[Any], seconds: float | None) -> 
     ------
     OperationTimeoutError
         If it takes longer; it is cancelled and waited for.
+    InfrastructureSDKError
+        If it let a cancellation out that was not asked for here, e.g. that of a task it waited for.
     """
     task = asyncio.ensure_future(work)
-    if seconds is None:
-        return await task
-    alarm = asyncio.ensure_future(clock.sleep_until(clock.now() + timedelta(seconds=seconds)))
+    waited: set[asyncio.Future[Any]] = {task}
+    if seconds is not None:
+        waited.add(asyncio.ensure_future(clock.sleep_until(clock.now() + timedelta(seconds=seconds))))
     try:
-        await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise OperationTimeoutError(f"it took longer than {seconds:g} s")
+        if task.cancelled():
+            raise InfrastructureSDKError("it was cancelled from inside: a task that it waited for was cancelled")
         return task.result()
     finally:
-        for each in (task, alarm):
+        for each in waited:
             each.cancel()
-        await asyncio.gather(task, alarm, return_exceptions=True)
+        await asyncio.gather(*waited, return_exceptions=True)
 
 
 class EventWorker:
@@ -175,7 +192,7 @@ class EventWorker:
         progress = await self._begin()
         self._failed = asyncio.get_running_loop().create_future()
         try:
-            await self._parked_again()
+            self._parked_again()
             self._start(self._read(progress, once))
             while self._tasks and not self._failed.done():
                 await asyncio.wait({*self._tasks, self._failed}, return_when=asyncio.FIRST_COMPLETED)
@@ -214,44 +231,51 @@ class EventWorker:
         unwanted = 0
         async for event in _events(self._context.sdk.events, progress.cursor, once):
             sequence = event["sequence"]
-            if not progress.see(sequence):
-                continue
             if self._handler.wants(event):
-                await self._room.acquire()
-                self._queue(progress, event)
+                if progress.see(sequence):
+                    await self._room.acquire()
+                    task = self._queue(event, partial(self._handle, progress, event))
+                    task.add_done_callback(lambda _task: self._room.release())
                 continue
-            progress.settle(sequence)
+            progress.pass_over(sequence)
             unwanted += 1
             if unwanted % _KEEP_EVERY == 0:
                 self._context.store.keep(self._handler.name, progress)
 
-    def _queue(self, progress: Progress, event: Mapping[str, Any]) -> None:
+    def _queue(self, event: Mapping[str, Any], work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Behind the event of the same subject before it."""
         subject = str(event.get("subject", ""))
-        task = self._start(self._handle(self._last.get(subject), progress, event))
-        self._last[subject] = task
+        before = self._last.get(subject)
+
+        async def in_turn() -> None:
+            if before is not None:
+                await asyncio.wait({before})
+            await work()
 
         def finished(task: asyncio.Task[None]) -> None:
-            self._room.release()
             if self._last.get(subject) is task:
                 del self._last[subject]
 
+        task = self._start(in_turn())
+        self._last[subject] = task
         task.add_done_callback(finished)
+        return task
 
-    async def _handle(self, before: asyncio.Task[None] | None, progress: Progress, event: Mapping[str, Any]) -> None:
-        if before is not None:
-            await asyncio.wait({before})
+    async def _handle(self, progress: Progress, event: Mapping[str, Any]) -> None:
         sequence = event["sequence"]
         await deliver(self._context, self._handler, str(sequence), event, event, self._slots)
         progress.settle(sequence)
         self._context.store.settle(self._handler.name, sequence, progress)
 
-    async def _parked_again(self) -> None:
+    def _parked_again(self) -> None:
+        """Before the events of the same subject, beside all others: the tries of one may take hours."""
         for item in self._context.store.parked(again=True):
-            if item.name == self._handler.name and await deliver(
-                self._context, self._handler, item.key, item.payload, item.payload, self._slots
-            ):
-                self._context.store.unpark(item.name, item.key)
+            if item.name == self._handler.name:
+                self._queue(item.payload, partial(self._again, item))
+
+    async def _again(self, item: Parked) -> None:
+        if await deliver(self._context, self._handler, item.key, item.payload, item.payload, self._slots):
+            self._context.store.unpark(item.name, item.key)
 
 
 class ScheduleWorker:
@@ -263,15 +287,23 @@ class ScheduleWorker:
         self._slot = asyncio.Semaphore(1)
 
     async def run(self, *, once: bool) -> None:
-        """Run when it is due; with `once` what is due now."""
+        """Run when it is due, and beside it what was parked; with `once` what is due now."""
+        await together([self._parked_again(), self._on_time(once=once)])
+
+    async def _on_time(self, *, once: bool) -> None:
         store, schedule, clock = self._context.store, self._schedule, self._context.clock
         last = store.last_due(schedule.name)
         if last is None:
             last = clock.now()
             store.settle_run(schedule.name, last)
-        await self._parked_again()
         while True:
             now = clock.now()
+            if last - now > _CLOCK_SET_BACK:
+                _log.warning(
+                    "%s: its last run was at %s, which is yet to come; it goes on from now", schedule.name, last
+                )
+                last = now
+                store.settle_run(schedule.name, last)
             grace = timedelta(seconds=schedule.grace)
             for due in due_runs(schedule.cron, last, now, missed=schedule.missed, grace=grace):
                 await self._run(due)

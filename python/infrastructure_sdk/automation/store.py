@@ -55,34 +55,42 @@ class Parked:
 class Progress:
     """Which events of the log a handler is done with. Pure.
 
-    The cursor is the last event up to which all are done; those above it that are done already are kept one by one, so
-    that a restart repeats only what was not finished.
+    The cursor is the last event up to which all are done; wanted ones above it that are done already are kept one by
+    one, so that a restart repeats only what was not finished. Events that are not wanted are only passed over: after a
+    restart they are looked at again.
     """
 
     def __init__(self, cursor: int, settled: set[int]) -> None:
         self.cursor = cursor
         self.settled = settled
         self._last_seen = cursor
-        self._open: set[int] = set()
+        self._open: dict[int, None] = {}  # ascending
+
+    def pass_over(self, sequence: int) -> None:
+        """The next event of the log is not wanted."""
+        self._last_seen = sequence
+        self._move()
 
     def see(self, sequence: int) -> bool:
-        """Take note of the next event of the log; False when it was done before."""
+        """Take note of the next event of the log, which is wanted; False when it was done before."""
         self._last_seen = sequence
         if sequence in self.settled:
             self._move()
             return False
-        self._open.add(sequence)
+        self._open[sequence] = None
         return True
 
     def settle(self, sequence: int) -> None:
         """It is done."""
-        self._open.discard(sequence)
+        self._open.pop(sequence, None)
         self.settled.add(sequence)
         self._move()
 
     def _move(self) -> None:
-        self.cursor = max(self.cursor, min(self._open) - 1 if self._open else self._last_seen)
-        self.settled = {sequence for sequence in self.settled if sequence > self.cursor}
+        cursor = next(iter(self._open)) - 1 if self._open else self._last_seen
+        if cursor > self.cursor:
+            self.cursor = cursor
+            self.settled = {sequence for sequence in self.settled if sequence > cursor}
 
 
 class Store:
@@ -116,7 +124,7 @@ class Store:
         return Progress(row[0], {sequence for (sequence,) in rows})
 
     def keep(self, name: str, progress: Progress) -> None:
-        """Write how far a handler came."""
+        """Write how far a handler came; what is done beyond that was written by `settle`."""
         with self._transaction():
             self._keep(name, progress)
 
@@ -124,6 +132,8 @@ class Store:
         """An event is done: its tries are forgotten."""
         with self._transaction():
             self._forget(name, str(sequence))
+            if sequence in progress.settled:
+                self._db.execute("insert or ignore into settled values (?, ?)", (name, sequence))
             self._keep(name, progress)
 
     # ---- schedules --------------------------------------------------------------------------------------------------
@@ -197,8 +207,6 @@ class Store:
     def _keep(self, name: str, progress: Progress) -> None:
         self._db.execute("insert or replace into cursors values (?, ?)", (name, progress.cursor))
         self._db.execute("delete from settled where name = ? and sequence <= ?", (name, progress.cursor))
-        rows = [(name, sequence) for sequence in progress.settled]
-        self._db.executemany("insert or ignore into settled values (?, ?)", rows)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
