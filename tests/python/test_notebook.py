@@ -162,6 +162,36 @@ def test_a_longer_timeout_never_suspends_more_and_never_wastes_less() -> None:
         assert next_one.suspensions <= one.suspensions and next_one.unused >= one.unused
 
 
+def spells_of(log: Log) -> list[tuple[Any, ...]]:
+    """Minutes after 8:00: begin, suspended, end, over."""
+
+    def minute(moment: datetime | None) -> float | None:
+        return None if moment is None else round((moment - START).total_seconds() / 60, 1)
+
+    found = isdk.IdleExplorer(log.events).spells
+    return [(minute(one.begin), minute(one.suspended), minute(one.end), minute(one.over)) for one in found]
+
+
+def test_quiet_ends_with_the_session_or_the_log() -> None:
+    assert spells_of(Log().begin(0).quiet(20, 30).end(70).begin(90, "s-2")) == [(20, None, None, 70)]
+    failed = Log().begin(0).quiet(20, 30).change(60, "failed", "active", "failed").begin(90, "s-2")
+    assert spells_of(failed) == [(20, None, None, 60)]
+    assert spells_of(Log().begin(0).suspend(20).end(70).begin(90, "s-2")) == [(20, 51, None, 70)]
+    assert spells_of(Log().begin(0).quiet(20, 30).begin(90, "s-2")) == [(20, None, None, 91)]
+    (answer,) = isdk.IdleExplorer(Log().begin(0).quiet(20, 30).end(70).begin(900, "s-2").events).what_if("2h")
+    assert (answer.suspensions, answer.unused) == (0, 50 * 60), "an ended session does not go on without use"
+
+
+def test_a_suspension_that_was_asked_for_is_not_one_of_idleness() -> None:
+    log = Log().begin(0).quiet(20, 30).change(55, "suspending", "active", "suspending", cause="request")
+    log.change(55.1, "suspended", "suspending", "suspended", cause="request").back(58).end(100)
+    assert spells_of(log) == [(20, None, None, 55)]
+    explorer = isdk.IdleExplorer(log.events)
+    assert explorer.recorded_timeout == 0
+    (answer,) = explorer.what_if("36m")
+    assert (answer.suspensions, answer.came_back_soon) == (0, 0)
+
+
 @pytest.mark.parametrize("timeout", [0, -1, "soon", float("nan")])
 def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
     with pytest.raises(isdk.exceptions.ValidationError):
@@ -241,6 +271,43 @@ async def test_the_live_table_uses_the_loop_that_runs() -> None:
     live = isdk.LiveSessions(sdk)
     assert await asyncio.wait_for(live.ready(), 60) is live
     assert [row["state"] for row in live.rows] == ["active"]
+    live.close()
+
+
+async def test_the_live_table_looks_once_for_all_that_came_meanwhile() -> None:
+    class Slow(FakeSdk):
+        looks = 0
+
+        async def list(self, *, after: int = 0, limit: int = 1000) -> list[Any]:
+            if limit == 200:
+                self.looks += 1
+                if self.looks == 2:
+                    for number in range(500):
+                        self.tell(f"state-{number}")
+                    self.state = "at last"
+                    async with asyncio.timeout(60):
+                        while self.given < 501:
+                            await asyncio.sleep(0)
+            return await super().list(after=after, limit=limit)
+
+        given = 0
+
+        async def watch(self, *, after: int = 0) -> Any:
+            async for event in super().watch(after=after):
+                yield event
+                self.given = event["sequence"]
+
+    sdk = Slow()
+    live = isdk.LiveSessions(sdk)
+    await live.ready()
+    async with asyncio.timeout(60):
+        while sdk.looks < 2:
+            if not sdk.told:
+                sdk.tell("first")
+            await asyncio.sleep(0)
+        while live.rows[0]["last event"] != "session.lifecycle.state-499":
+            await asyncio.sleep(0)
+    assert live.rows[0]["state"] == "at last" and sdk.looks <= 3
     live.close()
 
 

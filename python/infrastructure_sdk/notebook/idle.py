@@ -14,6 +14,9 @@ from infrastructure_sdk.notebook.recording import Event, by_session, time_of
 
 __all__ = ["IdleExplorer", "IdleWhatIf", "QuietSpell"]
 
+# States that end a quiet spell when they come. An idle suspension has come by then: this one has another reason.
+_ENDS = frozenset("suspending terminating terminated failed".split())
+
 
 @dataclass(frozen=True)
 class QuietSpell:
@@ -24,15 +27,18 @@ class QuietSpell:
     begin
         When it was used last.
     suspended
-        When it was suspended for that; None if it came into use before.
+        When it was suspended for that; None if it came into use before, or ended or was suspended for another reason.
     end
         When it was wanted again; None if nobody came back.
+    over
+        When the quiet ended: at `end`, with the session, with its suspension for another reason, or with the log.
     """
 
     session: str
     begin: datetime
     suspended: datetime | None
     end: datetime | None
+    over: datetime
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,9 @@ class IdleExplorer:
             raise ValidationError("events: there are none", context={"field": "events"})
         self._soon = _bridge.seconds(soon)
         self._end = time_of(now) if now else max(time_of(event) for event in events)
-        self.spells = [spell for session, life in by_session(events).items() for spell in _spells(session, life)]
+        self.spells = [
+            spell for session, life in by_session(events).items() for spell in _spells(session, life, self._end)
+        ]
         waits = [(spell.suspended - spell.begin).total_seconds() for spell in self.spells if spell.suspended]
         self.recorded_timeout = min(waits, default=0.0)
         """The shortest quiet that ended in a suspension, in seconds; 0 if there was none."""
@@ -106,7 +114,7 @@ class IdleExplorer:
         suspensions = soon = 0
         unused = 0.0
         for spell in self.spells:
-            length = ((spell.end or self._end) - spell.begin).total_seconds()
+            length = (spell.over - spell.begin).total_seconds()
             unused += min(length, timeout)
             if length > timeout:
                 suspensions += 1
@@ -152,7 +160,7 @@ class WhatIfTable:
         return f"<table>{head}{rows}</table>"
 
 
-def _spells(session: str, life: Iterable[Event]) -> list[QuietSpell]:
+def _spells(session: str, life: Iterable[Event], log_end: datetime) -> list[QuietSpell]:
     found: list[QuietSpell] = []
     since: datetime | None = None
     asleep: tuple[datetime, datetime] | None = None
@@ -161,16 +169,26 @@ def _spells(session: str, life: Iterable[Event]) -> list[QuietSpell]:
         if event["type"] == "session.idle.armed" and "quiet_since" in data:
             since = time_of(str(data["quiet_since"]))
         elif event["type"] == "session.idle.disarmed" and since is not None:
-            found.append(QuietSpell(session, since, None, time_of(event)))
+            found.append(QuietSpell(session, since, None, time_of(event), time_of(event)))
             since = None
-        elif data.get("to") == "suspending" and since is not None:
+        elif data.get("to") == "suspending" and data.get("cause", "idle") == "idle" and since is not None:
             asleep, since = (since, time_of(event)), None
         elif data.get("to") == "resuming" and asleep is not None:
-            found.append(QuietSpell(session, *asleep, time_of(event)))
+            found.append(QuietSpell(session, *asleep, time_of(event), time_of(event)))
             asleep = None
+        elif data.get("to") in _ENDS:
+            found += _closed(session, since, asleep, time_of(event))
+            since = asleep = None
+    return found + _closed(session, since, asleep, log_end)
+
+
+def _closed(
+    session: str, since: datetime | None, asleep: tuple[datetime, datetime] | None, over: datetime
+) -> list[QuietSpell]:
+    """What was quiet until `over`, when nobody had come back."""
     if asleep is not None:
-        found.append(QuietSpell(session, *asleep, None))
-    return found
+        return [QuietSpell(session, *asleep, None, over)]
+    return [] if since is None else [QuietSpell(session, since, None, None, over)]
 
 
 def _above_zero(value: str | float) -> float:

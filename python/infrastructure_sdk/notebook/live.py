@@ -137,14 +137,36 @@ class LiveSessions:
             last: dict[str, str] = {}
             after = await end_of(self._sdk.events)
             await self._look(last)
-            async for event in self._sdk.events.watch(after=after):
-                last[str(event["subject"])] = str(event["type"])
-                await self._look(last)
-                await asyncio.sleep(_REST)
+            await self._look_again(last, after)
         except asyncio.CancelledError:
             raise
         except Exception as error:
             self._show(self._rows, f"not live any more: {error}")
+
+    async def _look_again(self, last: dict[str, str], after: int) -> None:
+        """Events are taken in beside the looking: one look stands for all that came meanwhile."""
+        news = asyncio.Event()
+
+        async def hear() -> None:
+            try:
+                async for event in self._sdk.events.watch(after=after):
+                    last[str(event["subject"])] = str(event["type"])
+                    news.set()
+            finally:
+                news.set()
+
+        hearing = asyncio.ensure_future(hear())
+        try:
+            while True:
+                await news.wait()
+                news.clear()
+                await self._look(last)
+                if hearing.done():
+                    return hearing.result()
+                await asyncio.sleep(_REST)
+        finally:
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
 
     async def _look(self, last: Mapping[str, str]) -> None:
         found = await self._sdk.sessions.list(limit=self._most)
