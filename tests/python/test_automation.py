@@ -129,6 +129,9 @@ def test_what_is_declared_wrongly_is_refused_by_name() -> None:
         (lambda: on("*", concurrency=101), "concurrency"),
         (lambda: on("*", backoff="soon"), "backoff"),
         (lambda: on("*", timeout=-1), "timeout"),
+        (lambda: on("*", timeout=float("inf")), "timeout"),
+        (lambda: on("*", backoff=1e12), "backoff"),
+        (lambda: schedule("* * * * *", grace=float("nan")), "grace"),
         (lambda: on("*", name="a b")(handler), "name"),
         (lambda: on("*")(plain), "function"),  # type: ignore[type-var]
         (lambda: on("*")(narrow), "function"),
@@ -196,6 +199,13 @@ def test_the_parameters_of_a_runbook_are_typed() -> None:
         ("count", "x"),
         ("count", True),
         ("count", 1.5),
+        ("share", "nan"),
+        ("share", "inf"),
+        ("share", float("inf")),
+        ("share", 10**400),
+        ("wait", 1e300),
+        ("wait", float("inf")),
+        ("wait", float("nan")),
         ("color", "blue"),
         ("force", "perhaps"),
         ("wait", "soon"),
@@ -683,6 +693,86 @@ async def test_wrong_runs_are_refused(fake: FakeSdk) -> None:
         await fake.automation.run(never)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+# ---- what a runbook shows and foretells --------------------------------------------------------------------------------
+
+
+class RecordedSdk(FakeSdk):
+    """With the parts that a recorder knows: an event log and pools that only answer what is asked here."""
+
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir)
+        self.pools = isdk.pools.PoolManager(self)  # type: ignore[arg-type]
+        self.events = isdk.events.EventLog(self)  # type: ignore[arg-type, assignment]
+
+    async def _call(self, method: Any, *arguments: Any, **named: Any) -> Any:
+        called: list[str] = []
+
+        class Native:
+            def __getattr__(self, name: str) -> Any:
+                called.append(name)
+
+        method(Native())
+        if called == ["next_events"]:
+            return [{"sequence": arguments[1] + 1, "type": "a.b", "subject": "s-1", "data": {}}]
+        raise RuntimeError(f"no pool is called {arguments!r}")
+
+
+QUOTES = 'it\'s "my" \\ pass\u00e9'
+
+
+@pytest.mark.parametrize("secret", [QUOTES, "o'clock", 'say "x"', "back\\slash", "two\nlines"])
+async def test_secrets_are_shown_nowhere(tmp_path: Path, secret: str) -> None:
+    sdk = RecordedSdk(tmp_path)
+
+    @runbook(secret=["token", "keys", "pin"])
+    async def book(sdk: Any, token: str, keys: list[str], pin: int) -> None:
+        for key in [token, *keys, f"{token} '\"", str(pin)]:
+            try:
+                await sdk.pools.drain(key)
+            except RuntimeError:
+                pass
+        raise RuntimeError(json.dumps([token, keys]) + repr([token, keys, pin]))
+
+    keys = [f"key-{secret}-1", "hunter2"]
+    given = {"token": secret, "keys": keys, "pin": 90210}
+    report = await sdk.automation.run_runbook(book, given)
+    assert report.outcome == "failed" and len(report.steps) == 5
+    assert {step.arguments["name"] for step in report.steps} >= {"'***'"}
+    recorded = [text for record in await sdk.automation.history() for text in texts_in(record)]
+    for text in [*recorded, *texts_in(report.to_dict()), str(report)]:
+        for hidden in (secret, *keys, "90210"):
+            assert hidden not in text and repr(hidden)[1:-1] not in text and json.dumps(hidden)[1:-1] not in text
+
+
+def texts_in(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [text for each in value.values() for text in texts_in(each)]
+    if isinstance(value, list | tuple):
+        return [text for each in value for text in texts_in(each)]
+    return texts_in(vars(value)) if hasattr(value, "__dict__") else [str(value)]
+
+
+async def test_a_dry_run_does_not_wait_for_what_no_planned_change_will_bring(tmp_path: Path) -> None:
+    sdk = RecordedSdk(tmp_path)
+    seen: list[int] = []
+
+    @runbook()
+    async def waits(sdk: Any, change_first: bool) -> None:
+        if change_first:
+            await sdk.pools.drain("desks")
+        async for event in sdk.events.watch():
+            seen.append(event["sequence"])
+            if event["sequence"] == 3:
+                await sdk.pools.drain("desks")
+
+    for change_first, expected in ((True, []), (False, [1, 2, 3])):
+        seen.clear()
+        run = sdk.automation.run_runbook(waits, {"change_first": change_first}, dry_run=True)
+        report = await asyncio.wait_for(run, PATIENCE)
+        assert report.outcome == "incomplete" and "events.watch" in report.error
+        assert seen == expected and len(report.steps) == 1
 
 
 # ---- the audit trail -------------------------------------------------------------------------------------------------

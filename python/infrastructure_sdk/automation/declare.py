@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ __all__ = ["MARK", "Handler", "Runbook", "Schedule", "on", "runbook", "schedule"
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 MARK = "__infrastructure_sdk_automation__"
+_LONGEST = 36525 * 86400.0  # s: dates cannot be counted without end
 _WORD = r"[a-z0-9_]+"
 _PATTERN = re.compile(rf"\*|{_WORD}(\.{_WORD})*(\.\*)?")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -303,9 +305,12 @@ def _tries(attempts: int, backoff: str | float, longest: str | float, timeout: s
 
 def _seconds(field: str, value: str | float) -> float:
     try:
-        return _bridge.seconds(value)
+        found = _bridge.seconds(value)
     except (ValidationError, TypeError):
-        raise refused(field, value, 'seconds or a duration such as "90s"') from None
+        found = math.inf
+    if found > _LONGEST:
+        raise refused(field, value, 'seconds or a duration such as "90s", at most 100 years')
+    return found
 
 
 def _check_number(field: str, value: Any, least: int, most: int) -> None:

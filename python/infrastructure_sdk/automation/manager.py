@@ -18,7 +18,7 @@ from infrastructure_sdk.automation.clock import Clock, SystemClock
 from infrastructure_sdk.automation.declare import Runbook
 from infrastructure_sdk.automation.loading import load
 from infrastructure_sdk.automation.parameters import bind
-from infrastructure_sdk.automation.recorder import NotForetoldError, Recorder, Step
+from infrastructure_sdk.automation.recorder import NotForetoldError, Recorder, Step, texts_of
 from infrastructure_sdk.automation.runner import Context, Runner
 from infrastructure_sdk.automation.store import Parked, Store
 from infrastructure_sdk.exceptions import InvalidTransitionError, ValidationError
@@ -176,7 +176,7 @@ class Automation:
         chosen = _chosen(runbook, name)
         bound = bind(chosen.parameters, parameters or {})
         self._sdk._opened()
-        secrets = [str(bound[each.name]) for each in chosen.parameters if each.secret and bound[each.name] is not None]
+        secrets = texts_of(bound[each.name] for each in chosen.parameters if each.secret)
         shown = {each.name: "***" if each.secret else repr(bound[each.name]) for each in chosen.parameters}
         recorder = Recorder(dry=dry_run, secrets=secrets)
         now = (clock or SystemClock()).now
@@ -197,11 +197,11 @@ class Automation:
                 result = await chosen.function(recorder.wrap_sdk(self._sdk), **bound)
                 outcome, error = "succeeded", ""
             except NotForetoldError as caught:
-                outcome, error = "incomplete", str(caught)
+                outcome, error = "incomplete", recorder.hide(str(caught))
             except Exception as caught:
-                error = _without(secrets, f"{type(caught).__name__}: {caught}")
+                error = recorder.hide(f"{type(caught).__name__}: {caught}")
             finally:
-                steps = [{**vars(step), "outcome": _without(secrets, step.outcome)} for step in recorder.steps]
+                steps = [vars(step) for step in recorder.steps]
                 ending = {"outcome": outcome, "error": error, "steps": steps, "time": now().isoformat()}
                 audit.append({**record, **ending, "stage": "finished"})
         return RunbookReport(correlation, chosen.name, dry_run, outcome, error, result, tuple(recorder.steps))
@@ -265,13 +265,6 @@ def _chosen(runbook: Callable[..., Any] | str | Path, name: str | None) -> Runbo
     if name is not None or len(declared.runbooks) != 1:
         return declared.runbook(name or "")
     return declared.runbooks[0]
-
-
-def _without(secrets: list[str], text: str) -> str:
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
-    return text
 
 
 def _user() -> str:

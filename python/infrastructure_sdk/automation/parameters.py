@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -143,11 +144,13 @@ def _read_one(parameter: Parameter, value: Any) -> Any:
             if not isinstance(value, timedelta):
                 return timedelta(seconds=_bridge.seconds(value))
         elif isinstance(value, str) and kind is not str:
-            return kind(value)
-    except (ValueError, KeyError, TypeError):
+            value = kind(value)
+        elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise _wrong(parameter, value) from None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _wrong(parameter, value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise _wrong(parameter, value)
     if parameter.choices and value not in parameter.choices:

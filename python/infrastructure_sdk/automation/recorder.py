@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any
 from infrastructure_sdk import events, isolation, keys, policies, pools, session, snapshot, vm, webhooks
 from infrastructure_sdk.exceptions import InfrastructureSDKError
 
-__all__ = ["NotForetoldError", "Recorder", "Step"]
+__all__ = ["NotForetoldError", "Recorder", "Step", "texts_of"]
 
 # Of each class: the methods that only read, and the attributes that lead to further parts.
 _KINDS: dict[type, tuple[frozenset[str], frozenset[str]]] = {
@@ -94,7 +95,7 @@ class Recorder:
     dry
         Whether changes are only planned.
     secrets
-        Texts that are shown nowhere.
+        Texts that are shown nowhere; see `texts_of`.
     """
 
     dry: bool = False
@@ -116,19 +117,36 @@ class Recorder:
     def begin(self, call: str, subject: str, names: Mapping[str, Any]) -> Step:
         """Write a step down before it is made."""
         arguments = {name: self._shown(name, value) for name, value in names.items()}
-        step = Step(call, subject, arguments, "planned" if self.dry else "running")
+        step = Step(call, self.hide(subject), arguments, "planned" if self.dry else "running")
         self.steps.append(step)
         return step
+
+    def hide(self, text: str) -> str:
+        """The text without the secrets."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def check_foretold(self, call: str) -> None:
+        """Waiting for what only a planned change would bring would never end.
+
+        Raises
+        ------
+        NotForetoldError
+            In a dry run after a change.
+        """
+        if self.dry and self.steps:
+            raise NotForetoldError(
+                f"the dry run ends here: what {call} would give depends on the changes that were planned",
+                context={"call": call},
+            )
 
     def _shown(self, name: str, value: Any) -> str:
         if name in _SECRET_ARGUMENTS:
             return "***"
         if isinstance(value, bytes):
             return f"{len(value)} bytes"
-        text = _brief(value)
-        for secret in self.secrets:
-            if secret:
-                text = text.replace(secret, "***")
+        text = self.hide(_brief(value))
         return text if len(text) <= 200 else text[:197] + "..."
 
 
@@ -198,6 +216,14 @@ class _Recorded:
                 result = {**result, "state": foretold}
             return result
 
+        async def watched(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
+            recorder.check_foretold(f"{self._name}.{name}")
+            async for item in read_now(*arguments, **named):
+                yield item
+                recorder.check_foretold(f"{self._name}.{name}")
+
+        if inspect.isasyncgenfunction(method):
+            return watched
         return read if inspect.iscoroutinefunction(method) else read_now
 
     def _changing(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -211,7 +237,7 @@ class _Recorded:
             try:
                 result = await method(*plain, **{key: _bare(value) for key, value in named.items()})
             except BaseException as error:
-                step.outcome = f"failed: {type(error).__name__}: {error}"
+                step.outcome = recorder.hide(f"failed: {type(error).__name__}: {error}")
                 raise
             step.outcome = "done"
             return self if result is self._target else recorder.wrap(result, _label(self._name, name))
@@ -278,6 +304,23 @@ class _NotForetold:
 
     def __repr__(self) -> str:
         return f"<what {self._call} would answer>"
+
+
+def texts_of(values: Iterable[Any]) -> list[str]:
+    """Every spelling of secrets in texts: plain, in a ``repr``, in JSON; of lists that of each item. The longest first."""
+    found: set[str] = set()
+    for value in values:
+        if isinstance(value, list | tuple | set | frozenset):
+            found.update(texts_of(value))
+        elif isinstance(value, str):
+            written = repr(value)[1:-1]
+            # In a repr that holds both quotes one is escaped, also when this text is but a part of it.
+            escaped = (written.replace("\\'", "'").replace("'", "\\'"), repr(written)[1:-1])
+            as_json = (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+            found.update((value, written, *escaped, *as_json))
+        elif value is not None:
+            found.update((str(value), repr(value)))
+    return sorted(found - {""}, key=lambda text: (-len(text), text))
 
 
 def _brief(value: Any) -> str:
