@@ -695,7 +695,7 @@ async def test_wrong_runs_are_refused(fake: FakeSdk) -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
-# ---- what a runbook shows and foretells --------------------------------------------------------------------------------
+# ---- what a runbook shows and foretells ------------------------------------------------------------------------------
 
 
 class RecordedSdk(FakeSdk):

@@ -307,7 +307,7 @@ class _NotForetold:
 
 
 def texts_of(values: Iterable[Any]) -> list[str]:
-    """Every spelling of secrets in texts: plain, in a ``repr``, in JSON; of lists that of each item. The longest first."""
+    """Every spelling of secrets in texts: plain, in a ``repr``, in JSON; of lists each item's. The longest first."""
     found: set[str] = set()
     for value in values:
         if isinstance(value, list | tuple | set | frozenset):
