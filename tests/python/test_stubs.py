@@ -22,7 +22,7 @@ STUB = PACKAGE / "_core.pyi"
 # pybind11's own: its metaclass, and the constructor of a class that has none.
 ALLOWED = r"""
 infrastructure_sdk\._core\.(CompletionQueue|Config|Runtime|Sdk|SimulationResult|Workload|Policy\w+|\w+Request|\w+Decision|PlaceCandidate)
-infrastructure_sdk\._core\.(Sdk|PolicyHost)\.__init__
+infrastructure_sdk\._core\.(PolicyHost|Sdk|SimulationResult|Workload)\.__init__
 """
 
 # How pybind11 writes what it takes, and how the stub does.

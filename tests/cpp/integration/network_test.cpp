@@ -192,7 +192,7 @@ TEST_F(NetworkModes, InternetIsOutboundToPublicAddressesOnly) {
     EXPECT_EQ(dropped(), "0\n");
     {
         // From where its QEMU sends.
-        qemu::Visit visit(process_of(b));
+        auto visit = qemu::visit_network(process_of(b));
         ASSERT_TRUE(visit.is_away());
         const int datagrams = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         sockaddr_in there{};
