@@ -19,14 +19,29 @@ Workload make_workload(const std::string& document, std::uint64_t seed) {
     return workload_from_json(document, seed);
 }
 
+using PolicyHosts = std::vector<std::shared_ptr<PolicyHost>>;
+
+/// The host of "text:NUMBER".
+Task<PolicyHosts> hand_out(PolicyHosts made, PolicySource source, Call) {
+    for (std::size_t i = 0; i < made.size(); ++i)
+        if (source.source == "text:" + std::to_string(i)) co_return PolicyHosts{made[i]};
+    throw Error(Errc::configuration, "policies: '" + source.source + "' is not allowed; nothing here loads it",
+                {{"field", "policies"}, {"value", source.source}});
+}
+
 /// Runs without Python's lock; `progress` is asked with it, and an exception of it stops the run.
+/// @param policy its `policies` name Python ones as "text:NUMBER", by their place in `texts`.
 /// @param texts policies in Python, each with where it is from.
 SimulationResult run(const Workload& workload, const std::string& policy,
                      const std::vector<std::pair<std::string, std::string>>& texts, const std::string& options,
                      std::uint64_t seed, const py::object& progress) {
     auto tried = simulated_policy_from_json(policy);
+    PolicyHosts made;
     for (const auto& [source, origin] : texts)
-        tried.hosts.push_back(make_inline_python_policy(PolicyText{source, origin}, PythonPolicyOptions()));
+        made.push_back(make_inline_python_policy(PolicyText{source, origin}, PythonPolicyOptions()));
+    tried.policies.make_hosts = [made](PolicySource source, Call call) {
+        return hand_out(made, std::move(source), std::move(call));
+    };
     auto how = simulation_options_from_json(options);
     how.seed = seed;
     if (!progress.is_none())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import itertools
 import json
@@ -20,6 +21,7 @@ import infrastructure_sdk as isdk
 import infrastructure_sdk.sync as sync
 from infrastructure_sdk import notebook
 from infrastructure_sdk.cli import app
+from infrastructure_sdk.notebook.incident import _literal
 from infrastructure_sdk.notebook.recording import time_of
 
 START = datetime(2026, 3, 2, 8, tzinfo=timezone.utc)
@@ -359,6 +361,32 @@ def test_other_rules_and_other_incidents(tmp_path: Path) -> None:
     lost = notebook.replay("s-1", log, pytest=tmp_path / "test_lost.py")
     assert (lost.kind, lost.reproduced) == ("lost", True), str(lost)
     assert run_pytest(tmp_path / "test_lost.py").returncode == 1
+
+
+@simulated
+def test_nothing_is_written_of_what_the_replay_does_not_do(tmp_path: Path) -> None:
+    path = tmp_path / "test_incident.py"
+    assert not notebook.replay("s-1", day(), policy={"idle_timeout": "2h"}, pytest=path).reproduced
+    assert not path.exists()
+
+
+@simulated
+def test_long_idle_timeouts_are_replayed() -> None:
+    log = []
+    for event in day():
+        data = dict(event["data"])
+        if event["type"] == "session.idle.armed":
+            quiet = datetime.fromisoformat(data["quiet_since"][:19]) - timedelta(minutes=90)
+            data["quiet_since"] = quiet.isoformat() + "Z"
+        log.append({**event, "data": data})
+    incident = notebook.replay("s-1", log)
+    assert incident.policy["idle_timeout"] == "7200s"  # type: ignore[index]
+    assert incident.policy["sample_interval"] == "60s"  # type: ignore[index]
+
+
+def test_texts_of_rules_stay_what_they_are() -> None:
+    text = 'a "quote", a \\ and \U0001f600'
+    assert ast.literal_eval(_literal({"name": text})) == {"name": text}
 
 
 def test_what_is_no_incident_is_refused() -> None:

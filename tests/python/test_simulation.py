@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from infrastructure_sdk import exceptions, simulation
+from infrastructure_sdk.policy import IdleRequest, SessionDecision, keep, policy
 
 FLEET = simulation.Fleet(users=8, days=9)
 STRICT = {"name": "strict", "idle_timeout": "10m"}
@@ -177,11 +178,52 @@ def test_a_policy_in_python_is_asked(tmp_path: Path) -> None:
     same = simulation.run(settings, trace)
     assert [line.outcome for line in same.sessions] == [line.outcome for line in result.sessions]
     settings.write_text("policies:\n  - {source: thesis.py, mode: shadow}\n")
-    with pytest.raises(exceptions.ValidationError, match="mode 'shadow'"):
-        simulation.run(settings, trace)
+    assert [line.outcome.suspensions for line in simulation.run(settings, trace).sessions] == [1, 1]
     file.write_text("import time\n" + THESIS.replace("return suspend", "time.time(); return suspend"))
     with pytest.raises(exceptions.PolicyError):
         simulation.run(file, trace)
+
+
+def test_policies_of_both_kinds_keep_their_order_and_fields(tmp_path: Path) -> None:
+    (tmp_path / "thesis.py").write_text(THESIS)
+    trace, settings = tmp_path / "day.csv", tmp_path / "both.yaml"
+    trace.write_text(TRACE)
+    builtin = "{source: 'builtin:business-hours', settings: {hours: ['mon-fri 08:00-18:00']}}"
+    settings.write_text(f"policies:\n  - {builtin}\n  - {{source: thesis.py}}\n")
+    names = [line["name"] for line in simulation.run(settings, trace).to_dict()["identities"]]
+    settings.write_text(f"policies:\n  - {{source: thesis.py}}\n  - {builtin}\n")
+    assert [line["name"] for line in simulation.run(settings, trace).to_dict()["identities"]] == names[::-1]
+    assert names[1] == "thesis"
+    for entry, says in (
+        ("{source: thesis.py, mood: shadow}", "mood"),
+        ("{source: thesis.py, mode: canary}", "canary_tenants"),
+        ("{source: thesis.py, untrusted: true}", "untrusted"),
+    ):
+        settings.write_text(f"policies:\n  - {entry}\n")
+        with pytest.raises(exceptions.InfrastructureSDKError, match=says):
+            simulation.run(settings, trace)
+
+
+def test_a_decorated_function_is_asked(tmp_path: Path) -> None:
+    trace = tmp_path / "day.csv"
+    trace.write_text(TRACE)
+
+    @policy("idle", name="patient", version="1")
+    def patient(request: IdleRequest) -> SessionDecision:
+        return keep("no hurry", ask_again_after=3600)
+
+    result = simulation.run(patient, trace)
+    assert result.policy == "patient" and result.total.suspensions == 0
+    assert {(line.point, line.answer) for line in result.decisions} == {("idle", "keep")}
+
+
+def test_what_savings_leave_out_is_said(tmp_path: Path) -> None:
+    trace = tmp_path / "day.csv"
+    trace.write_text(TRACE.replace("10:00:00Z,2h,work@0s+30m", "09:30:00Z,20m,work@0s+20m"))
+    result = simulation.run({"limits": [{"scope": "host", "sessions": 1}]}, trace)
+    assert result.total.gave_up == 1 and any("count as saved" in note for note in result.notes)
+    shown = " ".join(text_of(result.table()).split())
+    assert "waited in vain" in shown and "count as saved" in shown
 
 
 def test_a_policy_that_raises_leaves_it_to_the_engine(tmp_path: Path) -> None:

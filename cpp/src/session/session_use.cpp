@@ -123,6 +123,9 @@ Task<void> SessionEngine::Impl::look_at_use(LivePtr target) {
 
 MonotonicTime SessionEngine::Impl::look_after(const LiveSession& target, const IdleVerdict& verdict) const {
     if (!options.use_steady_until) return verdict.wake_at;
+    // Policies that are asked in between are told how long ago the last use was seen.
+    const bool told = asks(DecisionPoint::schedule) || asks(DecisionPoint::budget);
+    if (told && verdict.state == IdleState::busy) return verdict.wake_at;
     // A policy that wants to be left alone is not asked before.
     const auto rest = env.clock->monotonic_now() + (target.rest.idle - now());
     return next_telling_look(verdict, target.use.detector.memory(), idle_settings(target.session),

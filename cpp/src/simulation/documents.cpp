@@ -13,13 +13,30 @@ using nlohmann::json;
 constexpr std::array<ClockKind, 4> clock_kinds{ClockKind::ttl, ClockKind::idle_timeout, ClockKind::disconnect_timeout,
                                                ClockKind::retention};
 
+constexpr Duration longest = std::chrono::hours(87600);
+constexpr Duration one_day = std::chrono::hours(24);
+constexpr Duration one_second = std::chrono::seconds(1);
+
+std::string signed_text(Duration value) {
+    return value < Duration::zero() ? "-" + to_string(-value) : to_string(value);
+}
+
+void read_length(Fields& fields, const char* key, Duration& into, Duration least, Duration most) {
+    auto read = into;
+    fields.read(key, read);
+    // What is not in the document is not judged.
+    if (read != into && (read < least || read > most))
+        refuse_field(fields.name(key), signed_text(read), to_string(least) + " to " + to_string(most) + " is allowed");
+    into = read;
+}
+
 void read_clocks(Fields& fields, SessionClocks& clocks) {
     for (auto kind : clock_kinds) {
         auto& limit = clock_of(clocks, kind).limit;
-        Duration length{-1};
-        fields.read(name_of(kind), length);
+        auto length = limit.value_or(Duration::zero());
+        read_length(fields, name_of(kind), length, Duration::zero(), longest);
         if (length == Duration::zero()) limit.reset();
-        else if (length > Duration::zero()) limit = length;
+        else limit = length;
     }
     if (const auto* actions = fields.find("on_expiry")) {
         Fields by_clock(*actions, "on_expiry");
@@ -82,15 +99,15 @@ SimulatedPolicy simulated_policy_from_json(const std::string& text) {
     SimulatedPolicy policy;
     fields.read("name", policy.name);
     read_clocks(fields, policy.clocks);
-    fields.read("sample_interval", policy.idleness.sample_interval);
+    read_length(fields, "sample_interval", policy.idleness.sample_interval, one_second, one_day);
     fields.read("arming_delay", policy.idleness.arming_delay);
     if (const auto* limits = fields.find("limits"))
         policy.limits = parse_limits(list_document("limits", *limits), "limits");
     if (const auto* pools = fields.find("pools")) policy.pools = parse_pools(list_document("pools", *pools), "pools");
     if (const auto* policies = fields.find("policies"))
         policy.policies.sources = parse_policies(list_document("policies", *policies), "policies");
-    fields.read("schedule_interval", policy.policies.schedule_interval);
-    fields.read("budget_interval", policy.policies.budget_interval);
+    read_length(fields, "schedule_interval", policy.policies.schedule_interval, one_second, one_day);
+    read_length(fields, "budget_interval", policy.policies.budget_interval, one_second, one_day);
     fields.finish();
     check(policy.idleness);
     return policy;
@@ -100,14 +117,14 @@ SimulationOptions simulation_options_from_json(const std::string& text) {
     const auto document = parse_object(text, "options");
     Fields fields(document, "");
     SimulationOptions options;
-    fields.read("came_back_within", options.came_back_within);
-    fields.read("retry_after", options.retry_after);
+    read_length(fields, "came_back_within", options.came_back_within, Duration::zero(), longest);
+    read_length(fields, "retry_after", options.retry_after, one_second, longest);
     fields.read("default_template", options.default_template);
     fields.read("currency", options.currency);
-    fields.read("boot_time", options.provider.boot_time);
-    fields.read("start_time", options.provider.start_time);
-    fields.read("suspend_time", options.provider.suspend_time);
-    fields.read("resume_time", options.provider.resume_time);
+    read_length(fields, "boot_time", options.provider.boot_time, Duration::zero(), one_day);
+    read_length(fields, "start_time", options.provider.start_time, Duration::zero(), one_day);
+    read_length(fields, "suspend_time", options.provider.suspend_time, Duration::zero(), one_day);
+    read_length(fields, "resume_time", options.provider.resume_time, Duration::zero(), one_day);
     double slow = options.provider.faults.slow / 1e6;
     fields.read_share("slow_share", slow);
     options.provider.faults.slow = millionths(slow);
@@ -118,8 +135,6 @@ SimulationOptions simulation_options_from_json(const std::string& text) {
             options.default_template = options.templates.begin()->first;
     }
     fields.finish();
-    if (options.retry_after <= Duration::zero())
-        refuse_field("retry_after", Fields::shown(document.at("retry_after")), "above zero");
     return options;
 }
 

@@ -84,9 +84,22 @@ private:
     bool told_of_clients_ = false;
 };
 
+/// By their sequence; those without one, 0, stay where they are if none has one.
+std::vector<Event> in_order(std::vector<Event> events) {
+    std::stable_sort(events.begin(), events.end(),
+                     [](const Event& a, const Event& b) { return a.sequence < b.sequence; });
+    auto same = std::adjacent_find(events.begin(), events.end(), [](const Event& a, const Event& b) {
+        return a.sequence != 0 && a.sequence == b.sequence;
+    });
+    if (same != events.end())
+        refuse_field("events.sequence", std::to_string(same->sequence), "each event has a sequence of its own");
+    return events;
+}
+
 }  // namespace
 
-Workload workload_from_events(const std::vector<Event>& events) {
+Workload workload_from_events(const std::vector<Event>& log) {
+    const auto events = in_order(log);
     std::map<std::string, SessionStory> stories;
     std::vector<std::string> order;
     std::size_t unknown = 0;

@@ -19,6 +19,18 @@ namespace infrastructure_sdk {
                 {{"field", field}, {"value", value.substr(0, 200)}, {"allowed", allowed}});
 }
 
+/// A time of the years that simulations know: nanoseconds in 64 bits end in 2262.
+inline WallTime read_time(const std::string& field, const std::string& text) {
+    const auto year = text.substr(0, 4);
+    if (text.size() > 4 && text[4] == '-' && (year < "1970" || year > "2200"))
+        refuse_field(field, text, "a year of 1970 to 2200 is needed");
+    try {
+        return parse_rfc3339(text);
+    } catch (const Error&) {
+        refuse_field(field, text, "a time such as \"2026-01-05T09:00:00Z\" is needed");
+    }
+}
+
 class Fields {
 public:
     /// @param where names the object in errors, such as "fleet"; it must outlive this.
@@ -59,11 +71,7 @@ public:
         std::string text;
         read(key, text);
         if (text.empty()) return;
-        try {
-            into = parse_rfc3339(text);
-        } catch (const Error&) {
-            refuse_field(name(key), text, "a time such as \"2026-01-05T00:00:00Z\" is needed");
-        }
+        into = read_time(name(key), text);
     }
     /// Of 0 to 1.
     void read_share(const char* key, double& into) {

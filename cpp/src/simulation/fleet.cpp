@@ -24,7 +24,7 @@ int weekday_of(WallTime local_midnight) {
 class UserPlan {
 public:
     UserPlan(const FleetModel& model, std::size_t number, std::uint64_t seed)
-        : model_(model), chance_(seed ^ (0x9e3779b97f4a7c15ull * (number + 1))) {
+        : model_(model), chance_(stream_seed(seed, number)) {
         auto digits = std::to_string(number + 1);
         auto width = std::max<std::size_t>(4, std::to_string(model.users).size());
         user_ = "user-" + std::string(width - std::min(width, digits.size()), '0') + digits;

@@ -91,7 +91,7 @@ private:
         show(stays ? std::optional(UseKind::open) : std::nullopt);
     }
 
-    /// Until the session is active, or it is too late. A wait counts when it has an end.
+    /// Until the session is active, or it is too late: then the wait is given up, and counted as that.
     Task<void> reach(WallTime until) {
         const auto wanted = clock_.wall_now();
         const auto kind = gone() ? WaitKind::start : WaitKind::resume;
@@ -104,7 +104,8 @@ private:
             Call pause{Deadline(monotonic(retry)), {}, {}};
             if (clock_.wall_now() < retry) co_await lived_.changed.wait(clock_, pause);
         }
-        if (runs() && clock_.wall_now() > wanted) scene_.tally->note_wait(lived_, kind, clock_.wall_now() - wanted);
+        if (!runs()) ++lived_.outcome.gave_up;
+        else if (clock_.wall_now() > wanted) scene_.tally->note_wait(lived_, kind, clock_.wall_now() - wanted);
     }
 
     Task<bool> create() {

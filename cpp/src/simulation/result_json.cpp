@@ -31,6 +31,7 @@ json document_of(const SimulatedOutcome& outcome) {
             {"wanted_again", outcome.wanted_again},
             {"wrongly_suspended", outcome.wrongly_suspended()},
             {"denied", outcome.denied},
+            {"gave_up", outcome.gave_up},
             {"failed", outcome.failed}};
 }
 

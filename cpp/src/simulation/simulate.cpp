@@ -41,6 +41,7 @@ private:
     SimulatorOptions provider_options() const {
         auto provider = options_.provider;
         provider.seed = SeededRandom(options_.seed).next();
+        provider.slow_by_user = true;
         return provider;
     }
     VirtualRuntimeOptions runtime_options() const {
@@ -54,7 +55,7 @@ private:
         SessionEngineOptions engine;
         engine.clocks = policy_.clocks;
         engine.idleness = policy_.idleness;
-        // Looks that would say nothing new are left out, so they may lie far apart.
+        // Looks that would say nothing new may be left out, so they may lie far apart.
         engine.idleness.thresholds.longest_gap = std::chrono::hours(87600);
         engine.templates = options_.templates;
         give_time(engine);
@@ -66,6 +67,7 @@ private:
             image.name = name;
             return image;
         };
+        if (!options_.leave_out_looks) return engine;
         engine.use_steady_until = [this](const VmId& vm) {
             const auto* lived = tally_.of_vm(vm);
             const auto now = runtime_.environment().clock->monotonic_now();
@@ -148,11 +150,23 @@ private:
         }
     }
 
+    static Error of_person(const Error& error, const PlannedSession& planned) {
+        auto context = error.context();
+        context["user"] = planned.user_id;
+        context["start"] = to_rfc3339(planned.start);
+        return Error(error.errc(),
+                     "session of " + planned.user_id + " from " + to_rfc3339(planned.start) + ": " +
+                         std::string(error.message()),
+                     std::move(context));
+    }
+
     /// What goes wrong in a person's life is the simulation's own defect and ends it.
     static Task<void> guarded(Simulation* self, LivedSession* lived) {
         std::exception_ptr error;
         try {
             co_await live(&self->scene_, lived);
+        } catch (const Error& raised) {
+            error = std::make_exception_ptr(of_person(raised, *lived->planned));
         } catch (...) {
             error = std::current_exception();
         }
@@ -182,6 +196,9 @@ private:
         result.length = workload_.length;
         result.currency = options_.currency;
         result.notes = workload_.notes;
+        if (!policy_.pools.empty())
+            result.notes.push_back(
+                "Hours of a pool's units that wait for a session are not charged here: savings leave them out.");
         const auto horizon = workload_.start + workload_.length;
         for (auto& lived : lived_) {
             tally_.close(*lived, horizon);
@@ -200,6 +217,10 @@ private:
         auto& resumes = tally_.waits[1];
         std::vector<Duration> all = starts;
         all.insert(all.end(), resumes.begin(), resumes.end());
+        if (result.total.denied + result.total.gave_up > 0)
+            result.notes.push_back(
+                "Hours that somebody was refused, or waited for in vain, count as saved; see denied, gave_up and "
+                "missed.");
         result.waits = percentiles(all);
         result.start_waits = percentiles(starts);
         result.resume_waits = percentiles(resumes);
@@ -299,6 +320,7 @@ SimulatedOutcome& SimulatedOutcome::operator+=(const SimulatedOutcome& other) {
     suspended_in_use += other.suspended_in_use;
     wanted_again += other.wanted_again;
     denied += other.denied;
+    gave_up += other.gave_up;
     failed += other.failed;
     waited += other.waited;
     return *this;
@@ -309,7 +331,10 @@ std::vector<SessionDifference> compare(const SimulationResult& before, const Sim
         throw Error(Errc::validation, "results: 'not comparable' is not allowed; " + why,
                     {{"field", "results"}, {"value", "not comparable"}, {"allowed", why}});
     };
-    if (before.sessions.size() != after.sessions.size()) refuse("both must be of the same workload");
+    if (before.seed != after.seed) refuse("both must be of the same seed");
+    if (before.currency != after.currency) refuse("both must be in the same currency");
+    if (before.start != after.start || before.length != after.length || before.sessions.size() != after.sessions.size())
+        refuse("both must be of the same workload");
     std::vector<SessionDifference> found;
     for (std::size_t i = 0; i < before.sessions.size(); ++i) {
         const auto& a = before.sessions[i];

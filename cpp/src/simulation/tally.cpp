@@ -11,6 +11,13 @@ using nlohmann::json;
 
 bool is_use(const std::optional<UseKind>& use) { return use && *use != UseKind::open; }
 
+/// Somebody or something is still to use it, now or later.
+bool is_used_after(const PlannedSession& planned, WallTime now) {
+    return std::any_of(planned.uses.begin(), planned.uses.end(), [&](const UseSegment& segment) {
+        return is_use(segment.kind) && planned.start + segment.at + segment.length > now;
+    });
+}
+
 std::string cause_of(const Event& event) {
     auto data = json::parse(event.data, nullptr, false);
     if (!data.is_object()) return {};
@@ -70,7 +77,7 @@ void Tally::follow(LivedSession& lived, const Session& session) {
     lived.vm_id = session.vm_id;
     lived.state = session.state;
     lived.price_per_hour_micros = session.charge.price_per_hour_micros;
-    lived.suspended_at.reset();
+    lived.left_alone_at.reset();
     lived.ended.clear();
     ++lived.outcome.sessions;
     ++(session.pool.empty() ? lived.outcome.cold_starts : lived.outcome.warm_starts);
@@ -123,9 +130,9 @@ void Tally::enter(LivedSession& lived, SessionState state, WallTime now) {
 void Tally::want(LivedSession& lived, std::optional<UseKind> use, WallTime now) {
     account(lived, now);
     lived.use = use;
-    if (!is_use(use) || !lived.suspended_at) return;
-    if (now - *lived.suspended_at <= came_back_within_) ++lived.outcome.wanted_again;
-    lived.suspended_at.reset();
+    if (!is_use(use) || !lived.left_alone_at) return;
+    if (now - *lived.left_alone_at <= came_back_within_) ++lived.outcome.wanted_again;
+    lived.left_alone_at.reset();
 }
 
 void Tally::note_wait(LivedSession& lived, WaitKind kind, Duration length) {
@@ -138,12 +145,15 @@ void Tally::judge_suspension(LivedSession& lived, const Event& event) {
     if (cause_of(event) == "request") return;
     ++lived.outcome.suspensions;
     if (is_use(lived.use)) ++lived.outcome.suspended_in_use;
-    else lived.suspended_at = event.time;
+    else lived.left_alone_at = event.time;
 }
 
 void Tally::note_end(LivedSession& lived, const Event& event) {
     lived.ended = lived.user_ends ? "user" : cause_of(event);
-    if (!lived.user_ends && is_use(lived.use)) ++lived.outcome.lost;
+    if (lived.user_ends) return;
+    if (is_used_after(*lived.planned, event.time)) ++lived.outcome.lost;
+    // Gone is worse than suspended: who comes back soon finds nothing.
+    if (!is_use(lived.use)) lived.left_alone_at = event.time;
 }
 
 void Tally::take(const Event& event) {

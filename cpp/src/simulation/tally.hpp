@@ -32,7 +32,7 @@ struct LivedSession {
     std::optional<WallTime> metered_since;
     std::optional<WallTime> exists_since;
     WallTime accounted_to{};
-    std::optional<WallTime> suspended_at;  ///< and not in use then, for who comes back soon
+    std::optional<WallTime> left_alone_at;  ///< suspended or ended while not in use, for who comes back soon
 };
 
 class Tally {

@@ -34,14 +34,6 @@ auto at_place(const Place& place, const std::string& column, const std::string& 
     }
 }
 
-WallTime read_start(const Place& place, const std::string& text) {
-    try {
-        return parse_rfc3339(text);
-    } catch (const Error&) {
-        refuse_field(place.at("start"), text, "a time such as \"2026-01-05T09:00:00Z\" is needed");
-    }
-}
-
 Duration read_length(const Place& place, const std::string& column, const std::string& text) {
     auto read = [&] { return parse_duration(text, column); };
     return at_place(place, column, text, read);
@@ -79,7 +71,7 @@ void take(const Place& place, PlannedSession& planned, const std::string& column
     if (column == "user") planned.user_id = text;
     else if (column == "tenant") planned.tenant = text;
     else if (column == "template") planned.template_name = text;
-    else if (column == "start") planned.start = read_start(place, text);
+    else if (column == "start") planned.start = read_time(place.at("start"), text);
     else if (column == "length") planned.length = read_length(place, column, text);
     else if (column == "activity") planned.uses = read_activity(place, text);
     else if (column == "ended" && !text.empty()) planned.ended_by_user = read_ended(place, text);

@@ -20,6 +20,13 @@ void check_length(const std::string& field, Duration value, Duration least, Dura
         refuse_field(field, shown, to_string(least) + " to " + to_string(most) + " is allowed");
 }
 
+/// Sums with lengths stay within 64 bits of nanoseconds.
+void check_time(const std::string& field, WallTime value) {
+    constexpr WallTime first{std::chrono::sys_days(std::chrono::year(1970) / 1 / 1)};
+    constexpr WallTime last{std::chrono::sys_days(std::chrono::year(2201) / 1 / 1)};
+    if (value < first || value >= last) refuse_field(field, to_rfc3339(value), "a year of 1970 to 2200 is needed");
+}
+
 void check_name(const std::string& field, const std::string& value, bool may_be_empty) {
     const bool printable =
         std::none_of(value.begin(), value.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; });
@@ -32,6 +39,7 @@ void check_planned(const PlannedSession& planned, const std::string& where) {
     check_name(where + "user", planned.user_id, false);
     check_name(where + "tenant", planned.tenant, true);
     check_name(where + "template", planned.template_name, true);
+    check_time(where + "start", planned.start);
     check_length(where + "length", planned.length, 1ns, longest);
     Duration before{};
     for (const auto& use : planned.uses) {
@@ -97,6 +105,7 @@ UseKind parse_use_kind(const std::string& name) {
 }
 
 void check(const Workload& workload) {
+    check_time("start", workload.start);
     check_length("length", workload.length, 1ns, longest);
     for (std::size_t i = 0; i < workload.sessions.size(); ++i)
         check_planned(workload.sessions[i], "sessions[" + std::to_string(i) + "].");
@@ -111,6 +120,13 @@ void check(const FleetModel& model) {
     check_length("fleet.utc_offset", model.utc_offset, -14h, 14h);
     for (const auto& row : length_rows())
         check_length(std::string("fleet.") + row.name, model.*row.field, row.least, row.most);
+    check_time("fleet.start", model.start);
+    // Each is some hundred bytes of plan, and seconds of work for a million.
+    constexpr std::size_t most_days = 4'000'000;
+    const auto days = static_cast<std::size_t>((model.length + 24h - 1ns) / 24h);
+    if (model.users > most_days / days)
+        refuse_field("fleet.users", std::to_string(model.users),
+                     "users times days up to 4000000 are allowed, these are " + std::to_string(model.users * days));
     for (const auto& row : share_rows)
         if (!(model.*row.field >= 0 && model.*row.field <= 1))
             refuse_field(std::string("fleet.") + row.name, json(model.*row.field).dump(), "0 to 1 is allowed");

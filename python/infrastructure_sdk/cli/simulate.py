@@ -127,8 +127,6 @@ def _print(results: list[Any], sessions: bool, output: Format) -> None:
         if sessions and compared:
             screen.print()
             screen.print(compared.session_table())
-        for note in results[0].notes:
-            print(f"note: {note}", file=sys.stderr)
         return
     if compared is None:
         if output is Format.json:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 WIDTH, HEIGHT = 1080, 640
+MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 LEFT, RIGHT = 70, 24
 COLORS = ("#1f6feb", "#d9480f")
 GREY, LIGHT, INK, USED = "#8b949e", "#e6e8eb", "#24292f", "#2da44e"
@@ -107,7 +108,9 @@ def _grid(result: Result, top: float, height: float, step: float, scale: float, 
     for day in range(0, days, every):
         x = LEFT + width * day * 24 / count
         parts.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{top + height}" stroke="{LIGHT}"/>')
-        label = (start + timedelta(days=day)).strftime("%d %b")
+        date = start + timedelta(days=day)
+        # strftime would follow the locale.
+        label = f"{date.day:02d} {MONTHS[date.month - 1]}"
         parts.append(_text(x + 3, top + height + 17, label, color=GREY, size=12))
     return "\n".join(parts)
 

@@ -61,7 +61,7 @@ def as_policy(policy: PolicyInput) -> TriedPolicy:
 
 
 def _named(name: str, text: str, origin: str) -> TriedPolicy:
-    return TriedPolicy(json.dumps({"name": name}), ((text, origin),))
+    return TriedPolicy(json.dumps({"name": name, "policies": [{"source": "text:0"}]}), ((text, origin),))
 
 
 def _from_file(path: Path) -> TriedPolicy:
@@ -75,25 +75,23 @@ def _from_file(path: Path) -> TriedPolicy:
 
 
 def _settings(settings: Mapping[str, Any], folder: Path) -> TriedPolicy:
-    """Policies in Python become texts; the native core knows the built-in ones."""
+    """Policies in Python become texts that their entries name; order and all other fields stay."""
     document = dict(settings)
-    own, texts = [], []
-    policies = document.get("policies")
-    for entry in policies if isinstance(policies, list) else []:
-        source = entry.get("source") if isinstance(entry, dict) else None
-        if not isinstance(source, str) or not source.endswith(".py"):
-            own.append(entry)
-            continue
-        if entry.get("mode", "enforce") != "enforce":
-            raise ValidationError(
-                f"policies: mode '{entry['mode']}' of {source} is not allowed; enforce is, in a simulation",
-                context={"field": "policies.mode", "value": str(entry["mode"]), "allowed": "enforce"},
-            )
-        texts.append((_read(folder / source), source))
-    if texts:
-        document["policies"] = own
-        if not own:
-            del document["policies"]
+    entries, texts = document.get("policies"), []
+    if isinstance(entries, list):
+        document["policies"] = entries = list(entries)
+        for place, entry in enumerate(entries):
+            source = entry.get("source") if isinstance(entry, Mapping) else None
+            if not isinstance(source, str) or not source.endswith(".py"):
+                continue
+            if entry.get("untrusted"):
+                raise ValidationError(
+                    f"policies.untrusted: 'true' of {source} is not allowed; a simulation runs policies in this "
+                    "process, so try only those that are trusted",
+                    context={"field": "policies.untrusted", "value": "true", "allowed": "false"},
+                )
+            entries[place] = {**entry, "source": f"text:{len(texts)}"}
+            texts.append((_read(folder / source), source))
     return TriedPolicy(json.dumps(document, default=str), tuple(texts))
 
 

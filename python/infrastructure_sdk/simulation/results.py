@@ -43,15 +43,15 @@ class Outcome:
     cost
         In the currency.
     sessions, lost
-        Made; ended while their user still wanted them.
+        Made; ended, not by their user, with planned use ahead.
     cold_starts, warm_starts, resumes
         Booted; taken from a warm pool; resumed because somebody came back.
     suspensions
         By clocks and policies.
     suspended_in_use, wanted_again, wrongly_suspended
-        Of them: in use at that moment; not in use, but wanted again soon after; both together.
-    denied
-        Times that somebody was refused.
+        In use at that moment; suspended or ended when not in use, but wanted again soon after; both together.
+    denied, gave_up
+        Times that somebody was refused; waits that had no end before the need was over. They are in no waiting time.
     failed
         Starts and VMs that failed.
     """
@@ -71,6 +71,7 @@ class Outcome:
     wanted_again: int
     wrongly_suspended: int
     denied: int
+    gave_up: int
     failed: int
 
 
@@ -273,6 +274,7 @@ def _figures(result: Result) -> list[tuple[str, str]]:
         ("sessions lost", f"{total.lost:,}"),
         ("use missed", _seconds(total.missed_seconds)),
         ("denied", f"{total.denied:,}"),
+        ("waited in vain", f"{total.gave_up:,}"),
         ("cold starts", f"{total.cold_starts:,}"),
         ("warm starts", f"{total.warm_starts:,}"),
         ("resumes", f"{total.resumes:,}"),
@@ -298,6 +300,9 @@ def _table(results: Sequence[Result]) -> Table:
     for rows in zip(*columns, strict=True):
         title = rows[0][0]
         table.add_row(title, baseline.get(title, ""), *(value for _, value in rows))
+    notes = dict.fromkeys(note for result in results for note in result.notes)
+    if notes:
+        table.caption, table.caption_justify = "\n".join(notes), "left"
     for result in results:
         for decision in result.decisions:
             cells = [f"{decision.count:,}" if other is result else "" for other in results]

@@ -3,7 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "core/sha256.hpp"
+#include "simulation/chance.hpp"
+#include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/error.hpp>
 #include <infrastructure_sdk/simulation/simulation.hpp>
 
@@ -138,7 +142,7 @@ TEST(Simulation, IsTheSameBytesOnEveryBuild) {
     options.seed = 5;
     // Every build must agree, the optimised and the sanitized ones too.
     EXPECT_EQ(sha256_hex(to_json(simulate(small_fleet(), idle_after(20min), options))),
-              "b1c1aec2238aed2bf12cb2da75f43e4e01ba2215de105d3aeea0827645b426dd");
+              "c935e7dd394a45e24f49e51f3123f25c0a44891ccdeed7163ac848511785e975");
 }
 
 TEST(Simulation, LeavingOutLooksChangesNothing) {
@@ -151,6 +155,85 @@ TEST(Simulation, LeavingOutLooksChangesNothing) {
     EXPECT_EQ(result.total.suspended_in_use, 0u);
     EXPECT_EQ(finer.total.suspended_in_use, 0u);
     EXPECT_NEAR(static_cast<double>(finer.total.ran.count()) / static_cast<double>(result.total.ran.count()), 1, 0.01);
+}
+
+TEST(Simulation, LeavingOutLooksGivesTheSameBytesToPoliciesToo) {
+    // Suspends outside its hours who has been quiet for ten minutes: it must be told of use as of now.
+    auto policy = simulated_policy_from_json(R"({"idle_timeout":"40m","policies":[{"source":"builtin:business-hours",)"
+                                             R"("settings":{"hours":["mon-fri 10:00-12:00"]}}]})");
+    FleetModel model;
+    model.users = 4;
+    model.length = std::chrono::hours(24 * 3);
+    const auto workload = synthesize(model, 5);
+    auto options = exact();
+    const auto few = simulate(workload, policy, options);
+    options.leave_out_looks = false;
+    EXPECT_EQ(to_json(few), to_json(simulate(workload, policy, options)));
+    EXPECT_THAT(few.decisions, testing::Not(IsEmpty()));
+}
+
+TEST(Simulation, UsersShareNoRunOfDraws) {
+    std::set<std::uint64_t> seen;
+    constexpr std::size_t users = 200, draws = 300;
+    for (std::size_t user = 0; user < users; ++user) {
+        SeededRandom random(stream_seed(5, user));
+        for (std::size_t i = 0; i < draws; ++i) seen.insert(random.next());
+    }
+    EXPECT_EQ(seen.size(), users * draws);
+}
+
+TEST(Simulation, FleetsAreTheSameOnEveryBuild) {
+    std::string text;
+    for (const auto& planned : small_fleet().sessions) {
+        text += planned.user_id + " " + to_rfc3339(planned.start) + " " + to_string(planned.length);
+        for (const auto& use : planned.uses)
+            text += std::string(" ") + name_of(use.kind) + "@" + to_string(use.at) + "+" + to_string(use.length);
+        text += planned.ended_by_user ? "\n" : " forgotten\n";
+    }
+    EXPECT_EQ(sha256_hex(text), "12875d6b2917b57afaf5cd4a8d5d5a7fcaefadac98fd72e730c419564f457ba5");
+}
+
+TEST(Simulation, AnEndIsNoBetterThanASuspension) {
+    // Back an hour after it went: what was to be used again is lost, in use or not.
+    const auto lines = trace("alice,2026-01-05T09:00:00Z,4h,true,work@0s+1h work@2h+1h\n");
+    auto policy = idle_after(50min);
+    policy.clocks.idle_timeout.on_expiry = OnExpiry::terminate;
+    const auto ended = simulate(lines, policy, exact());
+    // Once while it is to be used again, once after the last use.
+    EXPECT_EQ(ended.total.lost, 1u);
+    EXPECT_EQ(ended.total.wanted_again, 1u);
+    EXPECT_EQ(ended.total.suspensions, 0u);
+    EXPECT_EQ(ended.total.sessions, 2u);
+    policy.clocks.idle_timeout.limit = 20min;
+    const auto early = simulate(lines, policy, exact());
+    EXPECT_EQ(early.total.lost, 1u);
+    EXPECT_EQ(early.total.wanted_again, 0u);
+}
+
+TEST(Simulation, AWaitInVainIsCountedAsThat) {
+    auto policy = idle_after(30min);
+    policy.limits = parse_limits("limits:\n  - {scope: host, sessions: 1}\n", "limits");
+    const auto result = simulate(trace("alice,2026-01-05T09:00:00Z,2h,true,work@0s+2h\n"
+                                       "bob,2026-01-05T09:30:00Z,30m,true,work@0s+30m\n"),
+                                 policy, exact());
+    EXPECT_EQ(result.sessions[0].outcome.gave_up, 0u);
+    EXPECT_EQ(result.sessions[1].outcome.gave_up, 1u);
+    EXPECT_EQ(result.waits.count, 1u);
+    EXPECT_THAT(result.notes, testing::Contains(HasSubstr("count as saved")));
+}
+
+TEST(Simulation, OneUsersSuspensionsShiftNoOtherUsersSlowVerbs) {
+    std::string lines;
+    for (int user = 0; user < 9; ++user)
+        lines += "user" + std::to_string(user) + ",2026-01-05T0" + std::to_string(user) +
+                 ":00:00Z,4h,true,work@0s+30m work@2h+30m\n";
+    auto options = exact();
+    options.provider.faults.slow = 300'000;
+    const auto strict = simulate(trace(lines), idle_after(10min), options);
+    const auto patient = simulate(trace(lines), idle_after(3h), options);
+    EXPECT_GT(strict.total.suspensions, patient.total.suspensions);
+    EXPECT_EQ(strict.start_waits, patient.start_waits);
+    EXPECT_NE(strict.start_waits, simulate(trace(lines), idle_after(3h), exact()).start_waits);
 }
 
 TEST(Simulation, BooksBalance) {
@@ -185,6 +268,13 @@ TEST(Simulation, ComparesSessionBySession) {
     for (const auto& difference : differences) sum += difference.after.ran - difference.before.ran;
     EXPECT_EQ(sum, strict.total.ran - patient.total.ran);
     EXPECT_THAT(compare(strict, strict), IsEmpty());
+    for (auto change :
+         {+[](SimulationResult& result) { ++result.seed; }, +[](SimulationResult& result) { result.length += 1h; },
+          +[](SimulationResult& result) { result.currency = "EUR"; }}) {
+        auto other = strict;
+        change(other);
+        EXPECT_THROW(compare(strict, other), Error);
+    }
     EXPECT_THROW(compare(strict, simulate(trace("a,2026-01-05T09:00:00Z,1h,true,\n"), idle_after(1h), exact())), Error);
 }
 
@@ -283,11 +373,20 @@ TEST(Simulation, RefusesDocumentsNamingTheField) {
     EXPECT_THAT(policy(R"({"limits": 3})"), HasSubstr("limits"));
     EXPECT_THAT(policy(R"({"sample_interval": "10m"})"), HasSubstr("sample_interval"));
     auto options = [](const char* text) { return refusal([&] { simulation_options_from_json(text); }); };
+    EXPECT_THAT(policy(R"({"idle_timeout": "-5m"})"), HasSubstr("idle_timeout: '-5m' is not allowed"));
+    EXPECT_THAT(policy(R"({"sample_interval": "10ms"})"), HasSubstr("sample_interval: '10ms'"));
+    EXPECT_THAT(policy(R"({"schedule_interval": "0s"})"), HasSubstr("schedule_interval: '0s'"));
     EXPECT_THAT(options(R"({"retry_after": "0s"})"), HasSubstr("retry_after: '0s'"));
+    EXPECT_THAT(options(R"({"boot_time": "-1s"})"), HasSubstr("boot_time: '-1s'"));
+    EXPECT_THAT(options(R"({"resume_time": "25h"})"), HasSubstr("resume_time: '25h'"));
     EXPECT_THAT(options(R"({"slow_share": 2})"), HasSubstr("slow_share: '2'"));
     EXPECT_THAT(options(R"({"templates": {}})"), HasSubstr("templates"));
     auto workload = [](const char* text) { return refusal([&] { workload_from_json(text, 1); }); };
     EXPECT_THAT(workload("{}"), HasSubstr("one of fleet, trace and events is needed"));
+    EXPECT_THAT(workload(R"({"fleet": {"start": "2300-01-01T00:00:00Z"}})"), HasSubstr("a year of 1970 to 2200"));
+    EXPECT_THAT(workload(R"({"fleet": {"users": 1000000}})"), HasSubstr("users times days"));
+    EXPECT_THAT(workload(R"({"trace": "user,start,length\na,9999-01-01T00:00:00Z,1h\n"})"),
+                HasSubstr("column 'start': '9999-01-01T00:00:00Z'"));
     EXPECT_THAT(workload(R"({"trace": "", "format": "xml"})"), HasSubstr("format: 'xml'"));
     auto none = exact();
     none.default_template = "none";
@@ -295,6 +394,31 @@ TEST(Simulation, RefusesDocumentsNamingTheField) {
     auto wrong = small_fleet();
     wrong.sessions[0].length = 0s;
     EXPECT_THAT(refusal([&] { simulate(wrong, idle_after(1h), exact()); }), HasSubstr("sessions[0].length"));
+}
+
+TEST(Simulation, AnErrorOfAPersonNamesThem) {
+    auto lines = trace("alice,2026-01-05T09:00:00Z,1h,true,work@0s+1h\n");
+    auto options = exact();
+    options.templates.at("desktop").memory = Quantity::from_milli(-1);
+    const auto told = refusal([&] { simulate(lines, idle_after(1h), options); });
+    EXPECT_THAT(told, HasSubstr("session of alice from 2026-01-05T09:00:00"));
+}
+
+TEST(Simulation, EventLogsAreReadInTheOrderOfTheirSequence) {
+    const std::string first =
+        R"({"sequence":1,"time":"2026-01-05T09:00:00Z","type":"session.lifecycle.created","subject":"s-1",)"
+        R"("data":{"user_id":"alice"}})";
+    const std::string second =
+        R"({"sequence":2,"time":"2026-01-05T09:01:00Z","type":"session.lifecycle.ready","subject":"s-1"})";
+    const std::string third =
+        R"({"sequence":3,"time":"2026-01-05T12:00:00Z","type":"session.lifecycle.terminating","subject":"s-1"})";
+    auto read = [](const std::string& text) { return workload_from_events(parse_event_lines(text, "log")); };
+    const auto sorted = read(first + "\n" + second + "\n" + third + "\n");
+    const auto mixed = read(third + "\n" + first + "\n" + second + "\n");
+    EXPECT_EQ(sorted.sessions, mixed.sessions);
+    EXPECT_EQ(sorted.notes, mixed.notes);
+    EXPECT_THAT(refusal([&] { read(first + "\n" + second + "\n" + second + "\n"); }),
+                HasSubstr("events.sequence: '2'"));
 }
 
 TEST(Simulation, ReadsDocuments) {

@@ -37,7 +37,10 @@ struct SimulatorOptions {
     bool snapshots = true;                             ///< false = like a provider that cannot take them
     std::size_t concurrent_boots = 0;                  ///< see Capabilities
     std::map<std::string, std::int64_t> gpus;          ///< how many of each type the host has
-    bool keep_history = false;                         ///< keep every verb in `history`
+    /// Slow verbs are drawn from the VM's user, the verb and its count, so what happens to one user's VMs does not
+    /// shift another's; false = in the order of all verbs.
+    bool slow_by_user = false;
+    bool keep_history = false;  ///< keep every verb in `history`
 };
 
 /// What goes on in a guest. Rates hold from now on, numbers are as of now. A new VM does nothing.

@@ -45,13 +45,15 @@ struct SimulationOptions {
     std::map<std::string, Template> templates = simulated_templates();
     std::string default_template = "desktop";          ///< of planned sessions that name none, or one that is not there
     SimulatorOptions provider = simulated_provider();  ///< its seed is drawn from `seed`
-    /// A session that is wanted again this soon after it was suspended was wrongly suspended.
+    /// A session that is wanted again this soon after it was suspended or ended was wrongly suspended.
     Duration came_back_within = std::chrono::minutes(15);
     /// Who was denied tries again after this, while the need lasts.
     Duration retry_after = std::chrono::minutes(10);
     std::string currency = "USD";
     /// Told the share that is done, 0 to 1, some hundred times; false stops. Called on the caller's thread.
     std::function<bool(double)> progress;
+    /// Looks at sessions that would see nothing new are left out. False is slower and gives the same bytes.
+    bool leave_out_looks = true;
 };
 
 /// Of waits in order of their length: the smallest that at least so many percent do not exceed (nearest rank).
@@ -69,16 +71,18 @@ struct SimulatedOutcome {
     Duration missed{};  ///< use that was planned while the session did not run
     std::int64_t cost_micros = 0;
     std::uint64_t sessions = 0;          ///< created; more than 1 when it was ended under its user
-    std::uint64_t lost = 0;              ///< ended while its user still wanted it: memory is gone
+    std::uint64_t lost = 0;              ///< ended, not by its user, with planned use ahead: memory is gone
     std::uint64_t cold_starts = 0;       ///< a VM was booted
     std::uint64_t warm_starts = 0;       ///< a unit of a warm pool was claimed
     std::uint64_t resumes = 0;           ///< somebody waited for a suspended session
     std::uint64_t suspensions = 0;       ///< by clocks and policies
     std::uint64_t suspended_in_use = 0;  ///< of them: somebody or something was using it
-    std::uint64_t wanted_again = 0;      ///< of them: not in use, but wanted again within `came_back_within`
-    std::uint64_t denied = 0;            ///< times that somebody was refused
-    std::uint64_t failed = 0;            ///< VMs lost or starts failed
-    Duration waited{};                   ///< of people, for a session to be active
+    /// Suspended or ended by clocks and policies while not in use, but wanted again within `came_back_within`.
+    std::uint64_t wanted_again = 0;
+    std::uint64_t denied = 0;   ///< times that somebody was refused
+    std::uint64_t gave_up = 0;  ///< waits without an end: the need was over first. They are in no waiting time
+    std::uint64_t failed = 0;   ///< VMs lost or starts failed
+    Duration waited{};          ///< of people, for a session to be active
     std::uint64_t wrongly_suspended() const { return suspended_in_use + wanted_again; }
     SimulatedOutcome& operator+=(const SimulatedOutcome& other);
     friend bool operator==(const SimulatedOutcome&, const SimulatedOutcome&) = default;
@@ -142,7 +146,7 @@ struct SessionDifference {
     SimulatedOutcome after;
 };
 /// Sessions that differ, the largest difference in hours run first.
-/// @throws Error(validation) when the results are not of the same workload.
+/// @throws Error(validation) when the results are not of the same workload, seed and currency.
 std::vector<SessionDifference> compare(const SimulationResult& before, const SimulationResult& after);
 
 /// Stable JSON with sorted keys: durations in seconds, money in the currency, times RFC 3339.

@@ -112,7 +112,8 @@ std::vector<Event> parse_event_lines(std::string_view text, const std::string& s
 ///
 /// A log cannot tell: who was denied; use while a session was suspended; pauses shorter than the idle timeout it was
 /// recorded with; how much was computed. What applies is said in `notes`.
-/// @param events in the order of their sequence. @throws Error(validation) when there is no session in them.
-Workload workload_from_events(const std::vector<Event>& events);
+/// @param log in any order, it is put into that of the sequences; without sequences (all 0) it stays as it is.
+/// @throws Error(validation) when there is no session in it, or two events have one sequence.
+Workload workload_from_events(const std::vector<Event>& log);
 
 }  // namespace infrastructure_sdk

@@ -6,11 +6,28 @@
 
 namespace infrastructure_sdk {
 
-VerbPlan SimulatedHost::State::plan(Duration usual) {
+namespace {
+
+/// FNV-1a: the same on every machine.
+std::uint64_t hash_of(const std::string& text) {
+    std::uint64_t hash = 0xcbf29ce484222325ull;
+    for (unsigned char c : text) hash = (hash ^ c) * 0x100000001b3ull;
+    return hash;
+}
+
+}  // namespace
+
+VerbPlan SimulatedHost::State::plan(const std::string& verb, const std::string& user, Duration usual) {
     const auto& faults = options.faults;
     VerbPlan plan;
     // Every fault is drawn, whether it takes part or not: changing one rate leaves the others' cases alone.
     bool slow = random.chance(faults.slow);
+    if (options.slow_by_user) {
+        const auto key = verb + " " + user;
+        const auto count = ++verbs_of_users[key];
+        SeededRandom own(SeededRandom(options.seed).next() ^ hash_of(key + " " + std::to_string(count)));
+        slow = own.chance(faults.slow);
+    }
     plan.takes = slow ? usual * 10 : usual;
     plan.hangs = random.chance(faults.hang);
     plan.fails = random.chance(faults.fail);

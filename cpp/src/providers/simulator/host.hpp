@@ -58,8 +58,10 @@ struct SimulatedHost::State {
     std::map<std::string, SimulatedSnapshot> snapshots;
     std::list<std::function<void(const VmId&)>> listeners;  ///< told of a process that died by itself
     std::vector<std::string> history;
+    std::map<std::string, std::uint64_t> verbs_of_users;  ///< "verb user" to how often
 
-    VerbPlan plan(Duration usual);
+    /// @param user whose VM it is, for `slow_by_user`
+    VerbPlan plan(const std::string& verb, const std::string& user, Duration usual);
     bool blind() { return random.chance(options.faults.blind); }
     void note(const char* verb, const VmId& id, const char* outcome);
     /// Called before a process begins. @throws Error(provider, reason=NoFreeGpu)

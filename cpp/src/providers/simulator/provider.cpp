@@ -55,7 +55,7 @@ public:
             if (auto from = host_->snapshots.find(spec.snapshot); from != host_->snapshots.end())
                 vm.disk_files = from->second.disk_files, vm.origin = from->second.memory_files;
         };
-        co_await act("create", id, host_->options.create_time, effect, call);
+        co_await act_for(spec.owner_user, "create", id, host_->options.create_time, effect, call);
     }
 
     Task<void> start(VmId id, std::string execution_id, Call call) override {
@@ -267,9 +267,15 @@ private:
         return it->second;
     }
 
-    /// One verb: its time, its faults, its effect.
     Task<void> act(const char* verb, VmId id, Duration usual, Effect effect, Call call) {
-        auto plan = host_->plan(usual);
+        auto known = host_->vms.find(id);
+        auto user = known == host_->vms.end() ? std::string() : known->second.spec.owner_user;
+        return act_for(std::move(user), verb, std::move(id), usual, std::move(effect), std::move(call));
+    }
+
+    /// One verb: its time, its faults, its effect.
+    Task<void> act_for(std::string user, const char* verb, VmId id, Duration usual, Effect effect, Call call) {
+        auto plan = host_->plan(verb, user, usual);
         auto until = plan.hangs ? Deadline() : Deadline::after(*environment_.clock, plan.takes);
         co_await environment_.clock->sleep_until(until.earlier(call.deadline).when(), call.stop);
         if (plan.hangs || call.stop.stop_requested() ||
