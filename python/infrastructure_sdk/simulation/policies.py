@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, TypeAlias
 
 import yaml
@@ -53,7 +54,7 @@ def as_policy(policy: PolicyInput) -> TriedPolicy:
         return _from_file(path)
     if callable(policy):
         definition = define(policy)
-        return _named(definition.identity.name, NOTEBOOK_IMPORTS + definition.source, "<policy>")
+        return _named(definition.identity.name, NOTEBOOK_IMPORTS + dedent(definition.source), "<policy>")
     raise ValidationError(
         f"policy: {type(policy).__name__} is not allowed; settings, a policy, a file or None",
         context={"field": "policy", "value": type(policy).__name__},
