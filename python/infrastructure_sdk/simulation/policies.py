@@ -78,7 +78,8 @@ def _from_file(path: Path) -> TriedPolicy:
 def _settings(settings: Mapping[str, Any], folder: Path) -> TriedPolicy:
     """Policies in Python become texts that their entries name; order and all other fields stay."""
     document = dict(settings)
-    entries, texts = document.get("policies"), []
+    entries = document.get("policies")
+    texts: list[tuple[str, str]] = []
     if isinstance(entries, list):
         document["policies"] = entries = list(entries)
         for place, entry in enumerate(entries):
