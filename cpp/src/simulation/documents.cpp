@@ -13,20 +13,18 @@ using nlohmann::json;
 constexpr std::array<ClockKind, 4> clock_kinds{ClockKind::ttl, ClockKind::idle_timeout, ClockKind::disconnect_timeout,
                                                ClockKind::retention};
 
-constexpr Duration longest = std::chrono::hours(87600);
-constexpr Duration one_day = std::chrono::hours(24);
-constexpr Duration one_second = std::chrono::seconds(1);
+constexpr Duration ten_years = std::chrono::hours(87600);
+constexpr Duration a_day = std::chrono::hours(24);
+constexpr Duration a_second = std::chrono::seconds(1);
 
-std::string signed_text(Duration value) {
-    return value < Duration::zero() ? "-" + to_string(-value) : to_string(value);
-}
+std::string with_sign(Duration value) { return value < Duration::zero() ? "-" + to_string(-value) : to_string(value); }
 
-void read_length(Fields& fields, const char* key, Duration& into, Duration least, Duration most) {
+void read_bounded(Fields& fields, const char* key, Duration& into, Duration least, Duration most) {
     auto read = into;
     fields.read(key, read);
     // What is not in the document is not judged.
     if (read != into && (read < least || read > most))
-        refuse_field(fields.name(key), signed_text(read), to_string(least) + " to " + to_string(most) + " is allowed");
+        refuse_field(fields.name(key), with_sign(read), to_string(least) + " to " + to_string(most) + " is allowed");
     into = read;
 }
 
@@ -34,7 +32,7 @@ void read_clocks(Fields& fields, SessionClocks& clocks) {
     for (auto kind : clock_kinds) {
         auto& limit = clock_of(clocks, kind).limit;
         auto length = limit.value_or(Duration::zero());
-        read_length(fields, name_of(kind), length, Duration::zero(), longest);
+        read_bounded(fields, name_of(kind), length, Duration::zero(), ten_years);
         if (length == Duration::zero()) limit.reset();
         else limit = length;
     }
@@ -99,15 +97,15 @@ SimulatedPolicy simulated_policy_from_json(const std::string& text) {
     SimulatedPolicy policy;
     fields.read("name", policy.name);
     read_clocks(fields, policy.clocks);
-    read_length(fields, "sample_interval", policy.idleness.sample_interval, one_second, one_day);
+    read_bounded(fields, "sample_interval", policy.idleness.sample_interval, a_second, a_day);
     fields.read("arming_delay", policy.idleness.arming_delay);
     if (const auto* limits = fields.find("limits"))
         policy.limits = parse_limits(list_document("limits", *limits), "limits");
     if (const auto* pools = fields.find("pools")) policy.pools = parse_pools(list_document("pools", *pools), "pools");
     if (const auto* policies = fields.find("policies"))
         policy.policies.sources = parse_policies(list_document("policies", *policies), "policies");
-    read_length(fields, "schedule_interval", policy.policies.schedule_interval, one_second, one_day);
-    read_length(fields, "budget_interval", policy.policies.budget_interval, one_second, one_day);
+    read_bounded(fields, "schedule_interval", policy.policies.schedule_interval, a_second, a_day);
+    read_bounded(fields, "budget_interval", policy.policies.budget_interval, a_second, a_day);
     fields.finish();
     check(policy.idleness);
     return policy;
@@ -117,14 +115,14 @@ SimulationOptions simulation_options_from_json(const std::string& text) {
     const auto document = parse_object(text, "options");
     Fields fields(document, "");
     SimulationOptions options;
-    read_length(fields, "came_back_within", options.came_back_within, Duration::zero(), longest);
-    read_length(fields, "retry_after", options.retry_after, one_second, longest);
+    read_bounded(fields, "came_back_within", options.came_back_within, Duration::zero(), ten_years);
+    read_bounded(fields, "retry_after", options.retry_after, a_second, ten_years);
     fields.read("default_template", options.default_template);
     fields.read("currency", options.currency);
-    read_length(fields, "boot_time", options.provider.boot_time, Duration::zero(), one_day);
-    read_length(fields, "start_time", options.provider.start_time, Duration::zero(), one_day);
-    read_length(fields, "suspend_time", options.provider.suspend_time, Duration::zero(), one_day);
-    read_length(fields, "resume_time", options.provider.resume_time, Duration::zero(), one_day);
+    read_bounded(fields, "boot_time", options.provider.boot_time, Duration::zero(), a_day);
+    read_bounded(fields, "start_time", options.provider.start_time, Duration::zero(), a_day);
+    read_bounded(fields, "suspend_time", options.provider.suspend_time, Duration::zero(), a_day);
+    read_bounded(fields, "resume_time", options.provider.resume_time, Duration::zero(), a_day);
     double slow = options.provider.faults.slow / 1e6;
     fields.read_share("slow_share", slow);
     options.provider.faults.slow = millionths(slow);

@@ -9,7 +9,7 @@ namespace infrastructure_sdk {
 namespace {
 
 /// FNV-1a: the same on every machine.
-std::uint64_t hash_of(const std::string& text) {
+std::uint64_t draw_hash(const std::string& text) {
     std::uint64_t hash = 0xcbf29ce484222325ull;
     for (unsigned char c : text) hash = (hash ^ c) * 0x100000001b3ull;
     return hash;
@@ -25,7 +25,7 @@ VerbPlan SimulatedHost::State::plan(const std::string& verb, const std::string& 
     if (options.slow_by_user) {
         const auto key = verb + " " + user;
         const auto count = ++verbs_of_users[key];
-        SeededRandom own(SeededRandom(options.seed).next() ^ hash_of(key + " " + std::to_string(count)));
+        SeededRandom own(SeededRandom(options.seed).next() ^ draw_hash(key + " " + std::to_string(count)));
         slow = own.chance(faults.slow);
     }
     plan.takes = slow ? usual * 10 : usual;
