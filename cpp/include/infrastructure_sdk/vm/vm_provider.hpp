@@ -107,8 +107,8 @@ public:
 
     /// Called on the executor for changes that nobody asked for (a killed process, a guest's own shutdown).
     virtual void on_event(std::function<void(VmEvent)> handler) = 0;
-    /// Called on the executor when something was heard of a VM that may have changed what isolates it: a viewer, a device,
-    /// a filter of its card, its disks, a migration. Never called unless overridden.
+    /// Called on the executor when something was heard of a VM that may have changed what isolates it: a viewer, a
+    /// device, a filter of its card, its disks, a migration. Never called unless overridden.
     virtual void on_suspicion(std::function<void(VmId)> handler);
     /// Lets go of every VM without touching it. Completes when no child coroutine is left.
     virtual Task<void> close() = 0;

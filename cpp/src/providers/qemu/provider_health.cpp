@@ -15,8 +15,9 @@ constexpr std::uint64_t space_to_go_on = 64ull << 20;
 
 /// What may have changed what isolates the VM. Source: qemu.org/docs/master/interop/qemu-qmp-ref.html
 bool is_suspicious(const std::string& event) {
-    for (const char* kind : {"VNC_CONNECTED", "VNC_INITIALIZED", "SPICE_CONNECTED", "DEVICE_DELETED", "DEVICE_TRAY_MOVED",
-                             "NIC_RX_FILTER_CHANGED", "MIGRATION", "STOP", "RESUME", "NETDEV_STREAM_CONNECTED"})
+    for (const char* kind :
+         {"VNC_CONNECTED", "VNC_INITIALIZED", "SPICE_CONNECTED", "DEVICE_DELETED", "DEVICE_TRAY_MOVED",
+          "NIC_RX_FILTER_CHANGED", "MIGRATION", "STOP", "RESUME", "NETDEV_STREAM_CONNECTED"})
         if (event == kind) return true;
     return event.starts_with("BLOCK_");
 }
