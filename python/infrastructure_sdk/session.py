@@ -7,6 +7,7 @@ import builtins
 import html
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -262,6 +263,8 @@ def _exec_arguments(
 _MOST_CLIPBOARD = 1 << 20
 _NO_CLIPBOARD = 99
 _DISPLAY = ":0"
+# What xclip says when nobody holds the selection, or not as text.
+_NO_TEXT = re.compile(r"target \S+ not available")
 # With -i xclip stays, in the background, for as long as it holds the selection: nothing may wait for its output.
 _CLIPBOARD_SCRIPT = f"""
 [ -S /tmp/.X11-unix/X0 ] && command -v xclip >/dev/null || exit {_NO_CLIPBOARD}
@@ -366,10 +369,19 @@ class DesktopClient:
         UnsupportedError
             If the guest has no X display or no ``xclip``, with the capability ``clipboard``. ``linux-desktop`` has
             both.
+        ProviderError
+            If the clipboard could not be read.
         """
         result = await self._clip("-o", b"", timeout)
         # Of a clipboard without an owner, or with a picture, xclip has no text to give.
-        return result.stdout if result.exit_code == 0 else ""
+        if result.exit_code == 1 and _NO_TEXT.search(result.stderr):
+            return ""
+        if result.exit_code != 0:
+            raise ProviderError(
+                "the guest's clipboard could not be read",
+                context={"exit_code": str(result.exit_code), "detail": result.stderr[:500]},
+            )
+        return result.stdout
 
     async def set_clipboard(self, text: str, *, timeout: Timeout = "30s") -> None:
         """Put a text into the clipboard of the guest's desktop: what is pasted there next.

@@ -153,3 +153,21 @@ def test_examples_in_docstrings_hold(name: str) -> None:
     result = doctest.testmod(module)
     assert result.failed == 0
     assert result.attempted > 0
+
+
+async def test_an_empty_clipboard_is_told_from_one_that_cannot_be_read() -> None:
+    class Answering:
+        result = session.ExecResult(0, b"text", b"", False, False, 0.0)
+
+        async def exec(self, *_words: object, **_options: object) -> session.ExecResult:
+            return self.result
+
+    guest = Answering()
+    desktop = session.DesktopClient(guest)  # type: ignore[arg-type]
+    assert await desktop.clipboard() == "text"
+    guest.result = session.ExecResult(1, b"", b"Error: target UTF8_STRING not available\n", False, False, 0.0)
+    assert await desktop.clipboard() == ""
+    guest.result = session.ExecResult(1, b"", b"Error: Can't open display: :0\n", False, False, 0.0)
+    with pytest.raises(isdk.ProviderError) as caught:
+        await desktop.clipboard()
+    assert "display" in caught.value.context["detail"]
