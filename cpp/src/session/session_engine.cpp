@@ -102,11 +102,14 @@ void need_network(NetworkMode mode, const Capabilities& capabilities) {
 
 /// A request that cannot become a VM is refused before anything is recorded.
 Session SessionEngine::Impl::plan(SessionRequest request, std::string* fingerprint) const {
+    const auto& templates = options.templates;
     if (!request.snapshot.empty()) {
         need_snapshot_capability(provider->capabilities());
-        request = begin_from(request, need_snapshot(request.snapshot)->snapshot);
+        const auto& snapshot = need_snapshot(request.snapshot)->snapshot;
+        auto of_template = templates.find(snapshot.template_name);
+        request = begin_from(request, snapshot,
+                             of_template == templates.end() ? Encryption::off : of_template->second.encryption);
     }
-    const auto& templates = options.templates;
     auto source = templates.find(request.template_name);
     if (source == templates.end()) {
         std::string known;

@@ -132,7 +132,7 @@ Reservation reservation_of(const Snapshot& snapshot) {
     return reservation;
 }
 
-SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot) {
+SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot, Encryption of_template) {
     if (snapshot.state != SnapshotState::ready)
         throw Error(Errc::conflict, "snapshot " + snapshot.id + " is " + name_of(snapshot.state) + ", not ready",
                     {{"field", "snapshot"}, {"value", snapshot.id}, {"state", name_of(snapshot.state)}});
@@ -149,10 +149,11 @@ SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot) {
         request.resources.gpu_type = snapshot.gpu_type;
     }
     if (snapshot.mode == SnapshotMode::memory) check_memory_request(request, snapshot);
-    if (snapshot.encryption == Encryption::all) {
-        auto asked = request.encryption.value_or(Encryption::all);
-        if (asked != Encryption::all)
-            reject("encryption", name_of(asked), "snapshot " + snapshot.id + " is encrypted: all");
+    if (snapshot.encryption != Encryption::off) {
+        auto asked = request.encryption.value_or(std::max(of_template, snapshot.encryption));
+        if (asked < snapshot.encryption)
+            reject("encryption", name_of(asked),
+                   "snapshot " + snapshot.id + " is encrypted: " + name_of(snapshot.encryption));
         request.encryption = asked;
     }
     return request;

@@ -40,13 +40,17 @@ Error error_of(F work) {
     return Error(Errc::internal, "nothing was thrown");
 }
 
-TEST(SnapshotRules, WhatBeginsFromAnEncryptedDiskIsEncryptedToo) {
+TEST(SnapshotRules, WhatBeginsFromAnEncryptedSessionIsEncryptedToo) {
     auto snapshot = some_snapshot();
     SessionRequest request;
     request.user_id = "bob";
     EXPECT_FALSE(begin_from(request, snapshot).encryption) << "the template says";
     snapshot.encryption = Encryption::memory;
-    EXPECT_FALSE(begin_from(request, snapshot).encryption) << "its disk is not";
+    EXPECT_EQ(begin_from(request, snapshot).encryption, Encryption::memory);
+    EXPECT_EQ(begin_from(request, snapshot, Encryption::all).encryption, Encryption::all) << "the template says more";
+    request.encryption = Encryption::off;
+    EXPECT_EQ(error_of([&] { begin_from(request, snapshot); }).context().at("field"), "encryption");
+    request.encryption.reset();
     snapshot.encryption = Encryption::all;
     EXPECT_EQ(begin_from(request, snapshot).encryption, Encryption::all);
     request.encryption = Encryption::memory;
