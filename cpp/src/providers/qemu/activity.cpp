@@ -130,13 +130,19 @@ Task<VmActivity> QemuProvider::activity(VmId id, Call call) {
         co_return seen;
     }
     std::string silent;
-    try {
-        co_await vm->agent->ping(call);
-        seen.agent_answered = true;
-    } catch (const Error& error) {
-        if (call.stop.stop_requested()) throw;
-        seen.agent_answered = false;
-        silent = "the agent did not answer";
+    // A guest that stands still or is frozen for a snapshot is not silent; one that only does not thaw is.
+    auto held = [vm] { return !vm->record.snapshotting.empty() && vm->record.snapshotting != "thaw"; };
+    auto status = co_await query_status(vm, call);
+    if (held() || status != "running") silent = "the VM does not run or is being copied";
+    if (silent.empty()) {
+        try {
+            co_await vm->agent->ping(call);
+            seen.agent_answered = true;
+        } catch (const Error& error) {
+            if (call.stop.stop_requested()) throw;
+            if (!held()) seen.agent_answered = false;
+            silent = "the agent did not answer";
+        }
     }
     for (auto signal : {"network", "users", "input"}) {
         std::string why = silent;
