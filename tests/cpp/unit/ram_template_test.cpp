@@ -12,8 +12,10 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "providers/qemu/disk_copy.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/qcow2_overlay.hpp"
 #include "providers/qemu/reseed_program.hpp"
@@ -123,6 +125,30 @@ TEST(ReseedProgram, RunsAndTellsWhoMayNot) {
     const bool root = ::geteuid() == 0;
     const auto shell = find_program("sh");
     EXPECT_EQ(tool_output({shell, "-c", path + "; echo $?"}), root ? "0\n" : "1\n");
+}
+
+TEST(CopyDisk, TakesARegularFileOfTheExpectedOwnerAlone) {
+    test::TemporaryDirectory place;
+    const auto from = place.path() + "/from", to = place.path() + "/to", link = place.path() + "/link",
+               pipe = place.path() + "/pipe";
+    const std::string bytes((9 << 20) + 5, 'x');
+    std::ofstream(from, std::ios::binary) << bytes;
+    copy_disk(from, to, ::geteuid(), {});
+    std::ifstream copied(to, std::ios::binary);
+    EXPECT_TRUE(std::string(std::istreambuf_iterator<char>(copied), {}) == bytes);
+    fs::create_symlink(from, link);
+    ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+    EXPECT_THROW(copy_disk(link, to, {}, {}), Error);
+    EXPECT_THROW(copy_disk(pipe, to, {}, {}), Error);
+    EXPECT_THROW(copy_disk(from, to, ::geteuid() + 1, {}), Error);
+    std::stop_source over;
+    over.request_stop();
+    try {
+        copy_disk(from, to, ::geteuid(), over.get_token());
+        ADD_FAILURE() << "it was stopped";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.errc(), Errc::cancelled);
+    }
 }
 
 class TemplateFolderTest : public testing::Test {

@@ -8,12 +8,23 @@
 
 #include "providers/qemu/command_line.hpp"
 #include "providers/qemu/descriptors.hpp"
+#include "providers/qemu/disk_copy.hpp"
 #include "providers/qemu/key_purposes.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/provider.hpp"
 
 namespace infrastructure_sdk::qemu {
 using nlohmann::json;
+namespace {
+
+/// The cable of the network card, if there is one.
+Task<void> plug_network(NetworkMode mode, std::shared_ptr<QmpClient> client, bool in, Call call) {
+    if (mode == NetworkMode::none) co_return;
+    json link{{"name", "net0"}, {"up", in}};
+    co_await client->execute("set_link", link, call);
+}
+
+}  // namespace
 
 MemoryTerms QemuProvider::terms_of(const VmRecord& record) const {
     const auto& image = record.spec.image;
@@ -40,6 +51,10 @@ Task<void> QemuProvider::go_on(VmPtr vm, Call call) {
     co_await clear_migration(vm, status, call);
     auto client = co_await qmp(vm, call);
     co_await client->execute("cont", no_arguments, call);
+    status = co_await query_status(vm, call);
+    // One that lacks room goes on when there is some.
+    if (status != "running" && status != "io-error")
+        throw Error(Errc::provider, "the guest did not go on: it is " + status, {{"state", status}});
 }
 
 /// Into the scratch folder: memory, and the VM's own disk file as it is at that moment. The guest stands still
@@ -76,8 +91,9 @@ Task<void> QemuProvider::copy_with_memory(VmPtr vm, std::string snapshot_id, Cop
         }
         co_await save_memory(vm, file, sealed, call);
         // QEMU has let go of its disks: what is in the file is all of them.
-        auto copy = [from = vm->path(file_name::disk), to = snapshots_.copy_of(snapshot_id)] {
-            copy_file(from, to);
+        auto copy = [from = vm->path(file_name::disk), to = snapshots_.copy_of(snapshot_id), stop = call.stop,
+                     owner = vm->record.uid.value_or(::geteuid())] {
+            copy_disk(from, to, owner, stop);
             return true;
         };
         co_await run_blocking(environment_.blocking, copy);
@@ -96,7 +112,7 @@ Task<void> QemuProvider::copy_with_memory(VmPtr vm, std::string snapshot_id, Cop
     memory->memory = made;
 }
 
-/// The guest runs again, also after a failure; if it does not, the next owner sees to it.
+/// The guest runs again, also after a failure; if it does not, it is tried until it does.
 Task<void> QemuProvider::end_copy(VmPtr vm, MemoryStreamPtr sealed, Call call) {
     auto self = shared_from_this();
     Call rescue{Deadline::after(*environment_.clock, std::chrono::seconds(30)), {}, call.correlation_id};
@@ -115,6 +131,8 @@ Task<void> QemuProvider::end_copy(VmPtr vm, MemoryStreamPtr sealed, Call call) {
     if (!left.empty())
         environment_.logger->log(LogLevel::error, "vm.qemu", "a VM did not go on after its memory was copied",
                                  {{"vm", vm->record.spec.id.value}, {"detail", left}}, call.correlation_id);
+    if (!left.empty())
+        tasks_.spawn(environment_.logger, "let VM " + vm->record.spec.id.value + " go on", clear_after_crash(vm));
     co_await save(vm);
 }
 
@@ -138,9 +156,12 @@ Task<void> QemuProvider::start_from_memory(VmPtr vm, std::string execution_id, C
             throw Error(Errc::conflict, "the snapshot's memory was written by another version of QEMU: " + origin.qemu,
                         {{"reason", "MemoryDoesNotFit"}, {"field", "QEMU version"}, {"value", version.dump()}});
         passed(Effect::memory_loaded);
+        // It is still the guest of the snapshot, which may run too.
+        co_await plug_network(vm->record.spec.network, client, false, call);
         co_await client->execute("cont", no_arguments, call);
         passed(Effect::guest_continued);
         co_await become_another(vm, origin, call);
+        co_await plug_network(vm->record.spec.network, client, true, call);
     } catch (...) {
         failure = std::current_exception();
     }

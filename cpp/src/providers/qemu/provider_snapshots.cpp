@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -300,26 +301,37 @@ Task<void> QemuProvider::thaw(VmPtr vm) {
     co_await save(vm);
 }
 
-/// What a snapshot left in QEMU and in the guest when its maker died.
+/// What a snapshot left in QEMU and in the guest when its maker died or could not clear it: the guest is tried until it
+/// runs or is gone.
 Task<void> QemuProvider::clear_after_crash(VmPtr vm) {
     auto self = shared_from_this();
     Call no_limit{Deadline(), tasks_.stop_source().get_token(), {}};
+    Duration pause = std::chrono::milliseconds(100);
+    bool runs = false;
     std::string left;
-    try {
-        auto guard = co_await turn(vm, no_limit, "clearing a snapshot");
-        auto soon = no_limit.within(Deadline::after(*environment_.clock, std::chrono::seconds(30)));
-        auto client = co_await qmp(vm, soon);
-        co_await clear_backup(client, soon);
-        // Its memory may have been copied: it stands still.
-        if (vm->record.phase == VmState::running) co_await go_on(vm, soon);
-    } catch (const Error& error) {
-        if (error.errc() == Errc::cancelled) throw;
-        left = error.message();
+    while (!runs && vm->alive && !closing_) {
+        auto last = std::exchange(left, std::string());
+        try {
+            auto guard = co_await turn(vm, no_limit, "clearing a snapshot");
+            auto soon = no_limit.within(Deadline::after(*environment_.clock, std::chrono::seconds(10)));
+            // Its memory may have been copied: it stands still.
+            if (vm->record.phase == VmState::running) co_await go_on(vm, soon);
+            runs = true;
+            auto client = co_await qmp(vm, soon);
+            co_await clear_backup(client, soon);
+        } catch (const Error& error) {
+            if (error.errc() == Errc::cancelled) throw;
+            left = error.message();
+        }
+        if (!left.empty() && left != last)
+            environment_.logger->log(LogLevel::warning, "vm.qemu", "a snapshot left something in a VM",
+                                     {{"vm", vm->record.spec.id.value}, {"detail", left}});
+        auto next = Deadline::after(*environment_.clock, pause);
+        if (!runs) co_await environment_.clock->sleep_until(next.when(), no_limit.stop);
+        pause = std::min<Duration>(pause * 2, std::chrono::seconds(5));
     }
-    if (!left.empty())
-        environment_.logger->log(LogLevel::warning, "vm.qemu", "a snapshot left something in a VM",
-                                 {{"vm", vm->record.spec.id.value}, {"detail", left}});
-    co_await thaw(vm);
+    // A guest that stands still could not answer.
+    if (runs) co_await thaw(vm);
 }
 
 Task<std::optional<VmSnapshot>> QemuProvider::inspect_snapshot(std::string snapshot_id, Call call) {

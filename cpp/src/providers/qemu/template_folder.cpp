@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "providers/qemu/descriptors.hpp"
+#include "providers/qemu/disk_copy.hpp"
 #include "providers/qemu/qcow2_header.hpp"
 #include "providers/qemu/ram_template.hpp"
 #include <infrastructure_sdk/error.hpp>
@@ -30,6 +31,7 @@ constexpr const char* record_name = "template.json";
 constexpr const char* ram_name = "ram";
 constexpr const char* state_name = "devices.state";
 constexpr std::size_t most_kept = 8;
+constexpr off_t copied_at_once = 8 << 20;
 
 [[noreturn]] void refuse_file(const std::string& what, const std::string& path) {
     throw Error(Errc::store, what + ": " + path + ": " + std::strerror(errno), {{"path", path}});
@@ -39,6 +41,16 @@ int open_or_refuse(const std::string& path, int flags) {
     int fd = ::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) refuse_file("a template's file cannot be opened", path);
     return fd;
+}
+
+void write_all(int file, const char* bytes, std::size_t size, const std::string& path) {
+    while (size > 0) {
+        auto put = ::write(file, bytes, size);
+        if (put < 0 && errno == EINTR) continue;
+        if (put <= 0) refuse_file("a disk cannot be copied", path);
+        bytes += put;
+        size -= static_cast<std::size_t>(put);
+    }
 }
 
 void to_disk(const std::string& path, int flags) {
@@ -275,24 +287,39 @@ void TemplateFolder::sweep() const {
     for (std::size_t i = most_kept; i < kept.size(); ++i) remove_template(kept[i].second);
 }
 
-void copy_file(const std::string& from, const std::string& to) {
-    {
-        Descriptors files;
-        int source = files.add(open_or_refuse(from, O_RDONLY));
-        int target = files.add(open_or_refuse(to, O_WRONLY | O_CREAT | O_TRUNC));
-        if (::ioctl(target, FICLONE, source) == 0) return;
-        off_t size = ::lseek(source, 0, SEEK_END), left = size;
-        ::lseek(source, 0, SEEK_SET);
-        ssize_t got = 1;
-        while (left > 0 && got > 0) {
-            got = ::copy_file_range(source, nullptr, target, nullptr, static_cast<std::size_t>(left), 0);
-            if (got > 0) left -= got;
+void copy_file(const std::string& from, const std::string& to) { copy_disk(from, to, std::nullopt, {}); }
+
+void copy_disk(const std::string& from, const std::string& to, std::optional<unsigned> owner, std::stop_token stop) {
+    Descriptors files;
+    // A pipe would be waited for without end.
+    int source = files.add(open_or_refuse(from, O_RDONLY | O_NONBLOCK));
+    struct stat seen{};
+    if (::fstat(source, &seen) != 0) refuse_file("a disk cannot be looked at", from);
+    if (!S_ISREG(seen.st_mode) || (owner && seen.st_uid != *owner))
+        throw Error(Errc::store, "a disk is not the file that it was: " + from, {{"path", from}});
+    int target = files.add(open_or_refuse(to, O_WRONLY | O_CREAT | O_TRUNC));
+    auto go_on = [&stop] {
+        if (stop.stop_requested()) throw Error(Errc::cancelled, "cancelled: copying a disk");
+    };
+    go_on();
+    if (::ioctl(target, FICLONE, source) == 0) return;
+    bool in_kernel = true;
+    std::vector<char> buffer;
+    for (off_t left = seen.st_size; left > 0;) {
+        go_on();
+        auto size = static_cast<std::size_t>(std::min<off_t>(left, copied_at_once));
+        ssize_t got = in_kernel ? ::copy_file_range(source, nullptr, target, nullptr, size, 0) : -1;
+        if (got <= 0) {
+            in_kernel = false;
+            buffer.resize(copied_at_once);
+            got = ::read(source, buffer.data(), size);
+            if (got < 0 && errno == EINTR) continue;
+            if (got == 0) throw Error(Errc::store, "a disk became shorter: " + from, {{"path", from}});
+            if (got < 0) refuse_file("a disk cannot be read", from);
+            write_all(target, buffer.data(), static_cast<std::size_t>(got), to);
         }
-        if (left == 0) return;
+        left -= got;
     }
-    std::error_code error;
-    fs::copy_file(from, to, fs::copy_options::overwrite_existing, error);
-    if (error) throw Error(Errc::store, "a disk cannot be copied: " + to + ": " + error.message(), {{"path", to}});
 }
 
 }  // namespace infrastructure_sdk::qemu
