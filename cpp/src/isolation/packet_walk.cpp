@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "isolation/facts.hpp"
@@ -12,7 +13,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-enum class Verdict { dropped, accepted, fell_through, unclear };
+/// ended: of a chain, back to whoever jumped there; of a base chain, its policy.
+enum class Verdict { dropped, accepted, fell_through, ended, unclear };
 /// Of a match; nullopt = it is not known.
 using Matched = std::optional<bool>;
 
@@ -48,6 +50,19 @@ Matched is_in(std::uint32_t address, const Json& right) {
     return unknown ? std::nullopt : Matched(false);
 }
 
+/// A state, a list or a set of them.
+Matched is_new(const Json& right) {
+    bool set = right.is_object() && right.size() == 1 && right.contains("set");
+    const auto& given = set ? right["set"] : right;
+    auto states = given.is_array() ? given : Json::array({given});
+    bool found = false;
+    for (const auto& state : states) {
+        if (!state.is_string() || state.get_ref<const std::string&>().starts_with('@')) return std::nullopt;
+        found = found || state == "new";
+    }
+    return found;
+}
+
 class Walk {
 public:
     Walk(const TracedPacket& packet, const std::map<std::string, std::vector<const Json*>>& chains)
@@ -59,35 +74,63 @@ public:
         for (const auto* rule : rules->second) {
             auto verdict = this->rule(*rule, name, depth);
             if (verdict == Verdict::fell_through) continue;
-            return verdict;
+            return verdict == Verdict::ended ? Verdict::fell_through : verdict;
         }
         return Verdict::fell_through;
     }
 
 private:
+    /// What a rule does that some such packets pass by: it stops not all of them, and may let one through.
+    static Verdict at_times(Verdict verdict) {
+        bool stops = verdict == Verdict::dropped || verdict == Verdict::fell_through;
+        return stops ? Verdict::fell_through : Verdict::unclear;
+    }
+
     Verdict rule(const Json& expressions, const std::string& chain_name, int depth) const {
-        bool sure = true;
+        bool sure = true, always = true;
+        auto does = [&](Verdict verdict) {
+            if (!sure) return Verdict::unclear;
+            return always ? verdict : at_times(verdict);
+        };
         for (const auto& part : expressions) {
             if (!part.is_object() || part.size() != 1) return Verdict::unclear;
             const auto& kind = part.begin().key();
             if (kind == "match") {
+                if (may_leave_by(part["match"])) {
+                    always = false;
+                    continue;
+                }
                 auto matched = match(part["match"]);
                 if (matched && !*matched) return Verdict::fell_through;
                 sure = sure && matched;
             } else if (kind == "drop" || kind == "reject") {
-                return sure ? Verdict::dropped : Verdict::unclear;
+                return does(Verdict::dropped);
             } else if (kind == "accept") {
-                return sure ? Verdict::accepted : Verdict::unclear;
+                return does(Verdict::accepted);
+            } else if (kind == "return") {
+                return does(Verdict::ended);
+            } else if (kind == "limit") {
+                always = false;
             } else if (kind == "jump" || kind == "goto") {
                 if (!sure || depth == deepest) return Verdict::unclear;
                 auto target = text_at(part[kind], "target").value_or("?");
                 auto verdict = chain(chain_name.substr(0, chain_name.rfind('/') + 1) + target, depth + 1);
-                if (verdict != Verdict::fell_through || kind == "goto") return verdict;
+                if (verdict == Verdict::fell_through && kind == "goto") verdict = Verdict::ended;
+                if (verdict != Verdict::fell_through) return does(verdict);
             } else if (kind != "counter" && kind != "log" && kind != "comment" && kind != "masquerade") {
                 return Verdict::unclear;
             }
         }
         return Verdict::fell_through;
+    }
+
+    /// Whether it asks for an interface where a packet leaves, and where this one leaves is not known.
+    bool may_leave_by(const Json& match) const {
+        if (!packet_.outgoing.empty() || !match.is_object() || !match.contains("left")) return false;
+        const auto& left = match["left"];
+        bool asks = left.is_object() && left.contains("meta") && text_at(left["meta"], "key") == "oifname";
+        auto name = text_at(match, "right").value_or("");
+        return packet_.hook == "forward" && asks && text_at(match, "op") == "==" && !name.empty();
     }
 
     Matched match(const Json& match) const {
@@ -104,13 +147,13 @@ private:
         auto key = text_at(left[kind], "key").value_or("");
         auto text = right.is_string() ? right.get<std::string>() : std::string();
         if (kind == "meta" && (key == "iifname" || key == "oifname")) {
-            if (text.empty()) return std::nullopt;
+            bool leaves_anywhere = key == "oifname" && packet_.hook == "forward" && packet_.outgoing.empty();
+            if (text.empty() || text.starts_with('@') || leaves_anywhere) return std::nullopt;
             return has_name(key == "iifname" ? packet_.incoming : packet_.outgoing, text);
         }
         if (kind == "meta" && key == "nfproto") return text == "ipv4";
         if (kind == "ct" && key == "state") {
-            auto states = right.is_array() ? right : Json::array({right});
-            return std::any_of(states.begin(), states.end(), [](const Json& state) { return state == "new"; });
+            return is_new(right);
         }
         if (kind != "payload") return std::nullopt;
         auto protocol = text_at(left[kind], "protocol").value_or(""), field = text_at(left[kind], "field").value_or("");
@@ -128,6 +171,20 @@ private:
 std::string name_of_chain(const Json& item, const char* key) {
     return text_at(item, "family").value_or("?") + "/" + text_at(item, "table").value_or("?") + "/" +
            text_at(item, key).value_or("?");
+}
+
+/// "family/table/" of the tables that the kernel passes over.
+std::set<std::string> dormant_tables(const Json& list) {
+    std::set<std::string> names;
+    for (const auto& item : list) {
+        if (!item.is_object() || !item.contains("table") || !item["table"].is_object()) continue;
+        const auto& table = item["table"];
+        auto flags = table.value("flags", Json::array());
+        if (flags.is_string()) flags = Json::array({flags});
+        if (std::find(flags.begin(), flags.end(), "dormant") != flags.end())
+            names.insert(text_at(table, "family").value_or("?") + "/" + text_at(table, "name").value_or("?") + "/");
+    }
+    return names;
 }
 
 }  // namespace
@@ -162,8 +219,10 @@ std::optional<bool> is_dropped(const Json& ruleset, const TracedPacket& packet) 
             chains[name_of_chain(rule, "chain")].push_back(&rule["expr"]);
         }
     }
+    const auto dormant = dormant_tables(ruleset["nftables"]);
     bool unclear = false;
     for (const auto& [name, drops] : bases) {
+        if (dormant.contains(name.substr(0, name.rfind('/') + 1))) continue;
         auto verdict = Walk(packet, chains).chain(name);
         if (verdict == Verdict::dropped || (verdict == Verdict::fell_through && drops)) return true;
         unclear = unclear || verdict == Verdict::unclear;

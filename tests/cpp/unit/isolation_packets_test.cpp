@@ -94,6 +94,76 @@ TEST(PacketWalk, SaysThatItDoesNotKnow) {
     EXPECT_EQ(is_dropped(circle, to_host), std::nullopt);
 }
 
+/// What every interface of a VM with a limit of its bandwidth has in front.
+json with_limits() {
+    auto limited = rules();
+    auto& list = limited["nftables"];
+    auto rule_of = [](const char* chain, const char* side) {
+        return json::parse(std::string(R"({"rule":{"family":"inet","table":"isdk1","chain":")") + chain +
+                           R"(","expr":[{"match":{"op":"==","left":{"meta":{"key":")" + side +
+                           R"("}},"right":"isdk1"}},{"limit":"bandwidth"},{"counter":{"packets":0,"bytes":0}},)" +
+                           R"({"drop":null}]}})");
+    };
+    list.insert(list.begin() + 1, rule_of("to_host", "iifname"));
+    list.insert(list.begin() + 1, rule_of("forwarded", "oifname"));
+    list.insert(list.begin() + 1, rule_of("forwarded", "iifname"));
+    return limited;
+}
+
+TEST(PacketWalk, ALimitNeitherStopsNorHidesAnything) {
+    for (const auto& packet : {to("10.1.2.3"), to_guest, to_host}) EXPECT_EQ(is_dropped(with_limits(), packet), true);
+    EXPECT_EQ(is_dropped(with_limits(), to("1.1.1.1")), false);
+    EXPECT_EQ(is_dropped(without(with_limits(), "to_host", 1), to_host), false);
+    auto accepting = with_limits();
+    accepting["nftables"][rules_of(accepting, "to_host").at(0)]["rule"]["expr"].back() = {{"accept", nullptr}};
+    EXPECT_EQ(is_dropped(accepting, to_host), std::nullopt);
+}
+
+TEST(PacketWalk, AGotoEndsTheChainAndAReturnToo) {
+    for (const json& last : {json{{"goto", {{"target", "nowhere"}}}}, json{{"return", nullptr}}}) {
+        auto changed = rules();
+        auto place = rules_of(changed, "to_host").at(0);
+        auto early = changed["nftables"][place];
+        early["rule"]["expr"].back() = last;
+        changed["nftables"].insert(changed["nftables"].begin() + static_cast<std::ptrdiff_t>(place), early);
+        EXPECT_EQ(is_dropped(changed, to_host), false) << last;
+        changed["nftables"][1]["chain"]["policy"] = "drop";
+        EXPECT_EQ(is_dropped(changed, to_host), true) << last;
+    }
+}
+
+TEST(PacketWalk, ReadsSetsOfStates) {
+    auto changed = rules();
+    auto place = rules_of(changed, "forwarded").at(1);
+    auto& right = changed["nftables"][place]["rule"]["expr"][1]["match"]["right"];
+    right = {{"set", {"established", "related"}}};
+    EXPECT_EQ(is_dropped(changed, to_guest), true);
+    right = {{"set", {"established", "new"}}};
+    EXPECT_EQ(is_dropped(changed, to_guest), false);
+    right = "@states";
+    EXPECT_EQ(is_dropped(changed, to_guest), std::nullopt);
+}
+
+TEST(PacketWalk, WhereAPacketLeavesIsNotGuessed) {
+    auto changed = rules();
+    auto place = rules_of(changed, "from_guest").at(2);
+    auto& match = changed["nftables"][place]["rule"]["expr"][0]["match"];
+    match["op"] = "!=";
+    match["right"] = "eth0";
+    EXPECT_EQ(is_dropped(changed, to("1.1.1.1")), std::nullopt);
+    match["op"] = "==";
+    changed["nftables"][place]["rule"]["expr"].back() = {{"accept", nullptr}};
+    EXPECT_EQ(is_dropped(changed, to("10.1.2.3")), std::nullopt);
+}
+
+TEST(PacketWalk, ATableThatSleepsStopsNothing) {
+    for (const json& flags : {json("dormant"), json::array({"dormant"})}) {
+        auto changed = rules();
+        changed["nftables"][0]["table"]["flags"] = flags;
+        EXPECT_EQ(is_dropped(changed, to_host), false) << flags;
+    }
+}
+
 /// As a VM of the mode internet looks.
 Scene internet() {
     Scene scene;
@@ -117,6 +187,10 @@ FindingStatus status(Scene& scene, const std::string& check) {
 }
 
 TEST(PacketWalk, TheInternetIsNoFaultWhereItsRulesHold) {
+    auto limited = internet();
+    limited["nft.ruleset"] = with_limits();
+    for (const char* check : {"NET-01", "NET-02", "NET-07"})
+        EXPECT_EQ(status(limited, check), FindingStatus::pass) << check;
     auto good = internet();
     for (const char* check : {"NET-01", "NET-02", "NET-07"})
         EXPECT_EQ(status(good, check), FindingStatus::pass) << check;
