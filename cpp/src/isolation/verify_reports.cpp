@@ -49,9 +49,15 @@ public:
     };
 
     explicit Keyring(const std::vector<std::string>& pems) {
-        for (const auto& pem : pems)
-            for (const auto& key : parse_public_pem(pem, "trusted_keys"))
-                entries_.try_emplace(key_id_of(key), Entry{key, entries_.size()});
+        for (const auto& pem : pems) {
+            std::string before;
+            for (const auto& key : parse_public_pem(pem, "trusted_keys")) {
+                auto id = key_id_of(key);
+                bool fresh = entries_.try_emplace(id, Entry{key, entries_.size()}).second;
+                if (!before.empty() && fresh) successors_.try_emplace(before, id);
+                before = id;
+            }
+        }
     }
 
     bool empty() const { return entries_.empty(); }
@@ -80,7 +86,8 @@ public:
     }
 
     /// Takes up the key that a rotation leads to. Envelopes of other kinds are passed over. A key has one successor:
-    /// false for a second one, which whoever has stolen a replaced key could make.
+    /// false for a second one, which whoever has stolen a replaced key could make. Keys that are trusted together
+    /// stand oldest first, so the successor of all but the last is known.
     bool follow(const DsseEnvelope& envelope) {
         ReportProblem ignored{};
         auto by = signer(envelope, ignored);

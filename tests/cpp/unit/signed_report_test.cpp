@@ -209,6 +209,29 @@ TEST(SignedReport, AKeyIsReplacedOnce) {
     EXPECT_TRUE(verify_reports(request_of({twice})).ok());
 }
 
+TEST(SignedReport, AKeyThatHasAYoungerOneRotatesToThatOneOnly) {
+    SignedChain chain("s-a");
+    chain.of(2);
+    auto rotation = chain.rotate(2);
+    chain.of(3);
+    auto both = [](const Lines& lines) {
+        auto request = request_of({lines});
+        request.trusted_keys = {public_pem(test::public_half(1)) + public_pem(test::public_half(2))};
+        return kinds(verify_reports(request));
+    };
+    EXPECT_THAT(both(chain.envelopes), IsEmpty());
+    Lines lines{rotation};
+    lines.insert(lines.end(), chain.envelopes.begin(), chain.envelopes.end());
+    EXPECT_THAT(both(lines), IsEmpty());
+    // Who stole the first key leaves the true rotation away.
+    auto forged = chain;
+    forged.envelopes.pop_back();
+    forged.use_key(9);
+    forged.add();
+    forged.envelopes.insert(forged.envelopes.begin(), SignedChain("s-a").rotate(9));
+    EXPECT_THAT(both(forged.envelopes), AllOf(Contains(Kind::forked), Contains(Kind::untrusted)));
+}
+
 TEST(SignedReport, ClocksDoNotGoBack) {
     SignedChain chain("s-a");
     chain.of(2);
