@@ -1,6 +1,8 @@
 #include <infrastructure_sdk/isolation/isolation_engine.hpp>
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <set>
 
 #include "core/async_tools.hpp"
@@ -52,27 +54,66 @@ void add_wanted(isolation::Wanted& wanted, const std::vector<isolation::Register
             else wanted.own.insert(name);
 }
 
-/// What the asked have answered; those that never do keep their threads, and nobody waits for them.
-struct Answers {
-    explicit Answers(const Executor& executor) : changed(executor) {}
+/// Own checks that are at work, of all reports. One that never answers keeps its thread, so there are few threads for
+/// them, and nobody asks it again.
+class OwnCheckDesk {
+public:
+    explicit OwnCheckDesk(Executor executor) : changed(std::move(executor)) {}
     Signal changed;
-    std::vector<std::optional<OwnVerdict>> given;
+    bool is_free(const CheckDefinition* check) const { return std::ssize(asked_) < most && !asked_.contains(check); }
+    /// Why nobody waits for it; nullopt = an answer may be had.
+    std::optional<std::string> hopeless(const CheckDefinition* check) const {
+        auto own = asked_.find(check);
+        if (own != asked_.end() && own->second) return "the check has not answered yet what it was asked before";
+        auto late = std::count_if(asked_.begin(), asked_.end(), [](const auto& entry) { return entry.second; });
+        if (late < most) return std::nullopt;
+        return "other checks that never answered hold all threads that there are for own checks";
+    }
+    void begin(const CheckDefinition* check) { asked_[check] = false; }
+    void is_late(const CheckDefinition* check) {
+        if (asked_.contains(check)) asked_[check] = true;
+    }
+    void ended(const CheckDefinition* check) {
+        asked_.erase(check);
+        changed.notify_all();
+    }
+
+private:
+    static constexpr std::ptrdiff_t most = 2;
+    std::map<const CheckDefinition*, bool> asked_;  // -> it is late
 };
 
-Task<void> ask(Environment environment, isolation::RegisteredCheck check, OwnFacts facts,
-               std::shared_ptr<Answers> answers, std::size_t place) {
+/// What was asked for one report.
+struct Asked {
+    isolation::RegisteredCheck check;
+    std::optional<OwnVerdict> answer;
+    bool began = false;
+};
+using Questions = std::vector<std::shared_ptr<Asked>>;
+
+Task<void> ask(Environment environment, std::shared_ptr<OwnCheckDesk> desk, std::shared_ptr<Asked> asked,
+               OwnFacts facts, Call soon) {
+    const auto* definition = asked->check.definition;
+    while (!desk->is_free(definition)) {
+        if (soon.deadline.expired(*environment.clock) || soon.stop.stop_requested()) co_return;
+        co_await desk->changed.wait(*environment.clock, soon);
+    }
+    desk->begin(definition);
+    asked->began = true;
+    auto check = asked->check;
     auto work = [check, facts] { return isolation::answer_of(check, facts); };
-    answers->given[place] = co_await run_blocking(environment.blocking, work);
-    answers->changed.notify_all();
+    asked->answer = co_await run_blocking(environment.blocking, work);
+    desk->ended(definition);
 }
 
 /// The findings of own checks: each by itself, all at once.
 Task<std::vector<Finding>> own_findings(Environment environment, std::vector<isolation::RegisteredCheck> checks,
-                                        std::shared_ptr<const Facts> facts, Call call) {
+                                        std::shared_ptr<const Facts> facts, std::shared_ptr<OwnCheckDesk> desk,
+                                        Call call) {
     constexpr Duration patience = std::chrono::seconds(5);
     std::vector<Finding> findings;
-    std::vector<isolation::RegisteredCheck> asked;
-    auto answers = std::make_shared<Answers>(environment.executor);
+    Questions questions;
+    auto soon = call.within(Deadline::after(*environment.clock, patience));
     TaskGroup group(environment.executor);
     for (auto& check : checks) {
         auto question = isolation::question_for(check, *facts);
@@ -80,20 +121,22 @@ Task<std::vector<Finding>> own_findings(Environment environment, std::vector<iso
             findings.push_back(std::move(*question.blind));
             continue;
         }
-        answers->given.emplace_back();
-        asked.push_back(check);
-        group.spawn(environment.logger, "own check",
-                    ask(environment, check, question.facts, answers, asked.size() - 1));
+        auto asked = std::make_shared<Asked>();
+        asked->check = check;
+        questions.push_back(asked);
+        if (auto why = desk->hopeless(check.definition)) asked->answer = OwnVerdict{FindingStatus::unknown, *why};
+        else group.spawn(environment.logger, "own check", ask(environment, desk, asked, question.facts, soon));
     }
-    auto soon = call.within(Deadline::after(*environment.clock, patience));
     auto missing = [&] {
-        return std::any_of(answers->given.begin(), answers->given.end(), [](const auto& one) { return !one; });
+        return std::any_of(questions.begin(), questions.end(), [](const auto& one) { return !one->answer; });
     };
     while (missing() && !soon.deadline.expired(*environment.clock) && !call.stop.stop_requested())
-        co_await answers->changed.wait(*environment.clock, soon);
+        co_await desk->changed.wait(*environment.clock, soon);
     const OwnVerdict silent{FindingStatus::unknown, "the check itself gave no answer in five seconds"};
-    for (std::size_t i = 0; i < asked.size(); ++i)
-        findings.push_back(isolation::finding_of(asked[i], *facts, answers->given[i].value_or(silent)));
+    for (const auto& asked : questions) {
+        if (!asked->answer && asked->began) desk->is_late(asked->check.definition);
+        findings.push_back(isolation::finding_of(asked->check, *facts, asked->answer.value_or(silent)));
+    }
     co_return findings;
 }
 
@@ -173,6 +216,19 @@ private:
     bool probing_ = false;
 };
 
+/// Ends a turn whatever happens in it.
+class TurnEnd {
+public:
+    TurnEnd(Turns& turns, void (Turns::*end)()) : turns_(turns), end_(end) {}
+    ~TurnEnd() { (turns_.*end_)(); }
+    TurnEnd(const TurnEnd&) = delete;
+    TurnEnd& operator=(const TurnEnd&) = delete;
+
+private:
+    Turns& turns_;
+    void (Turns::*end_)();
+};
+
 /// Facts of probes, by the epoch of whom they are of.
 class ProbeMemory {
 public:
@@ -197,10 +253,11 @@ private:
 }  // namespace
 
 struct IsolationEngine::Impl {
-    explicit Impl(const Executor& executor) : turns(executor) {}
+    explicit Impl(const Executor& executor) : turns(executor), desk(std::make_shared<OwnCheckDesk>(executor)) {}
     std::shared_ptr<isolation::DigestCache> digests = std::make_shared<isolation::DigestCache>();
     Turns turns;
     ProbeMemory probed;
+    std::shared_ptr<OwnCheckDesk> desk;
     std::vector<isolation::RegisteredCheck> own_checks;
 
     /// Those of these layers.
@@ -209,6 +266,14 @@ struct IsolationEngine::Impl {
         for (const auto& check : own_checks)
             if (is_of(*check.definition, layers)) found.push_back(check);
         return found;
+    }
+
+    /// The facts of all, in one turn.
+    Task<std::vector<FactsPtr>> look(Environment environment, std::vector<IsolationSubject> subjects,
+                                     std::size_t judged, isolation::Wanted wanted, Call call) {
+        co_await turns.look(*environment.clock, call);
+        TurnEnd end(turns, &Turns::looked);
+        co_return co_await collect_all(environment, subjects, judged, wanted, digests, call);
     }
 
     /// One subject, and what was found into the memory.
@@ -220,15 +285,9 @@ struct IsolationEngine::Impl {
         for (std::size_t i = 0; i < all.size(); ++i)
             if (i != own) others.push_back({all[i], subjects[i].source});
         co_await turns.probe(*environment.clock, call);
-        std::exception_ptr trouble;
-        try {
-            auto found = co_await isolation::run_probes(environment, subject, std::move(others), names, call);
-            probed.keep(subject.facts->epoch, found);
-        } catch (const Error&) {
-            trouble = std::current_exception();
-        }
-        turns.probed();
-        if (trouble) std::rethrow_exception(trouble);
+        TurnEnd end(turns, &Turns::probed);
+        auto found = co_await isolation::run_probes(environment, subject, std::move(others), names, call);
+        probed.keep(subject.facts->epoch, found);
     }
 };
 
@@ -272,16 +331,7 @@ Task<std::vector<IsolationReport>> IsolationEngine::audit_with_probes(std::vecto
     }
     const auto judged = subjects.size();
     subjects.insert(subjects.end(), neighbours.begin(), neighbours.end());
-    co_await impl->turns.look(*environment.clock, call);
-    std::vector<FactsPtr> all;
-    std::exception_ptr trouble;
-    try {
-        all = co_await collect_all(environment, subjects, judged, wanted, impl->digests, call);
-    } catch (const Error&) {
-        trouble = std::current_exception();
-    }
-    impl->turns.looked();
-    if (trouble) std::rethrow_exception(trouble);
+    auto all = co_await impl->look(environment, subjects, judged, wanted, call);
     for (std::size_t i = 0; i < judged && !probed.empty(); ++i)
         co_await impl->probe(environment, subjects, all, i, probed, call);
     check(Call{Deadline(), call.stop, std::string()}, *environment.clock, "an isolation report");
@@ -289,7 +339,7 @@ Task<std::vector<IsolationReport>> IsolationEngine::audit_with_probes(std::vecto
     for (std::size_t i = 0; i < judged; ++i) {
         auto facts = std::make_shared<Facts>(with_neighbours(all, i, environment.clock->wall_now()));
         impl->probed.remind(*facts, environment.clock->wall_now());
-        auto own = co_await own_findings(environment, impl->own_of(layers), facts, call);
+        auto own = co_await own_findings(environment, impl->own_of(layers), facts, impl->desk, call);
         reports.push_back(report_of(environment, subjects[i], *facts, layers, std::move(own), started));
     }
     co_return reports;

@@ -6,7 +6,10 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <atomic>
+#include <latch>
 #include <map>
+#include <stop_token>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -165,6 +168,31 @@ TEST_F(IsolationEngineTest, OwnChecksAreInTheReportAndTroubleNobodyElse) {
     source_->refuse("qmp:query-uuid");
     found = statuses(validate({{"session-2", VmId{}, neighbour()}}));
     for (const char* id : {"ACME-PASS", "ACME-FAIL", "ACME-LIE"}) EXPECT_EQ(found[id], Status::unknown) << id;
+}
+
+TEST_F(IsolationEngineTest, AnOwnCheckThatHangsIsNotAskedAgain) {
+    std::stop_source stop;
+    std::latch released(1);
+    std::atomic<int> asked{0};
+    engine_.add_check(own_check("ACME-HANG", [&](const OwnFacts&) {
+        if (++asked > 1) return OwnVerdict{FindingStatus::pass, "at last"};
+        stop.request_stop();  // as if patience had ended
+        released.wait();
+        return OwnVerdict{FindingStatus::pass, "late"};
+    }));
+    engine_.add_check(own_check("ACME-QUICK", [](const OwnFacts&) { return OwnVerdict{FindingStatus::pass, "yes"}; }));
+    IsolationSubject subject{"session-1", VmId{uuid}, source_};
+    std::vector<IsolationSubject> others{{"session-2", VmId{}, neighbour()}};
+    Call call{Deadline(), stop.get_token(), ""};
+    auto found = statuses(run_(engine_.validate(subject, others, {}, call)));
+    EXPECT_EQ(found["ACME-HANG"], Status::unknown);
+    found = statuses(validate(others));
+    EXPECT_EQ(found["ACME-HANG"], Status::unknown);
+    EXPECT_EQ(found["ACME-QUICK"], Status::pass);
+    EXPECT_EQ(asked, 1);
+    released.count_down();
+    while (asked == 1) found = statuses(validate(others));
+    EXPECT_EQ(found["ACME-HANG"], Status::pass);
 }
 
 TEST_F(IsolationEngineTest, AnOwnCheckThatIsNoneIsRefused) {
