@@ -237,6 +237,7 @@ struct InfrastructureSDK::Impl {
                                              std::vector<std::string> probes, Call call);
     Task<void> probe_gated(std::vector<Session> sessions, Call call);
     Task<void> forget_reports();
+    Task<std::size_t> forget_reports_before(WallTime before);
     void listen_to_host();
     Task<void> need_keys(std::string user_id, Call call);
     Task<void> start_webhooks(std::vector<Webhook> list);
@@ -299,6 +300,19 @@ Task<void> InfrastructureSDK::Impl::forget_reports() {
     constexpr Duration pause = std::chrono::hours(1);
     if (retention == Duration::zero() || (tidied && now - *tidied < pause)) co_return;
     tidied = now;
+    try {
+        auto count = co_await forget_reports_before(environment.clock->wall_now() - retention);
+        if (count > 0)
+            environment.logger->log(LogLevel::info, "isolation.reports", "old reports of ended sessions were removed",
+                                    {{"count", std::to_string(count)}});
+    } catch (const std::exception& error) {
+        // Tidying is nobody's reason not to run.
+        environment.logger->log(LogLevel::error, "isolation.reports", "old reports could not be removed",
+                                {{"detail", error.what()}});
+    }
+}
+
+Task<std::size_t> InfrastructureSDK::Impl::forget_reports_before(WallTime before) {
     std::set<std::string> running;
     SessionFilter not_ended;
     not_ended.limit = 1000;
@@ -308,11 +322,7 @@ Task<void> InfrastructureSDK::Impl::forget_reports() {
         if (page.next.empty()) break;
         not_ended.after = page.next;
     }
-    auto before = environment.clock->wall_now() - retention;
-    auto count = co_await reports->forget(std::move(running), before);
-    if (count > 0)
-        environment.logger->log(LogLevel::info, "isolation.reports", "old reports of ended sessions were removed",
-                                {{"count", std::to_string(count)}});
+    co_return co_await reports->forget(std::move(running), before);
 }
 
 /// What passed a gate by probes is probed again before these are too old.

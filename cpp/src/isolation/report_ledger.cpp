@@ -97,6 +97,7 @@ struct ReportLedger::Impl {
     Task<std::vector<Record>> all(std::string kind, std::string prefix);
     Task<std::vector<KeyRecord>> all_keys();
     Task<StoredChain> chain(std::string session_id);
+    Task<std::size_t> forget_chain(std::string session_id, WallTime before);
     Task<Ed25519Key> make_key();
     Task<void> replace_lost_key(std::string id);
 };
@@ -245,25 +246,29 @@ Task<std::string> ReportLedger::chain(std::string session_id) {
 }
 
 Task<std::size_t> ReportLedger::forget(std::set<std::string> running, WallTime before) {
-    auto& impl = *impl_;
-    Call call;
-    auto turn = co_await impl.turn.lock(*impl.environment.clock, call, "forgetting old reports");
-    auto chains = co_await impl.all(chain_kind, "");
+    auto chains = co_await impl_->all(chain_kind, "");
     std::size_t forgotten = 0;
-    for (const auto& chain : chains) {
-        if (running.contains(chain.id)) continue;
-        auto reports = co_await history(chain.id);
-        if (reports.empty() || reports.back().created_at >= before) continue;
-        // The chain's own record stays: it is what an anchor says of the session.
-        Batch batch;
-        for (const auto& report : reports) {
-            batch.erases.push_back({report_kind, place_of(chain.id, report.sequence)});
-            batch.erases.push_back({place_kind, report.report_id});
-        }
-        co_await impl.store->commit(batch);
-        forgotten += reports.size();
-    }
+    for (const auto& chain : chains)
+        if (!running.contains(chain.id)) forgotten += co_await impl_->forget_chain(chain.id, before);
     co_return forgotten;
+}
+
+/// When its last report is that old. One chain in a turn: new reports do not wait for all of them.
+Task<std::size_t> ReportLedger::Impl::forget_chain(std::string session_id, WallTime before) {
+    Call call;
+    auto held = co_await turn.lock(*environment.clock, call, "forgetting old reports");
+    auto known = co_await chain(session_id);
+    auto last = co_await store->get(report_kind, place_of(session_id, known.chain.last));
+    if (!last || report_of(*last).created_at >= before) co_return 0;
+    auto reports = co_await all(report_kind, session_id + "/");
+    // The chain's own record stays: it is what an anchor says of the session.
+    Batch batch;
+    for (const auto& report : reports) {
+        batch.erases.push_back({report_kind, report.id});
+        batch.erases.push_back({place_kind, report_of(report).report_id});
+    }
+    co_await store->commit(batch);
+    co_return reports.size();
 }
 
 Task<std::string> ReportLedger::anchor(std::vector<std::string> session_ids) {
