@@ -149,6 +149,16 @@ struct World {
             frame[static_cast<std::size_t>(42 + i)] = static_cast<char>((*step.sequence + 1) >> (24 - 8 * i) & 255);
         return frame;
     }
+    /// As a connection to a canary that gets through is seen at both ends.
+    void connect(const std::string& fact, const std::string& canary) {
+        seen.connected.insert(canary);
+        for (const auto& step : plan.steps)
+            if (step.fact == fact && step.canary == canary) {
+                auto frame = refusal_of(step);
+                frame[47] = 0x12;  // SYN, ACK
+                seen.own.insert(seen.own.begin(), {false, frame});
+            }
+    }
     std::map<std::string, FindingStatus> statuses() const {
         auto facts = isolation::judge_steps(plan.steps, seen);
         Scene scene;
@@ -200,6 +210,8 @@ TEST(ProbeProtocol, AimsAtNothingButWhatItWasGiven) {
     for (const auto& step : world.plan.steps) {
         EXPECT_TRUE(addresses.contains(step.address)) << step.target;
         EXPECT_TRUE(ports.contains(step.to_port)) << step.target;
+        // All VMs in user mode have one address: no claim of it is made.
+        EXPECT_NE(step.frame.substr(12, 2), bytes_of("0806")) << step.target;
         // Nothing but its nonce is ever sent.
         if (!step.sequence && !step.payload.empty()) {
             EXPECT_EQ(step.frame.size(), 42 + step.payload.size()) << step.target;
@@ -210,7 +222,7 @@ TEST(ProbeProtocol, AimsAtNothingButWhatItWasGiven) {
 TEST(ProbeProtocol, OneThatGetsThroughFailsItsCheckAlone) {
     {
         World world;
-        world.seen.connected.insert("loopback");
+        world.connect("probe.host", "loopback");
         EXPECT_EQ(world.statuses()["NET-07"], FindingStatus::fail);
         EXPECT_EQ(world.count(FindingStatus::pass), 4u);
     }
@@ -240,10 +252,17 @@ TEST(ProbeProtocol, OneThatGetsThroughFailsItsCheckAlone) {
         // The gate: then none of the others is believed.
         World world;
         world.seen.payloads.insert(world.step_of("probe.gate").payload);
-        world.seen.connected.insert("inside");
+        world.connect("probe.gate", "inside");
         EXPECT_EQ(world.statuses()["NET-03"], FindingStatus::fail);
         EXPECT_EQ(world.count(FindingStatus::pass), 0u);
     }
+}
+
+TEST(ProbeProtocol, AStrangerAtACanaryIsNotTheGuest) {
+    World world;
+    world.seen.connected.insert("loopback");
+    EXPECT_EQ(world.statuses()["NET-07"], FindingStatus::unknown);
+    EXPECT_EQ(world.count(FindingStatus::pass), 4u);
 }
 
 TEST(ProbeProtocol, ARefusalIsTheTargetsOwnUnlessALivingListenerGetsOneToo) {

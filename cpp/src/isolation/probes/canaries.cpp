@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include <arpa/inet.h>
@@ -43,11 +44,14 @@ int bound(const std::string& text, int kind) {
     fail("a socket");
 }
 
-/// At most what a nonce needs; empty when there is nothing.
-std::string received(int fd) {
+/// What one look takes at most.
+constexpr int most = 4096;
+
+/// At most what a nonce needs; nullopt when there is nothing. Messages may be empty.
+std::optional<std::string> received(int fd) {
     char bytes[256];
     auto size = ::recv(fd, bytes, sizeof bytes, MSG_DONTWAIT);
-    return size > 0 ? std::string(bytes, static_cast<std::size_t>(size)) : std::string();
+    return size >= 0 ? std::optional(std::string(bytes, static_cast<std::size_t>(size))) : std::nullopt;
 }
 
 }  // namespace
@@ -86,15 +90,21 @@ void Canary::control(const std::string& text) {
 }
 
 void Canary::look() {
-    for (int fd; (fd = ::accept4(tcp_, nullptr, nullptr, SOCK_CLOEXEC)) >= 0; ::close(fd)) {
+    int connections = 0, messages = 0;
+    for (int fd; connections < most && (fd = ::accept4(tcp_, nullptr, nullptr, SOCK_CLOEXEC)) >= 0; ::close(fd)) {
+        ++connections;
         // The first with our nonce is the control; whoever else connects has got here.
         if (!tcp_alive_ && received(fd) == nonce_) tcp_alive_ = true;
         else connected_ = true;
     }
-    for (std::string bytes; !(bytes = received(udp_)).empty();) {
-        if (bytes == nonce_) udp_alive_ = true;
-        else payloads_.insert(std::move(bytes));
+    for (; messages < most; ++messages) {
+        auto bytes = received(udp_);
+        if (!bytes) break;
+        if (*bytes == nonce_) udp_alive_ = true;
+        else payloads_.insert(std::move(*bytes));
     }
+    // Too much to see all of it.
+    flooded_ = flooded_ || connections == most || messages == most;
 }
 
 }  // namespace infrastructure_sdk::isolation

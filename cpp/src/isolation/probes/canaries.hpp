@@ -24,8 +24,8 @@ public:
     std::uint16_t udp_port() const { return udp_port_; }
     /// Reads what came in since.
     void look();
-    bool tcp_alive() const { return tcp_alive_; }
-    bool udp_alive() const { return udp_alive_; }
+    bool tcp_alive() const { return tcp_alive_ && !flooded_; }
+    bool udp_alive() const { return udp_alive_ && !flooded_; }
     /// Somebody else connected.
     bool was_connected() const { return connected_; }
     /// Payloads that came in over UDP, without the control's.
@@ -36,7 +36,7 @@ private:
     std::string nonce_;
     int tcp_ = -1, udp_ = -1;
     std::uint16_t tcp_port_ = 0, udp_port_ = 0;
-    bool tcp_alive_ = false, udp_alive_ = false, connected_ = false;
+    bool tcp_alive_ = false, udp_alive_ = false, connected_ = false, flooded_ = false;
     std::set<std::string> payloads_;
 };
 

@@ -193,6 +193,7 @@ struct Run {
     std::shared_ptr<ProbePort> port;
     std::vector<Watched> watched;
     std::shared_ptr<Stage> stage;
+    std::string greeting;  ///< of the port, once frames were put in
 };
 
 std::vector<std::string> nonces_of(const Environment& environment, std::size_t count) {
@@ -246,19 +247,49 @@ Task<void> watch_neighbours(Environment environment, std::shared_ptr<Run> run, s
     }
 }
 
-/// Frames that the neighbours' networks let through to them: then silence there means something.
+/// A frame that the neighbour's network lets through to it: then silence there means something.
+Task<void> greet(Watched& watched, std::string nonce, Call call) {
+    const auto& link = watched.place.link;
+    if (link.user_mode) {
+        auto greeting = frames::arp_request(link.guest.mac, link.guest, link.gateway.address);
+        co_await watched.port->send(greeting, call);
+        co_return;
+    }
+    watched.greeting_nonce = std::move(nonce);
+    Wire tap(watched.place.tap);
+    tap.send(frames::udp(link.gateway, link.guest, 9, 9, watched.greeting_nonce));
+}
+
+/// Those that cannot be greeted have ended: they are watched no longer, and what they had is closed.
 Task<void> greet_neighbours(std::shared_ptr<Run> run, std::vector<std::string> nonces, Call call) {
-    for (std::size_t i = 0; i < run->watched.size(); ++i) {
-        auto& watched = run->watched[i];
-        const auto& link = watched.place.link;
-        if (link.user_mode) {
-            auto greeting = frames::arp_request(link.guest.mac, link.guest, link.gateway.address);
-            co_await watched.port->send(greeting, call);
+    for (std::size_t i = 0; i < run->watched.size();) {
+        bool ended = false;
+        try {
+            co_await greet(run->watched[i], nonces.at(i), call);
+        } catch (const Error& error) {
+            if (error.errc() == Errc::cancelled || error.errc() == Errc::timeout) throw;
+            ended = true;
+        }
+        if (!ended) {
+            ++i;
             continue;
         }
-        watched.greeting_nonce = nonces.at(i);
-        Wire tap(watched.place.tap);
-        tap.send(frames::udp(link.gateway, link.guest, 9, 9, watched.greeting_nonce));
+        auto port = run->watched[i].port;
+        run->watched.erase(run->watched.begin() + static_cast<std::ptrdiff_t>(i));
+        co_await port->close();
+    }
+}
+
+/// The truth again: networks that learn addresses from frames have learnt those of the attempts. A VM that is gone has
+/// no network to teach.
+Task<void> tell_the_truth(Environment environment, std::shared_ptr<Run> run) {
+    Call within{Deadline::after(*environment.clock, 1s), {}, {}};
+    try {
+        if (run->greeting.empty()) co_return;
+        co_await run->port->send(run->greeting, within);
+        co_await pause_for(environment, 20ms, within);
+    } catch (const Error&) {
+        // It is gone.
     }
 }
 
@@ -268,10 +299,20 @@ bool delivered(const std::vector<PortFrame>& seen, const std::string& nonce) {
     });
 }
 
-ProbeSightings sightings_of(Run& run, const ProbePlan& plan) {
+/// What the ports saw so far.
+ProbeSightings sightings_at_ports(const Run& run) {
     ProbeSightings seen;
     seen.own = run.port->seen();
     seen.own_whole = run.port->sees_all();
+    for (const auto& watched : run.watched) {
+        seen.others[watched.session] = watched.port->seen();
+        if (watched.port->sees_all()) seen.others_whole.insert(watched.session);
+    }
+    return seen;
+}
+
+/// And what everybody else saw. Takes its time: it reads every frame for every step.
+void add_sightings(Run& run, const ProbePlan& plan, ProbeSightings& seen) {
     for (const auto& [name, canary] : run.stage->canaries) {
         canary->look();
         if (canary->tcp_alive()) seen.controls.insert("tcp:" + name);
@@ -286,33 +327,40 @@ ProbeSightings sightings_of(Run& run, const ProbePlan& plan) {
             if (step.fact != "probe.host" && frame.find(step.nonce) != std::string::npos)
                 seen.payloads.insert(step.payload);
     }
+    // Of what came in unseen, nobody knows what it was.
+    answers = answers && !(run.stage->bridge && run.stage->bridge->lost());
     if (answers) seen.controls.insert("port");
     for (const auto& watched : run.watched) {
         const auto& link = watched.place.link;
-        seen.others[watched.session] = watched.port->seen();
-        if (watched.port->sees_all()) seen.others_whole.insert(watched.session);
-        bool heard = link.user_mode ? port_answers(link, watched.port->seen())
-                                    : delivered(watched.port->seen(), watched.greeting_nonce);
+        const auto& frames = seen.others.at(watched.session);
+        bool heard = link.user_mode ? port_answers(link, frames) : delivered(frames, watched.greeting_nonce);
         if (heard) seen.controls.insert("receiver:" + watched.session);
     }
-    return seen;
 }
 
 Task<ProbeOutcomes> attempt_all(Environment environment, std::shared_ptr<Run> run, Call call) {
     auto nonces = nonces_of(environment, most_steps + 1 + most_watched);
+    std::vector<std::string> theirs(nonces.end() - most_watched, nonces.end());
+    co_await greet_neighbours(run, theirs, call);
     for (const auto& watched : run->watched)
         run->stage->targets.neighbours.push_back({watched.session, watched.place.link.guest});
     auto plan = plan_probes(run->place.link, run->stage->targets, nonces);
-    std::vector<std::string> theirs(nonces.end() - most_watched, nonces.end());
+    run->greeting = plan.greeting;
     co_await run->port->send(plan.greeting, call);
-    co_await greet_neighbours(run, theirs, call);
     co_await pause_for(environment, greeting_time, call);
     for (const auto& step : plan.steps) {
         co_await run->port->send(step.frame, call);
         co_await pause_for(environment, pace, call);
     }
+    co_await tell_the_truth(environment, run);
+    run->greeting.clear();
     co_await pause_for(environment, window, call);
-    auto found = judge_steps(plan.steps, sightings_of(*run, plan));
+    auto seen = sightings_at_ports(*run);
+    auto judging = [run, plan, seen]() mutable {
+        add_sightings(*run, plan, seen);
+        return judge_steps(plan.steps, seen);
+    };
+    auto found = co_await run_blocking(environment.blocking, judging);
     ProbeOutcomes outcomes;
     for (auto& [name, value] : found) {
         auto count = std::to_string(value["attempts"].size());
@@ -352,7 +400,10 @@ Task<ProbeOutcomes> probe_network(Environment environment, ProbeSite subject, st
     } catch (const Error& error) {
         why = error.message() + (error.remote_message().empty() ? "" : " (" + error.remote_message() + ")");
         if (error.errc() == Errc::cancelled) cancelled = std::current_exception();
+    } catch (const std::exception& error) {
+        why = std::string("the probe broke off: ") + error.what();
     }
+    if (run->port) co_await tell_the_truth(environment, run);
     if (run->port) co_await run->port->close();
     for (const auto& watched : run->watched) co_await watched.port->close();
     if (cancelled) std::rethrow_exception(cancelled);

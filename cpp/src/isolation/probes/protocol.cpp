@@ -170,8 +170,9 @@ private:
         udp(everyone, others, {frames::broadcast(), std::string(4, '\xff')}, discard);
         watch(everyone);
         add(std::move(everyone));
+        // In user mode the claim would reach the VM's own gateway alone, where all VMs have one address: its own.
         for (const auto& neighbour : targets.neighbours) {
-            if (full()) return;
+            if (full() || link_.user_mode) return;
             auto claim = step(spoofing, "the address of session " + neighbour.session + ", claimed by ARP");
             claim.nonce = forged_mac(claim);
             claim.frame = frames::arp_claim(link_.guest.mac, {claim.nonce, neighbour.guest.address});
@@ -218,6 +219,18 @@ bool was_controlled(const ProbeStep& step, const ProbeSightings& seen) {
                        [&](const std::string& session) { return seen.others_whole.contains(session); });
 }
 
+/// Who connects to a canary, and whom the VM's port saw no answer for, was somebody else: then the canary's connections
+/// tell nothing.
+ProbeSightings without_strangers(const std::vector<ProbeStep>& steps, ProbeSightings seen) {
+    std::set<std::string> ours;
+    for (const auto& step : steps)
+        if (seen.connected.contains(step.canary) && reply_of(step, seen.own) == Reply::opened) ours.insert(step.canary);
+    for (const auto& canary : seen.connected)
+        if (!ours.contains(canary)) seen.controls.erase("tcp:" + canary);
+    seen.connected = std::move(ours);
+    return seen;
+}
+
 }  // namespace
 
 ProbePlan plan_probes(const ProbeLink& link, const ProbeTargets& targets, const std::vector<std::string>& nonces) {
@@ -230,7 +243,9 @@ bool port_answers(const ProbeLink& link, const std::vector<PortFrame>& own) {
     });
 }
 
-std::map<std::string, nlohmann::json> judge_steps(const std::vector<ProbeStep>& steps, const ProbeSightings& seen) {
+std::map<std::string, nlohmann::json> judge_steps(const std::vector<ProbeStep>& steps,
+                                                  const ProbeSightings& sightings) {
+    const auto seen = without_strangers(steps, sightings);
     std::map<std::string, nlohmann::json> facts;
     // A listener that lives never refuses: whoever refused in its name is the rule.
     bool rule_refuses = false, allowed = true;

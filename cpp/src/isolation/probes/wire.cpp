@@ -20,6 +20,16 @@ Error no_wire(const std::string& interface, const char* doing) {
                  {{"interface", interface}});
 }
 
+/// What one look takes at most.
+constexpr int most = 4096;
+
+/// By the kernel, since it was asked last.
+bool nothing_dropped(int fd) {
+    tpacket_stats counts{};
+    socklen_t size = sizeof counts;
+    return ::getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &counts, &size) == 0 && counts.tp_drops == 0;
+}
+
 }  // namespace
 
 Wire::Wire(const std::string& interface)
@@ -46,13 +56,18 @@ void Wire::send(const std::string& frame) {
 std::vector<std::string> Wire::received() {
     std::vector<std::string> frames;
     char bytes[2048];
-    for (;;) {
+    for (int i = 0; i < most; ++i) {
         sockaddr_ll from{};
         socklen_t size = sizeof from;
         auto got = ::recvfrom(fd_, bytes, sizeof bytes, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&from), &size);
-        if (got < 0) return frames;
+        if (got < 0) {
+            lost_ = lost_ || !nothing_dropped(fd_);
+            return frames;
+        }
         if (from.sll_pkttype != PACKET_OUTGOING) frames.emplace_back(bytes, static_cast<std::size_t>(got));
     }
+    lost_ = true;
+    return frames;
 }
 
 }  // namespace infrastructure_sdk::isolation

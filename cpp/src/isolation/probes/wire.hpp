@@ -17,10 +17,13 @@ public:
     void send(const std::string& frame);
     /// What came in since the last call; the interface's own sendings are not among it.
     std::vector<std::string> received();
+    /// Something came in that `received` did not give: there was too much of it.
+    bool lost() const { return lost_; }
 
 private:
     int fd_ = -1;
     int index_ = 0;
+    bool lost_ = false;
 };
 
 }  // namespace infrastructure_sdk::isolation

@@ -1,7 +1,9 @@
 #include "providers/qemu/probe_port.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 
 #include <sys/socket.h>
 
@@ -18,6 +20,9 @@ constexpr const char* card = "net0";
 constexpr std::size_t longest_frame = 256u << 10;
 constexpr std::size_t longest_header = 64;
 constexpr std::size_t most_frames = 4096;
+// A guest sends what it likes: what is kept of it has an end, and a nonce stands at the beginning of a frame.
+constexpr std::size_t most_bytes = 4u << 20;
+constexpr std::size_t kept_of_frame = 2048;
 /// A VM that does not answer must not keep what belongs to the probe.
 constexpr Duration patience = std::chrono::seconds(2);
 
@@ -52,9 +57,11 @@ public:
     Task<void> open(Call call) {
         auto self = shared_from_this();
         co_await remove();
-        for (const auto& channel : channels) co_await add(channel, call);
-        readers_.spawn(environment_.logger, "probe port", read(*sockets_[0], true));
-        readers_.spawn(environment_.logger, "probe port", read(*sockets_[1], false));
+        for (std::size_t i = 0; i < std::size(channels); ++i) {
+            co_await add(channels[i], call);
+            // At once: a mirror that nobody reads stops the VM.
+            if (i < 2) readers_.spawn(environment_.logger, "probe port", read(*sockets_[i], i == 0));
+        }
     }
 
     Task<void> send(std::string frame, Call call) override {
@@ -73,9 +80,10 @@ public:
     Task<void> close() override {
         auto self = shared_from_this();
         closed_ = true;
-        co_await remove();
+        // First of all: QEMU waits for whoever does not read, and meanwhile does nothing that it is told.
         boost::system::error_code ignored;
         for (auto& socket : sockets_) socket->close(ignored);
+        co_await remove();
         co_await readers_.join();
     }
 
@@ -129,14 +137,24 @@ private:
             auto got =
                 co_await socket.async_read_some(asio::buffer(buffer), asio::redirect_error(asio::use_awaitable, error));
             if (error) break;
-            for (auto& frame : splitter.feed(buffer.substr(0, got))) {
-                if (frames_.size() < most_frames) frames_.push_back({from_guest, std::move(frame)});
-                else sees_all_ = false;
-            }
-            if (splitter.broken()) break;
+            bool room = true;
+            for (const auto& frame : splitter.feed(buffer.substr(0, got))) room = room && keep(frame, from_guest);
+            if (splitter.broken() || !room) break;
             header_bytes_ = splitter.header_bytes().value_or(header_bytes_);
         }
         sees_all_ = sees_all_ && closed_;
+        // A socket that nobody reads would stop the VM.
+        boost::system::error_code ignored;
+        socket.close(ignored);
+    }
+
+    /// False when there is no room for more.
+    bool keep(const std::string& frame, bool from_guest) {
+        const auto size = std::min(frame.size(), kept_of_frame);
+        if (frames_.size() == most_frames || bytes_ + size > most_bytes) return false;
+        bytes_ += size;
+        frames_.push_back({from_guest, frame.substr(0, size)});
+        return true;
     }
 
     Environment environment_;
@@ -144,7 +162,7 @@ private:
     TaskGroup readers_;
     std::vector<std::unique_ptr<LocalSocket>> sockets_;
     std::vector<PortFrame> frames_;
-    std::size_t header_bytes_ = 0;
+    std::size_t header_bytes_ = 0, bytes_ = 0;
     bool sees_all_ = true, closed_ = false;
 };
 
@@ -176,7 +194,7 @@ Task<std::shared_ptr<ProbePort>> open_probe_port(Environment environment, std::s
     std::exception_ptr trouble;
     try {
         co_await port->open(call);
-    } catch (const Error&) {
+    } catch (...) {
         trouble = std::current_exception();
     }
     if (trouble) {
