@@ -45,7 +45,7 @@ int bound(const std::string& text, int kind) {
 }
 
 /// What one look takes at most.
-constexpr int most = 4096;
+constexpr int most_in_a_look = 4096;
 
 /// At most what a nonce needs; nullopt when there is nothing. Messages may be empty.
 std::optional<std::string> received(int fd) {
@@ -91,20 +91,21 @@ void Canary::control(const std::string& text) {
 
 void Canary::look() {
     int connections = 0, messages = 0;
-    for (int fd; connections < most && (fd = ::accept4(tcp_, nullptr, nullptr, SOCK_CLOEXEC)) >= 0; ::close(fd)) {
+    for (int fd; connections < most_in_a_look && (fd = ::accept4(tcp_, nullptr, nullptr, SOCK_CLOEXEC)) >= 0;
+         ::close(fd)) {
         ++connections;
         // The first with our nonce is the control; whoever else connects has got here.
         if (!tcp_alive_ && received(fd) == nonce_) tcp_alive_ = true;
         else connected_ = true;
     }
-    for (; messages < most; ++messages) {
+    for (; messages < most_in_a_look; ++messages) {
         auto bytes = received(udp_);
         if (!bytes) break;
         if (*bytes == nonce_) udp_alive_ = true;
         else payloads_.insert(std::move(*bytes));
     }
     // Too much to see all of it.
-    flooded_ = flooded_ || connections == most || messages == most;
+    flooded_ = flooded_ || connections == most_in_a_look || messages == most_in_a_look;
 }
 
 }  // namespace infrastructure_sdk::isolation

@@ -21,7 +21,7 @@ Error no_wire(const std::string& interface, const char* doing) {
 }
 
 /// What one look takes at most.
-constexpr int most = 4096;
+constexpr int most_frames_in_a_look = 4096;
 
 /// By the kernel, since it was asked last.
 bool nothing_dropped(int fd) {
@@ -56,7 +56,7 @@ void Wire::send(const std::string& frame) {
 std::vector<std::string> Wire::received() {
     std::vector<std::string> frames;
     char bytes[2048];
-    for (int i = 0; i < most; ++i) {
+    for (int i = 0; i < most_frames_in_a_look; ++i) {
         sockaddr_ll from{};
         socklen_t size = sizeof from;
         auto got = ::recvfrom(fd_, bytes, sizeof bytes, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&from), &size);
