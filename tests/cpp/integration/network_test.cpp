@@ -193,7 +193,7 @@ TEST_F(NetworkModes, InternetIsOutboundToPublicAddressesOnly) {
     {
         // From where its QEMU sends.
         auto visit = qemu::visit_network(process_of(b));
-        ASSERT_TRUE(visit.is_away());
+        ASSERT_TRUE(visit->is_away());
         const int datagrams = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
         sockaddr_in there{};
         there.sin_family = AF_INET;
