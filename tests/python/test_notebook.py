@@ -331,15 +331,12 @@ def test_the_live_table_of_a_synchronous_sdk(state_dir: Path) -> None:
 
 # ---- incidents -------------------------------------------------------------------------------------------------------
 
-simulated = pytest.mark.skipif(not hasattr(isdk._core, "run_simulation"), reason="the native module has no simulation")
-
 
 def run_pytest(path: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", str(path)]
     return subprocess.run(command, capture_output=True, text=True, cwd=path.parent, timeout=120, check=False)
 
 
-@simulated
 def test_an_incident_becomes_a_test_that_fails_until_the_rules_are_better(tmp_path: Path) -> None:
     path = tmp_path / "test_incident.py"
     incident = notebook.replay("s-1", day(), pytest=path)
@@ -353,7 +350,6 @@ def test_an_incident_becomes_a_test_that_fails_until_the_rules_are_better(tmp_pa
     assert "1 passed" in run_pytest(path).stdout
 
 
-@simulated
 def test_other_rules_and_other_incidents(tmp_path: Path) -> None:
     better = notebook.replay("s-1", day(), policy={"idle_timeout": "2h"})
     assert not better.reproduced and "does not do that" in str(better)
@@ -363,14 +359,12 @@ def test_other_rules_and_other_incidents(tmp_path: Path) -> None:
     assert run_pytest(tmp_path / "test_lost.py").returncode == 1
 
 
-@simulated
 def test_nothing_is_written_of_what_the_replay_does_not_do(tmp_path: Path) -> None:
     path = tmp_path / "test_incident.py"
     assert not notebook.replay("s-1", day(), policy={"idle_timeout": "2h"}, pytest=path).reproduced
     assert not path.exists()
 
 
-@simulated
 def test_long_idle_timeouts_are_replayed() -> None:
     log = []
     for event in day():
@@ -400,7 +394,6 @@ def test_what_is_no_incident_is_refused() -> None:
         notebook.replay("s-1", day()[5:])
 
 
-@simulated
 def test_the_command_line_writes_the_test(tmp_path: Path) -> None:
     log = notebook.write_events(tmp_path / "log.jsonl", day())
     target = tmp_path / "test_it.py"
