@@ -270,4 +270,4 @@ def test_the_command_reads_traces_and_refuses_what_is_wrong(tmp_path: Path) -> N
     assert "exclude each other" in cli("--trace", str(trace), "--events", str(trace), code=2).stderr
     assert "there is no file" in cli("--policy", str(tmp_path / "none.yaml"), "--users", "2", code=3).stderr
     assert "NAME=VALUE" in cli("--set", "boot_time", code=2).stderr
-    assert "Examples:" in cli("--help").stdout
+    assert "Example: infra-sdk simulate" in cli("--help").stdout

@@ -246,7 +246,7 @@ private:
         session.ended = lived.ended;
         session.baseline_ran = std::max<Duration>(0s, baseline_end(planned) - planned.start);
         session.baseline_cost_micros =
-            cost_of(session.baseline_ran, options_.templates.at(session.template_name).price_per_hour_micros);
+            cost_of(options_.templates.at(session.template_name).price_per_hour_micros, session.baseline_ran);
         return session;
     }
 

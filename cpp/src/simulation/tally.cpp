@@ -26,12 +26,6 @@ std::string cause_of(const Event& event) {
 
 }  // namespace
 
-std::int64_t cost_of(Duration length, std::int64_t price_per_hour_micros) {
-    __extension__ using Wide = __int128;
-    constexpr std::int64_t hour_ns = 3'600'000'000'000;
-    return static_cast<std::int64_t>(static_cast<Wide>(length.count()) * price_per_hour_micros / hour_ns);
-}
-
 void spread_over_hours(std::vector<SimulatedHour>& hours, WallTime start, WallTime from, WallTime to,
                        Duration SimulatedHour::* into) {
     constexpr Duration hour = std::chrono::hours(1);
@@ -111,7 +105,7 @@ void Tally::stop_meter(LivedSession& lived, WallTime now) {
     if (!lived.metered_since) return;
     const auto length = now - *lived.metered_since;
     lived.outcome.ran += length;
-    lived.outcome.cost_micros += cost_of(length, lived.price_per_hour_micros);
+    lived.outcome.cost_micros += cost_of(lived.price_per_hour_micros, length);
     spread_over_hours(hours_, start_, *lived.metered_since, now, &SimulatedHour::ran);
     lived.metered_since.reset();
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/async_tools.hpp"
+#include <infrastructure_sdk/session/cost.hpp>
 #include <infrastructure_sdk/simulation/simulation.hpp>
 
 namespace infrastructure_sdk {
@@ -73,8 +74,6 @@ private:
 /// Adds a stretch of time to the hours that it covers.
 void spread_over_hours(std::vector<SimulatedHour>& hours, WallTime start, WallTime from, WallTime to,
                        Duration SimulatedHour::* into);
-/// Length times price, in millionths, rounded down.
-std::int64_t cost_of(Duration length, std::int64_t price_per_hour_micros);
 /// Sorts them.
 WaitingTimes percentiles(std::vector<Duration>& waits);
 
