@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from infrastructure_sdk import _bridge
 from infrastructure_sdk import snapshot as _snapshot
 from infrastructure_sdk.exceptions import (
+    InfrastructureSDKError,
     NotFoundError,
     OperationTimeoutError,
     ProviderError,
@@ -1260,7 +1261,14 @@ class UserSessionManager:
     async def ephemeral(self, request: SessionRequest, *, timeout: Timeout = "5m") -> AsyncIterator[Session]:
         """A session that is active inside the block and terminated at its end, however that comes."""
         _bridge.seconds(timeout)
-        session = await self.create(request)
+        creating = asyncio.ensure_future(self.create(request))
+        try:
+            session = await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            # It may be on record already, and nobody else knows of it.
+            with suppress(InfrastructureSDKError):
+                await (await creating).terminate()
+            raise
         try:
             await session.wait_until_active(timeout=timeout)
             yield session

@@ -150,6 +150,35 @@ async def test_cancelling_an_ephemeral_boot_leaves_nothing(sdk: isdk.Infrastruct
     assert list((state_dir / "vms").iterdir()) == []
 
 
+async def test_cancelling_an_ephemeral_session_that_is_just_recorded_ends_it(
+    sdk: isdk.InfrastructureSDK, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded, answer = asyncio.Event(), asyncio.Event()
+    create = sdk.sessions.create
+
+    async def answer_late(request: isdk.SessionRequest) -> isdk.Session:
+        session = await create(request)
+        recorded.set()
+        await answer.wait()
+        return session
+
+    monkeypatch.setattr(sdk.sessions, "create", answer_late)
+
+    async def boot() -> None:
+        async with sdk.sessions.ephemeral(isdk.SessionRequest(user_id="alice")):
+            raise AssertionError("the boot was cancelled")
+
+    task = asyncio.ensure_future(boot())
+    await recorded.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    answer.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await sdk.sessions.list() == []
+    assert list((state_dir / "vms").iterdir()) == []
+
+
 async def test_a_command_that_never_ends_is_killed(sdk: isdk.InfrastructureSDK) -> None:
     async with sdk.sessions.ephemeral(isdk.SessionRequest(user_id="alice")) as session:
         with pytest.raises(isdk.OperationTimeoutError):

@@ -14,6 +14,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <boost/asio/post.hpp>
+#include <boost/asio/use_future.hpp>
 #include <nlohmann/json.hpp>
 
 #include "core/unix_socket.hpp"
@@ -90,6 +92,12 @@ private:
 
 class LyingAgent : public testing::Test {
 protected:
+    ~LyingAgent() override {
+        auto executor = runtime_.runtime.environment().executor;
+        boost::asio::post(executor, [this] { agent_.reset(); });  // where its connection is read
+        boost::asio::post(executor, boost::asio::use_future).get();
+    }
+
     Call call() {
         return {Deadline::after(*runtime_.runtime.environment().clock, std::chrono::milliseconds(200)), {}, "test"};
     }
