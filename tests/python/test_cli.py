@@ -266,6 +266,7 @@ def test_an_unknown_session_is_exit_3_for_a_check_and_125_for_exec(infra: Comman
         (["list", "--limit", "1001"], "limit"),
         (["extend", NOBODY, "soon"], "by"),
         (["console", NOBODY, "--valid-for", "soon"], "valid_for"),
+        (["console"], "SESSION is needed unless just one session is active; active: none"),
         (["cp", "here", "there"], "SESSION:/absolute/path"),
         (["cp", "here", f"{NOBODY}:relative"], "SESSION:/absolute/path"),
     ],
@@ -283,7 +284,7 @@ def test_a_bad_value_is_exit_2_and_named(words: list[str], field: str, infra: Co
     [
         ["nonsense"],
         ["session", "nonsense"],
-        ["session", "create"],
+        ["session", "suspend"],
         ["session", "create", "--user", "a", "--colour", "red"],
         ["session", "list", "-o", "xml"],
         ["session", "list", "--limit", "0"],

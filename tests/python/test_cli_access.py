@@ -31,7 +31,7 @@ class Guest:
         return subprocess.run(line, capture_output=True, text=True, env=self._environment, timeout=120)
 
     def serve(self, verb: str, *words: str) -> subprocess.Popen[str]:
-        line = [*self._line, verb, self.session, *words]
+        line = [*self._line, verb, *words]
         return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment)
 
 
@@ -52,7 +52,7 @@ def test_what_a_user_does_from_the_shell(state_dir: Path, image_dir: Path, confi
     assert {"etc", "tmp", "data"} <= set(said.stdout.split())
     assert re.search(r"^0?1777 +directory .* tmp$", guest.run("ls", "/").stdout, re.MULTILINE)
 
-    with guest.serve("console", "--valid-for", "1h") as served:
+    with guest.serve("console", "--valid-for", "1h") as served:  # of the only session
         assert served.stdout is not None
         first = served.stdout.readline().strip()
         address, token = first.split("#")
@@ -68,7 +68,7 @@ def test_what_a_user_does_from_the_shell(state_dir: Path, image_dir: Path, confi
         _, errors = served.communicate(timeout=60)
         assert (served.returncode, errors) == (0, "")
 
-    with guest.serve("forward", "7000") as served:
+    with guest.serve("forward", session.id, "7000") as served:
         assert served.stdout is not None
         host, port = served.stdout.readline().strip().split(":")
         with socket.create_connection((host, int(port)), timeout=60) as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 import tempfile
@@ -48,7 +49,16 @@ def pairs(option: str, items: list[str] | None, form: str) -> dict[str, str]:
 
 @app.command(epilog="Example:  infra-sdk session create --user alice --template linux-tiny --ttl 2h --wait")
 def create(
-    user: Annotated[str, typer.Option("--user", "-u", help="Who the session belongs to.")],
+    user: Annotated[
+        str,
+        typer.Option(
+            "--user",
+            "-u",
+            help="Who the session belongs to.",
+            default_factory=getpass.getuser,
+            show_default="your login name",
+        ),
+    ],
     template: Annotated[str, typer.Option("--template", "-t", help="What VM to make.")] = "linux-tiny",
     source: Annotated[str | None, typer.Option("--from", help="Begin from this snapshot.", metavar="SNAPSHOT")] = None,
     encryption: Annotated[
@@ -300,9 +310,23 @@ def screenshot(
     print(file)
 
 
+async def _the_only_active(sdk: Any) -> Any:
+    """The session that is meant when none is named."""
+    active = await sdk.sessions.list(states=["active"], limit=11)
+    if len(active) != 1:
+        found = ", ".join(session.id for session in active[:10]) + ("..." if len(active) > 10 else "")
+        raise exceptions.ValidationError(
+            f"SESSION is needed unless just one session is active; active: {found or 'none'}",
+            context={"field": "SESSION", "value": "", "allowed": "the id of a session"},
+        )
+    return active[0]
+
+
 @app.command(epilog="Example:  infra-sdk session console s-0123456789abcdef --open")
 def console(
-    session: SessionId,
+    session: Annotated[
+        str | None, typer.Argument(help="The session's id; not needed if just one is active.", metavar="SESSION")
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open each address in a browser.")] = False,
     share: Annotated[bool, typer.Option("--share", help="Let it open beside other viewers.")] = False,
     valid_for: Annotated[
@@ -324,7 +348,7 @@ def console(
 
         from infrastructure_sdk.server.console import console_of
 
-        handle = await sdk.sessions.get(session)
+        handle = await sdk.sessions.get(session) if session else await _the_only_active(sdk)
         over = asyncio.ensure_future(_until_over(handle))
         while not over.done():
             url = await handle.console_url(valid_for=valid_for, share=share)
