@@ -34,6 +34,16 @@ __all__ = [
 Verdict = str | tuple[str, str]
 
 
+def score_text(lower: float, upper: float) -> str:
+    """A score for people: the interval in whole points of 100, one number where both ends are the same.
+
+    >>> score_text(4.999, 5.0), score_text(10.0, 99.6)
+    ('5', '10 to 100')
+    """
+    low, high = f"{lower:.0f}", f"{upper:.0f}"
+    return low if low == high else f"{low} to {high}"
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What was seen, where, when and of whom."""
@@ -136,7 +146,7 @@ class IsolationReport:
             for f in self.findings
         )
         return (
-            f"<div><b>{html.escape(self.verdict)}</b> &nbsp; {self.lower:.0f} to {self.upper:.0f} of 100, "
+            f"<div><b>{html.escape(self.verdict)}</b> &nbsp; {score_text(self.lower, self.upper)} of 100, "
             f"coverage {self.coverage:.0%}<table><thead><tr><th>check</th><th>status</th><th>severity</th>"
             f"<th>what a pass proves</th><th>what was seen</th></tr></thead><tbody>{rows}</tbody></table></div>"
         )

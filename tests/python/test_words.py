@@ -136,6 +136,7 @@ def test_correlation_ids_nest() -> None:
     [
         "",
         "config",
+        "isolation",
         "logging",
         "webhooks",
         "_bridge",

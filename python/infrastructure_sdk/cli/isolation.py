@@ -12,6 +12,7 @@ import typer
 from infrastructure_sdk import exceptions
 from infrastructure_sdk.cli import context
 from infrastructure_sdk.cli.output import Format, console, harmless, show, show_one
+from infrastructure_sdk.isolation import score_text
 from infrastructure_sdk.reports import FORMATS
 from infrastructure_sdk.reports import signed as signed_reports
 from infrastructure_sdk.reports.controls import FRAMEWORKS
@@ -43,7 +44,7 @@ def check(
         show_one(document, output)
     else:
         screen = console()
-        screen.print(f"{report.verdict}   {report.lower:.0f} to {report.upper:.0f} of 100", style="bold")
+        screen.print(f"{report.verdict}   {score_text(report.lower, report.upper)} of 100", style="bold")
         columns = {"check": "check_id", "status": "status", "severity": "severity", "what was seen": "reason"}
         show(document["findings"], columns, output, key="check_id")
         for line in document["recommendations"]:
@@ -80,7 +81,7 @@ def audit(
     columns = {"check": "check_id", "status": "status", "severity": "severity", "what was seen": "reason"}
     for report in reports:
         screen.print(
-            f"{report.session_id}   {report.verdict}   {report.lower:.0f} to {report.upper:.0f} of 100", style="bold"
+            f"{report.session_id}   {report.verdict}   {score_text(report.lower, report.upper)} of 100", style="bold"
         )
         show(report.to_dict()["findings"], columns, output, key="check_id")
 

@@ -116,4 +116,6 @@ def _text(value: Any) -> str:
         return " ".join(f"{k}={_text(v)}" for k, v in value.items()) or "-"
     if isinstance(value, list | tuple):
         return ", ".join(_text(item) for item in value) or "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return harmless(str(value))

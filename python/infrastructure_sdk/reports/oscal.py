@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from infrastructure_sdk import _core
+from infrastructure_sdk.isolation import score_text
 from infrastructure_sdk.reports.compliance import view_of
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class _Writer:
         result: dict[str, Any] = {
             "uuid": self.id("result"),
             "title": f"Isolation of session {report['session_id']}",
-            "description": f"Verdict {report['verdict']}, {report['lower']:.0f} to {report['upper']:.0f} of 100.",
+            "description": f"Verdict {report['verdict']}, {score_text(report['lower'], report['upper'])} of 100.",
             "start": report["created_at"],
             "end": report["created_at"],
             "props": [

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from infrastructure_sdk.isolation import score_text
 from infrastructure_sdk.reports.controls import controls_of
 from infrastructure_sdk.reports.page_style import STYLE
 
@@ -66,7 +67,7 @@ def _when(moment: str) -> str:
 def _bar(lower: float, upper: float) -> str:
     """From 0 to 100: what is proven, and what may be on top."""
     return (
-        f'<span class="bar" role="img" aria-label="{lower:.0f} to {upper:.0f} of 100">'
+        f'<span class="bar" role="img" aria-label="{score_text(lower, upper)} of 100">'
         f'<i class="may" style="width:{upper:.1f}%"></i><i class="is" style="width:{lower:.1f}%"></i></span>'
     )
 
@@ -81,7 +82,7 @@ def _head(signed: SignedReport) -> str:
         f'<header class="{escape(report.verdict)}"><p class="what">Isolation of session</p>'
         f"<h1>{escape(report.session_id)}</h1>"
         f'<p class="verdict">{escape(VERDICTS.get(report.verdict, report.verdict))}</p>'
-        f'<p class="score"><b>{report.lower:.0f} to {report.upper:.0f}</b> of 100</p>{_bar(report.lower, report.upper)}'
+        f'<p class="score"><b>{score_text(report.lower, report.upper)}</b> of 100</p>{_bar(report.lower, report.upper)}'
         '<p class="note">The lower number counts what could not be seen as failed, the upper one as passed. '
         f"{report.coverage:.0%} of the weight was decided; the evidence behind the passes has a weight of "
         f"{report.confidence:.0%}. Made {_when(report.created_at)}.</p>"
@@ -105,7 +106,7 @@ def _layers(layers: Iterable[dict[str, Any]], findings: tuple[Finding, ...]) -> 
         )
         rows.append(
             f"<tr><th scope=row>{escape(layer['layer'])}</th><td>{_bar(layer['lower'], layer['upper'])}</td>"
-            f"<td class=number>{layer['lower']:.0f} to {layer['upper']:.0f}</td><td>{escape(counts)}</td></tr>"
+            f"<td class=number>{score_text(layer['lower'], layer['upper'])}</td><td>{escape(counts)}</td></tr>"
         )
     return (
         "<section><h2>Layers</h2><p class=note>The weakest layer is the score of the whole.</p>"
