@@ -14,8 +14,10 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import nbformat
 import pytest
 import pytest_asyncio
+from nbclient import NotebookClient
 
 import infrastructure_sdk
 from infrastructure_sdk import _core
@@ -372,6 +374,25 @@ async def test_the_recorded_log_is_answered_as_on_record(untrusted: bool) -> Non
             assert request.to_json() == line
             answers.append((await runner.decide(request)).decision.to_json())
     assert answers == DECISIONS and len({json.loads(line).get("action") for line in answers}) > 5
+
+
+IN_JUPYTER = """\
+from infrastructure_sdk import policy as p
+
+async with await p.PolicyRunner.open({path!r}, time_budget={budget}) as runner:
+    for line in open({log!r}):
+        print((await runner.decide(p.policy_request_from_json(line.rstrip()))).decision.to_json())
+"""
+
+
+def test_jupyter_answers_the_recorded_log_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, log = str(DATA / "recorded_policy.py"), str(DATA / "recorded_requests.jsonl")
+    cell = nbformat.v4.new_code_cell(IN_JUPYTER.format(path=path, budget=PLENTY, log=log))
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    for variable in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "IPYTHONDIR"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    assert "".join(output.text for output in cell.outputs).splitlines() == DECISIONS
 
 
 def test_a_cpp_program_answers_the_recorded_log_the_same() -> None:
