@@ -18,6 +18,9 @@ _runtimes: weakref.WeakSet[_core.Runtime] = weakref.WeakSet()
 _queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _core.CompletionQueue] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
+Timeout = str | float | None
+"""Seconds, a duration such as "90s", or None for no limit."""
+
 
 def make_runtime(level: str = "warning") -> _core.Runtime:
     """A runtime that is stopped when the interpreter ends and left alone in a forked child."""
@@ -26,7 +29,7 @@ def make_runtime(level: str = "warning") -> _core.Runtime:
     return runtime
 
 
-def seconds(value: str | float | None) -> float:
+def seconds(value: Timeout) -> float:
     """Seconds of a duration text or number; -1 for None (no limit).
 
     >>> seconds("1m30s"), seconds(2), seconds(None)
@@ -52,9 +55,7 @@ def _queue_of(loop: asyncio.AbstractEventLoop) -> _core.CompletionQueue:
     return queue
 
 
-async def call(
-    runtime: _core.Runtime, start: Callable[..., int], *arguments: Any, timeout: str | float | None = None
-) -> Any:
+async def call(runtime: _core.Runtime, start: Callable[..., int], *arguments: Any, timeout: Timeout = None) -> Any:
     """Start a native operation and wait for it; cancelling the task stops the operation.
 
     Raises
@@ -95,7 +96,7 @@ async def noop(runtime: _core.Runtime) -> None:
     await future
 
 
-async def sleep(runtime: _core.Runtime, length: float, timeout: str | float | None = None) -> None:
+async def sleep(runtime: _core.Runtime, length: float, timeout: Timeout = None) -> None:
     """Sleep in the engine; for tests of cancellation and deadlines."""
     await call(runtime, lambda queue, future, limit, _id: runtime.sleep(queue, future, length, limit), timeout=timeout)
 
@@ -115,4 +116,4 @@ def _after_fork() -> None:
 atexit.register(_stop_all)
 os.register_at_fork(after_in_child=_after_fork)
 
-__all__ = ["call", "make_runtime", "noop", "seconds", "sleep"]
+__all__ = ["Timeout", "call", "make_runtime", "noop", "seconds", "sleep"]

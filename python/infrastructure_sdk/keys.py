@@ -5,12 +5,12 @@ from __future__ import annotations
 import builtins
 from typing import TYPE_CHECKING, Any
 
+from infrastructure_sdk._bridge import Timeout
+
 if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
 
 __all__ = ["KeyRing"]
-
-Timeout = str | float | None
 
 
 class KeyRing:

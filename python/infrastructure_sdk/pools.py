@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from infrastructure_sdk._bridge import Timeout
 from infrastructure_sdk.exceptions import ValidationError
 
 if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
 
 __all__ = ["PoolManager", "WarmPool"]
-
-Timeout = str | float | None
 """Seconds, a duration such as "90s", or None for no limit."""
 
 

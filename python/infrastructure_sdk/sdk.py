@@ -16,7 +16,7 @@ from infrastructure_sdk.isolation import IsolationEngine
 from infrastructure_sdk.keys import KeyRing
 from infrastructure_sdk.policies import Policies
 from infrastructure_sdk.pools import PoolManager
-from infrastructure_sdk.session import UserSessionManager
+from infrastructure_sdk.session_manager import UserSessionManager
 from infrastructure_sdk.snapshot import SnapshotCatalogue
 from infrastructure_sdk.vm import LimitCatalogue, TemplateCatalogue, VMLifecycleController
 from infrastructure_sdk.webhooks import Webhooks

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from infrastructure_sdk import _bridge
+from infrastructure_sdk._bridge import Timeout
 from infrastructure_sdk.exceptions import InfrastructureSDKError, ValidationError
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from infrastructure_sdk.session import Session
 
 __all__ = ["ForkResult", "Snapshot", "SnapshotCatalogue"]
-
-Timeout = str | float | None
 
 
 class ForkResult:

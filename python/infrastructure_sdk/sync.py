@@ -26,18 +26,25 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import infrastructure_sdk as _async
+from infrastructure_sdk import commands as _commands
+from infrastructure_sdk import desktop as _desktop
 from infrastructure_sdk import events as _events
+from infrastructure_sdk import files as _files
 from infrastructure_sdk import isolation as _isolation
 from infrastructure_sdk import keys as _keys
 from infrastructure_sdk import policies as _policies
 from infrastructure_sdk import pools as _pools
 from infrastructure_sdk import session as _session
+from infrastructure_sdk import session_manager as _sessions
 from infrastructure_sdk import snapshot as _snapshot
 from infrastructure_sdk import vm as _vm
 from infrastructure_sdk import webhooks as _webhooks
+from infrastructure_sdk._bridge import Timeout
 from infrastructure_sdk.automation import manager as _automation
+from infrastructure_sdk.commands import ExecResult
+from infrastructure_sdk.desktop import Screenshot
 from infrastructure_sdk.server import forward as _forward
-from infrastructure_sdk.session import ExecResult, ResourceSpec, Screenshot, SessionRequest
+from infrastructure_sdk.session_request import ResourceSpec, SessionRequest
 
 __all__ = [
     "Automation",
@@ -178,15 +185,15 @@ class _Twin:
         return repr(self._twin)
 
 
-class DesktopClient(_Twin, mirrors=_session.DesktopClient):
+class DesktopClient(_Twin, mirrors=_desktop.DesktopClient):
     """The screen of a session."""
 
 
-class FileClient(_Twin, mirrors=_session.FileClient):
+class FileClient(_Twin, mirrors=_files.FileClient):
     """The files of a session's guest."""
 
 
-class GuestProcess(_Twin, mirrors=_session.GuestProcess):
+class GuestProcess(_Twin, mirrors=_commands.GuestProcess):
     """A command that was started in a guest and is followed while it runs."""
 
     def __enter__(self) -> GuestProcess:
@@ -214,11 +221,11 @@ class Session(_Twin, mirrors=_session.Session):
     """A handle on one session."""
 
 
-class UserSessionManager(_Twin, mirrors=_session.UserSessionManager):
+class UserSessionManager(_Twin, mirrors=_sessions.UserSessionManager):
     """Creates and finds sessions."""
 
     @contextmanager
-    def ephemeral(self, request: SessionRequest, *, timeout: _session.Timeout = "5m") -> Iterator[Session]:
+    def ephemeral(self, request: SessionRequest, *, timeout: Timeout = "5m") -> Iterator[Session]:
         """A session that is active inside the block and terminated at its end, however that comes."""
         session = self.create(request)
         try:
@@ -303,12 +310,12 @@ class InfrastructureSDK(_Twin, mirrors=_async.InfrastructureSDK):
 
 _TWINS: dict[type, type[_Twin]] = {
     _automation.Automation: Automation,
-    _session.DesktopClient: DesktopClient,
-    _session.FileClient: FileClient,
-    _session.GuestProcess: GuestProcess,
+    _desktop.DesktopClient: DesktopClient,
+    _files.FileClient: FileClient,
+    _commands.GuestProcess: GuestProcess,
     _forward.PortForward: PortForward,
     _session.Session: Session,
-    _session.UserSessionManager: UserSessionManager,
+    _sessions.UserSessionManager: UserSessionManager,
     _events.EventLog: EventLog,
     _snapshot.ForkResult: ForkResult,
     _snapshot.Snapshot: Snapshot,

@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from infrastructure_sdk import events, isolation, keys, policies, pools, session, snapshot, vm, webhooks
+from infrastructure_sdk.desktop import DesktopClient
 from infrastructure_sdk.exceptions import InfrastructureSDKError
+from infrastructure_sdk.files import FileClient
+from infrastructure_sdk.session_manager import UserSessionManager
 
 __all__ = ["NotForetoldError", "Recorder", "Step", "texts_of"]
 
@@ -25,10 +28,10 @@ __all__ = ["NotForetoldError", "Recorder", "Step", "texts_of"]
 _KINDS: dict[type, tuple[frozenset[str], frozenset[str]]] = {
     kind: (frozenset(reads.split()), frozenset(parts.split()))
     for kind, reads, parts in (
-        (session.UserSessionManager, "get list plan can_create", ""),
+        (UserSessionManager, "get list plan can_create", ""),
         (session.Session, "to_dict refresh explain timeline events watch ping", "desktop files"),
-        (session.DesktopClient, "screenshot size", ""),
-        (session.FileClient, "get stream list", ""),
+        (DesktopClient, "screenshot size", ""),
+        (FileClient, "get stream list", ""),
         (vm.VMLifecycleController, "capabilities list inspect", ""),
         (vm.TemplateCatalogue, "list", ""),
         (vm.LimitCatalogue, "usage", ""),
@@ -256,7 +259,7 @@ class _Recorded:
             if name in _STATES:
                 recorder._states[target.id] = _STATES[name]
                 return self
-        if isinstance(target, session.UserSessionManager) and name == "create":
+        if isinstance(target, UserSessionManager) and name == "create":
             planned = session.Session(target._sdk, await target.plan(given["request"]))
             recorder._planned[planned.id] = planned
             return recorder.wrap(planned, "session")
