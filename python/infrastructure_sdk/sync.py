@@ -17,11 +17,12 @@ Examples
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
 import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -88,13 +89,33 @@ def _background_loop() -> asyncio.AbstractEventLoop:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    future = asyncio.run_coroutine_threadsafe(work, _background_loop())
+    loop = _background_loop()
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
+    tasks: list[asyncio.Task[T]] = []
+
+    def begin() -> None:
+        tasks.append(loop.create_task(work))
+        tasks[0].add_done_callback(lambda task: _hand_over(task, outcome))
+
+    loop.call_soon_threadsafe(begin)
     try:
-        return future.result()
+        return outcome.result()
     except BaseException:
-        # Ctrl-C here must reach the operation there.
-        future.cancel()
+        if not outcome.done():
+            # Ctrl-C here must reach the operation there, and what that undoes then is waited for; a second one is not.
+            loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            concurrent.futures.wait([outcome])
         raise
+
+
+def _hand_over(task: asyncio.Task[T], outcome: concurrent.futures.Future[T]) -> None:
+    if task.cancelled():
+        outcome.cancel()
+        outcome.set_running_or_notify_cancel()
+    elif error := task.exception():
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(task.result())
 
 
 def _wrap(value: Any) -> Any:
@@ -227,12 +248,12 @@ class UserSessionManager(_Twin, mirrors=_sessions.UserSessionManager):
     @contextmanager
     def ephemeral(self, request: SessionRequest, *, timeout: Timeout = "5m") -> Iterator[Session]:
         """A session that is active inside the block and terminated at its end, however that comes."""
-        session = self.create(request)
+        stack = AsyncExitStack()
         try:
-            session.wait_until_active(timeout=timeout)
-            yield session
+            yield _wrap(_run(stack.enter_async_context(self._twin.ephemeral(request, timeout=timeout))))
         finally:
-            session.terminate()
+            # Also when an interrupt came just after the session was active.
+            _run(stack.aclose())
 
     @contextmanager
     def connect(self, session_id: str) -> Iterator[Session]:

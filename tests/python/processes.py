@@ -7,6 +7,9 @@ import os
 import signal
 from pathlib import Path
 
+INTERRUPTIBLE = ("env", "--default-signal=INT")
+"""Before a command that a test interrupts: a shell lets what it runs in the background ignore that signal."""
+
 
 def processes_in(place: Path) -> list[int]:
     """The processes that work in a folder: its virtual machines."""

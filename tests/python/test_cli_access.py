@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 
 import infrastructure_sdk as isdk
 import infrastructure_sdk.sync as sync
+from processes import INTERRUPTIBLE
 
 pytestmark = pytest.mark.integration
 
@@ -31,7 +32,7 @@ class Guest:
         return subprocess.run(line, capture_output=True, text=True, env=self._environment, timeout=120)
 
     def serve(self, verb: str, *words: str) -> subprocess.Popen[str]:
-        line = [*self._line, verb, *words]
+        line = [*INTERRUPTIBLE, *self._line, verb, *words]
         return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment)
 
 

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 import infrastructure_sdk as isdk
 from infrastructure_sdk import images
 from infrastructure_sdk.images import commands, importer, linux_tiny
+from processes import INTERRUPTIBLE
 
 MEBIBYTE = 1 << 20
 
@@ -441,8 +442,9 @@ class Blocked:
         tool = tools / "apt-cache"
         tool.write_text(f"#!/bin/sh\necho $$ >{self.reached}\nexec sleep 600\n")
         tool.chmod(0o755)
+        command = [sys.executable, "-m", "infrastructure_sdk.cli", "image", "build", "linux-tiny"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "infrastructure_sdk.cli", "image", "build", "linux-tiny", "--image-dir", str(store)],
+            [*INTERRUPTIBLE, *command, "--image-dir", str(store)],
             env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "TMPDIR": str(place / "scratch")},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import pytest
 import infrastructure_sdk as isdk
 import infrastructure_sdk.sync as sync
 from infrastructure_sdk import isolation, vm
+from processes import INTERRUPTIBLE
 
 pytestmark = pytest.mark.integration
 
@@ -579,6 +581,36 @@ def test_the_sync_twin_does_the_same(config: isdk.InfraSDKConfig) -> None:
         assert sdk.isolation.validate(session).findings
 
 
+def test_ctrl_c_between_a_recorded_session_and_its_block_ends_it(
+    config: isdk.InfraSDKConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    with sync.InfrastructureSDK(config) as sdk:
+        create = sdk._twin.sessions.create
+
+        async def answer_late(request: isdk.SessionRequest) -> isdk.Session:
+            session: isdk.Session = await create(request)
+            signal.pthread_kill(waiting, signal.SIGINT)
+            await asyncio.to_thread(interrupted.wait)
+            return session
+
+        monkeypatch.setattr(sdk._twin.sessions, "create", answer_late)
+        waiting = threading.get_ident()
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt), sdk.sessions.ephemeral(sync.SessionRequest(user_id="alice")):
+                raise AssertionError("it was interrupted")
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert sdk.sessions.list() == []
+        assert [event["type"].rpartition(".")[2] for event in sdk.events.list()][-1] == "terminated"
+
+
 def test_the_next_owner_adopts_after_kill_9(config: isdk.InfraSDKConfig, state_dir: Path, image_dir: Path) -> None:
     script = textwrap.dedent(
         """
@@ -658,7 +690,7 @@ def test_ctrl_c_during_a_boot_leaves_nothing(state_dir: Path, image_dir: Path) -
     environment = {**os.environ, "INFRA_SDK_VM__IMAGE_DIRECTORY": str(image_dir)}
     command = [sys.executable, "-m", "infrastructure_sdk.cli", "--state-dir", str(state_dir)]
     process = subprocess.Popen(
-        [*command, "session", "create", "--user", "alice"],
+        [*INTERRUPTIBLE, *command, "session", "create", "--user", "alice"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 from infrastructure_sdk import events, isolation, keys, policies, pools, session, snapshot, vm, webhooks
@@ -188,7 +189,7 @@ class _Recorded:
         if name == "connect":
             return self._connect
         if name == "ephemeral":
-            return self._ephemeral
+            return MethodType(UserSessionManager.ephemeral, self)  # on what is recorded
         return self._reading(name, value) if name in reads else self._changing(name, value)
 
     def __repr__(self) -> str:
@@ -268,15 +269,6 @@ class _Recorded:
     @asynccontextmanager
     async def _connect(self, session_id: str) -> AsyncIterator[Any]:
         yield await self.get(session_id)
-
-    @asynccontextmanager
-    async def _ephemeral(self, request: Any, *, timeout: Any = "5m") -> AsyncIterator[Any]:
-        made = await self.create(request)
-        try:
-            await made.wait_until_active(timeout=timeout)
-            yield made
-        finally:
-            await made.terminate()
 
 
 class _NotForetold:
