@@ -23,6 +23,7 @@ import infrastructure_sdk.sync as sync
 from infrastructure_sdk.automation import Cron, ManualClock, load, on, runbook, schedule
 from infrastructure_sdk.automation.audit import AuditTrail
 from infrastructure_sdk.automation.cron import due_runs
+from infrastructure_sdk.automation.recorder import Recorder
 from infrastructure_sdk.automation.runner import end_of
 from infrastructure_sdk.automation.store import Progress, Store
 from infrastructure_sdk.cli import app
@@ -773,6 +774,36 @@ async def test_a_dry_run_does_not_wait_for_what_no_planned_change_will_bring(tmp
         report = await asyncio.wait_for(run, PATIENCE)
         assert report.outcome == "incomplete" and "events.watch" in report.error
         assert seen == expected and len(report.steps) == 1
+
+
+async def test_a_cancelled_ephemeral_session_of_automation_is_ended_and_recorded(tmp_path: Path) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    class OneSession:
+        async def _call(self, method: Any, *arguments: Any, **named: Any) -> Any:
+            if not asked.is_set():
+                asked.set()
+                await answer.wait()
+            return {"id": "s-1"}
+
+    recorder = Recorder()
+    sessions = recorder.wrap(isdk.UserSessionManager(OneSession()), "sessions")  # type: ignore[arg-type]
+
+    async def handler() -> None:
+        async with sessions.ephemeral(isdk.SessionRequest(user_id="alice")):
+            raise AssertionError("it was cancelled")
+
+    task = asyncio.ensure_future(handler())
+    await asked.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    answer.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [(step.call, step.outcome) for step in recorder.steps] == [
+        ("sessions.create", "done"),
+        ("session.terminate", "done"),
+    ]
 
 
 # ---- the audit trail -------------------------------------------------------------------------------------------------
