@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
 
 __all__ = ["UserSessionManager"]
+
+
+async def end_if_cancelled(creation: Coroutine[Any, Any, Session]) -> Session:
+    """What `UserSessionManager.create` gives; cancelled meanwhile it ends what is recorded: nobody else knows of it."""
+    creating = asyncio.ensure_future(creation)
+    try:
+        return await asyncio.shield(creating)
+    except asyncio.CancelledError:
+        with suppress(InfrastructureSDKError):
+            await (await creating).terminate()
+        raise
 
 
 class UserSessionManager:
@@ -166,14 +177,7 @@ class UserSessionManager:
     async def ephemeral(self, request: SessionRequest, *, timeout: Timeout = "5m") -> AsyncIterator[Session]:
         """A session that is active inside the block and terminated at its end, however that comes."""
         _bridge.seconds(timeout)
-        creating = asyncio.ensure_future(self.create(request))
-        try:
-            session = await asyncio.shield(creating)
-        except asyncio.CancelledError:
-            # It may be on record already, and nobody else knows of it.
-            with suppress(InfrastructureSDKError):
-                await (await creating).terminate()
-            raise
+        session = await end_if_cancelled(self.create(request))
         try:
             await session.wait_until_active(timeout=timeout)
             yield session

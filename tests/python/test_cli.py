@@ -149,11 +149,13 @@ def test_every_command_has_help_with_an_example(path: tuple[str, ...], infra: Co
 
 @pytest.mark.parametrize(
     "group",
-    [(), ("session",), ("snapshot",), ("image",), ("isolation",), ("template",), ("config",), ("webhook",)],
+    sorted({path[:-1] for path in commands()}),
+    ids=" ".join,
 )
-def test_a_group_lists_its_commands(group: tuple[str, ...], infra: Command) -> None:
+def test_a_group_lists_its_commands_and_has_an_example(group: tuple[str, ...], infra: Command) -> None:
     said = infra(*group, "--help")
     assert said.code == 0
+    assert f": infra-sdk {' '.join(group)}".rstrip() in " ".join(said.out.split())
     for path in commands():
         if path[: len(group)] == group:
             assert path[len(group)] in said.out

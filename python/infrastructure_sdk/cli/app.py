@@ -21,7 +21,7 @@ from infrastructure_sdk.cli import (
     snapshot,
     webhook,
 )
-from infrastructure_sdk.cli.output import Format, show, show_one
+from infrastructure_sdk.cli.output import Format, Output, show, show_one
 
 app = typer.Typer(
     name="infra-sdk",
@@ -44,22 +44,27 @@ app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 app.add_typer(automation.app, name="automation")
 app.add_typer(automation.runbook_app, name="runbook")
 
-template_app = typer.Typer(help="Templates: what VM a session gets.", no_args_is_help=True)
-config_app = typer.Typer(help="The configuration and where it comes from.", no_args_is_help=True)
+template_app = typer.Typer(
+    help="Templates: what VM a session gets.", no_args_is_help=True, epilog="Example:  infra-sdk template list"
+)
+config_app = typer.Typer(
+    help="The configuration and where it comes from.", no_args_is_help=True, epilog="Example:  infra-sdk config show"
+)
 app.add_typer(template_app, name="template")
 app.add_typer(config_app, name="config")
 limits_app = typer.Typer()
 app.add_typer(limits_app, name="limits")
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
-
 
 @app.callback()
 def root(
     state_dir: Annotated[
-        Path | None, typer.Option(help="Where sessions and VMs are kept (INFRA_SDK_STORE__STATE_DIRECTORY).")
+        Path | None,
+        typer.Option(help="Where sessions and VMs are kept (INFRA_SDK_STORE__STATE_DIRECTORY).", metavar="DIR"),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A configuration file: YAML, TOML or JSON.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A configuration file: YAML, TOML or JSON.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Isolated, VM-backed user sessions."""
     context.options.state_dir = state_dir

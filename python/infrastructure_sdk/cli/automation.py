@@ -13,22 +13,33 @@ from typing import Annotated, Any
 import typer
 
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, harmless, show, show_one
+from infrastructure_sdk.cli.output import Format, Output, harmless, show, show_one
 
-app = typer.Typer(help="Automation: functions that are called on events and at times.", no_args_is_help=True)
-runbook_app = typer.Typer(help="Runbooks: functions that people call, with a dry run.", no_args_is_help=True)
+app = typer.Typer(
+    help="Automation: functions that are called on events and at times.",
+    no_args_is_help=True,
+    epilog="Example:  infra-sdk automation run ops.py",
+)
+runbook_app = typer.Typer(
+    help="Runbooks: functions that people call, with a dry run.",
+    no_args_is_help=True,
+    epilog="Example:  infra-sdk runbook run ops.py clear_user -p user_id=alice --dry-run",
+)
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 File = Annotated[Path, typer.Argument(help="A Python file with runbooks. It is run.", metavar="FILE")]
-Files = Annotated[list[Path], typer.Argument(help="Python files. They are run.", metavar="FILE...")]
-Actor = Annotated[str | None, typer.Option(help="Who it is for, in the audit trail; this process's user if absent.")]
+Files = Annotated[list[Path], typer.Argument(help="Python files. They are run.", metavar="FILE")]
+Actor = Annotated[
+    str | None, typer.Option(help="Who it is for, in the audit trail; this process's user if absent.", metavar="NAME")
+]
 
 
 @app.command(epilog="Example:  infra-sdk automation run ops.py")
 def run(
     files: Files,
     once: Annotated[bool, typer.Option("--once", help="Handle what is there and due now, then end.")] = False,
-    concurrency: Annotated[int, typer.Option(help="How many functions may run at a time.", min=1, max=1000)] = 8,
+    concurrency: Annotated[
+        int, typer.Option(help="How many functions may run at a time.", metavar="N", min=1, max=1000)
+    ] = 8,
     actor: Actor = None,
 ) -> None:
     """Run the handlers and schedules of files until Ctrl-C or SIGTERM. This process owns the installation meanwhile."""
@@ -78,8 +89,8 @@ def parked(output: Output = Format.table) -> None:
 
 @app.command(epilog="Example:  infra-sdk automation retry bring_back 1024")
 def retry(
-    name: Annotated[str, typer.Argument(help="The handler or schedule.")],
-    key: Annotated[str, typer.Argument(help="Of what is parked, as `automation parked` says it.")],
+    name: Annotated[str, typer.Argument(help="The handler or schedule.", metavar="NAME")],
+    key: Annotated[str, typer.Argument(help="Of what is parked, as `automation parked` says it.", metavar="KEY")],
 ) -> None:
     """Have what is parked tried anew at the next `automation run`."""
 
@@ -91,8 +102,8 @@ def retry(
 
 @app.command(epilog="Example:  infra-sdk automation history --name clear_user -o json")
 def history(
-    name: Annotated[str | None, typer.Option(help="Only of this handler, schedule or runbook.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
+    name: Annotated[str | None, typer.Option(help="Only of this handler, schedule or runbook.", metavar="NAME")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.", metavar="N")] = 100,
     verify: Annotated[bool, typer.Option("--verify", help="Check the chain of all records instead.")] = False,
     output: Output = Format.table,
 ) -> None:
@@ -142,7 +153,7 @@ def list_runbooks(file: File, output: Output = Format.table) -> None:
 @runbook_app.command("run", epilog="Example:  infra-sdk runbook run ops.py clear_user -p user_id=alice --dry-run")
 def run_runbook(
     file: File,
-    name: Annotated[str, typer.Argument(help="The runbook.")],
+    name: Annotated[str, typer.Argument(help="The runbook.", metavar="NAME")],
     parameter: Annotated[
         list[str] | None,
         typer.Option("--parameter", "-p", help="A parameter; lists with commas.", metavar="NAME=VALUE"),

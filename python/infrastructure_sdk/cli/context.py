@@ -102,6 +102,11 @@ def checked_duration(value: str, param: typer.CallbackParam) -> str:
     return value
 
 
+Timeout = Annotated[
+    str, typer.Option(help="How long to wait, e.g. 90s or 5m.", callback=checked_duration, metavar="DURATION")
+]
+
+
 def dry_run(text: str) -> None:
     """Say what would be done."""
     print(f"dry run: {text}; nothing was changed", file=sys.stderr)

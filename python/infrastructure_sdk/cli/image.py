@@ -12,12 +12,15 @@ import typer
 
 from infrastructure_sdk import exceptions
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, console, show, show_one
+from infrastructure_sdk.cli.output import Format, Output, console, show, show_one
 
-app = typer.Typer(help="Images: disks and boot files of VMs.", no_args_is_help=True)
+app = typer.Typer(
+    help="Images: disks and boot files of VMs.", no_args_is_help=True, epilog="Example:  infra-sdk image list"
+)
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
-ImageDir = Annotated[Path | None, typer.Option(help="Where images are kept (INFRA_SDK_VM__IMAGE_DIRECTORY).")]
+ImageDir = Annotated[
+    Path | None, typer.Option(help="Where images are kept (INFRA_SDK_VM__IMAGE_DIRECTORY).", metavar="DIR")
+]
 Name = Annotated[str, typer.Argument(help="The image's name.", metavar="NAME")]
 T = TypeVar("T")
 
@@ -90,11 +93,21 @@ def build(
 @app.command("import", epilog="Example:  infra-sdk image import debian-12.qcow2 --name debian-12 --user alice")
 def import_file(
     file: Annotated[str, typer.Argument(help="A qcow2 or raw disk image, or its http(s) URL.", metavar="FILE|URL")],
-    name: Annotated[str | None, typer.Option(help="The image's name; the file's stem if absent.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="Of a URL: the hash that its publisher states.")] = None,
-    user: Annotated[str | None, typer.Option(help="Write a cloud-init seed that makes this user.")] = None,
-    ssh_key: Annotated[list[Path] | None, typer.Option(help="A file of public keys for the user; repeatable.")] = None,
-    package: Annotated[list[str] | None, typer.Option(help="A package that cloud-init installs; repeatable.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The image's name; the file's stem if absent.", metavar="NAME")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="Of a URL: the hash that its publisher states.", metavar="HEX")
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Write a cloud-init seed that makes this user.", metavar="NAME")
+    ] = None,
+    ssh_key: Annotated[
+        list[Path] | None, typer.Option(help="A file of public keys for the user; may be repeated.", metavar="FILE")
+    ] = None,
+    package: Annotated[
+        list[str] | None, typer.Option(help="A package that cloud-init installs; may be repeated.", metavar="NAME")
+    ] = None,
     image_dir: ImageDir = None,
     output: Output = Format.table,
 ) -> None:
@@ -136,15 +149,17 @@ def gc(image_dir: ImageDir = None, dry_run: context.DryRun = False) -> None:
 @app.command(epilog="Example:  infra-sdk image install windows-11 --iso Win11.iso --drivers virtio-win.iso")
 def install(
     name: Annotated[str, typer.Argument(help="windows-11, windows-10, windows-server-2022 or -2025.", metavar="NAME")],
-    iso: Annotated[Path, typer.Option(help="Your own installation disc.")],
-    drivers: Annotated[Path, typer.Option(help="The disc virtio-win.iso.")],
-    user: Annotated[str, typer.Option(help="The administrator's account that is made.")] = "user",
+    iso: Annotated[Path, typer.Option(help="Your own installation disc.", metavar="FILE")],
+    drivers: Annotated[Path, typer.Option(help="The disc virtio-win.iso.", metavar="FILE")],
+    user: Annotated[str, typer.Option(help="The administrator's account that is made.", metavar="NAME")] = "user",
     password_file: Annotated[
-        Path | None, typer.Option(help="Holds the account's password; one is drawn if absent.")
+        Path | None, typer.Option(help="Holds the account's password; one is drawn if absent.", metavar="FILE")
     ] = None,
-    edition: Annotated[str | None, typer.Option(help="Another image of the disc's install.wim, by name.")] = None,
-    product_key: Annotated[str, typer.Option(help="XXXXX-XXXXX-XXXXX-XXXXX-XXXXX")] = "",
-    accelerator: Annotated[str, typer.Option(help="kvm, or tcg (takes many hours).")] = "kvm",
+    edition: Annotated[
+        str | None, typer.Option(help="Another image of the disc's install.wim, by name.", metavar="NAME")
+    ] = None,
+    product_key: Annotated[str, typer.Option(help="XXXXX-XXXXX-XXXXX-XXXXX-XXXXX", metavar="KEY")] = "",
+    accelerator: Annotated[str, typer.Option(help="kvm, or tcg (takes many hours).", metavar="NAME")] = "kvm",
     image_dir: ImageDir = None,
     output: Output = Format.table,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, harmless, show_one
+from infrastructure_sdk.cli.output import Format, Output, harmless, show_one
 
 EPILOG = "Example:  infra-sdk session replay s-0123456789abcdef --pytest test_incident.py"
 
@@ -21,9 +21,11 @@ def replay(
     policy: Annotated[Path | None, typer.Option(help="Rules to try instead of those of then.", metavar="FILE")] = None,
     soon: Annotated[
         str,
-        typer.Option(help="Back within this time = wrongly suspended.", callback=context.checked_duration),
+        typer.Option(
+            help="Back within this time = wrongly suspended.", callback=context.checked_duration, metavar="DURATION"
+        ),
     ] = "15m",
-    output: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.table,
+    output: Output = Format.table,
 ) -> None:
     """What went wrong with a session: the engine goes through its events again on a virtual clock.
 

@@ -11,15 +11,17 @@ import typer
 
 from infrastructure_sdk import exceptions
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, console, harmless, show, show_one
+from infrastructure_sdk.cli.output import Format, Output, console, harmless, show, show_one
 from infrastructure_sdk.isolation import score_text
 from infrastructure_sdk.reports import FORMATS
 from infrastructure_sdk.reports import signed as signed_reports
 from infrastructure_sdk.reports.controls import FRAMEWORKS
 
-app = typer.Typer(help="Isolation: evidence, not claims.", no_args_is_help=True)
-
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+app = typer.Typer(
+    help="Isolation: evidence, not claims.",
+    no_args_is_help=True,
+    epilog="Example:  infra-sdk isolation check s-0123456789abcdef --probes",
+)
 
 
 @app.command(epilog="Example:  infra-sdk isolation check s-0123456789abcdef --probes --require-isolated")
@@ -55,14 +57,19 @@ def check(
 
 @app.command(epilog="Example:  infra-sdk isolation audit --pid 4711 --pid 4712 --qmp 4711=/run/vm/qmp.sock -o json")
 def audit(
-    pid: Annotated[list[int] | None, typer.Option("--pid", help="A QEMU process; again for more.", min=1)] = None,
+    pid: Annotated[
+        list[int] | None, typer.Option("--pid", help="A QEMU process; may be repeated.", min=1, metavar="PID")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every QEMU process of this host.")] = False,
     qmp: Annotated[
-        list[str] | None, typer.Option("--qmp", metavar="PID=PATH", help="A process's free QMP socket; again for more.")
+        list[str] | None,
+        typer.Option("--qmp", metavar="PID=PATH", help="A process's free QMP socket; may be repeated."),
     ] = None,
     output: Output = Format.table,
 ) -> None:
     """Judge QEMU processes of this host, whoever started them, each against the others. Changes nothing."""
+    if bool(pid) == every:
+        raise typer.BadParameter("either --pid or --all is needed", param_hint="--pid")
     sockets = {}
     for text in qmp or []:
         number, separator, path = text.partition("=")
@@ -105,7 +112,9 @@ def _write(text: str, place: Path | None) -> None:
 @app.command(epilog="Example:  infra-sdk isolation report 3f6c1f0e-... --format html -o report.html")
 def report(
     report_id: Annotated[str, typer.Argument(help="The report's id, see `isolation history`.", metavar="REPORT")],
-    format: Annotated[str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMATS)}.")] = "json",
+    format: Annotated[
+        str, typer.Option("--format", "-f", help=f"One of {', '.join(FORMATS)}.", metavar="NAME")
+    ] = "json",
     place: File = None,
 ) -> None:
     """Write a kept report in a format for people or for another tool."""
@@ -168,7 +177,9 @@ def explain(
 @app.command(epilog="Example:  infra-sdk isolation compliance s-0123456789abcdef --framework soc2")
 def compliance(
     session: Session,
-    framework: Annotated[str, typer.Option("--framework", help=f"One of {', '.join(FRAMEWORKS)}.")] = "nist-800-53",
+    framework: Annotated[
+        str, typer.Option("--framework", help=f"One of {', '.join(FRAMEWORKS)}.", metavar="NAME")
+    ] = "nist-800-53",
     output: Output = Format.table,
 ) -> None:
     """Show the last report of a session by the controls of a framework. A pass is evidence, not fulfilment."""
@@ -191,17 +202,25 @@ def compliance(
 
 @app.command(epilog="Example:  infra-sdk isolation verify reports.dsse --key keys.pem --anchor anchor.dsse")
 def verify(
-    files: Annotated[list[Path], typer.Argument(help="Files of signed reports, one session each.", metavar="FILE...")],
+    files: Annotated[list[Path], typer.Argument(help="Files of signed reports, one session each.", metavar="FILE")],
     key: Annotated[
         list[Path] | None,
-        typer.Option("--key", "--trust", help="Public keys (PEM) that are trusted. Default: this installation's."),
+        typer.Option(
+            "--key", "--trust", help="Public keys (PEM) that are trusted. Default: this installation's.", metavar="FILE"
+        ),
     ] = None,
-    anchor: Annotated[Path | None, typer.Option("--anchor", help="A head record that was kept elsewhere.")] = None,
-    session: Annotated[str, typer.Option("--session", help="Every report must be of this session.")] = "",
+    anchor: Annotated[
+        Path | None, typer.Option("--anchor", help="A head record that was kept elsewhere.", metavar="FILE")
+    ] = None,
+    session: Annotated[
+        str, typer.Option("--session", help="Every report must be of this session.", metavar="SESSION")
+    ] = "",
     complete: Annotated[
         bool, typer.Option("--complete", help="Refuse chains without their beginning and sessions without reports.")
     ] = False,
-    max_age: Annotated[str | None, typer.Option("--max-age", help="How old the last report may be, e.g. 15m.")] = None,
+    max_age: Annotated[
+        str | None, typer.Option("--max-age", help="How old the last report may be, e.g. 15m.", metavar="DURATION")
+    ] = None,
     output: Output = Format.table,
 ) -> None:
     """Check signed reports. With --key it works offline, anywhere. Exit code 6 when something is wrong."""
@@ -239,7 +258,7 @@ def verify(
 
 @app.command(epilog="Example:  infra-sdk isolation anchor -o anchor.dsse")
 def anchor(
-    sessions: Annotated[list[str] | None, typer.Argument(help="Default: all.", metavar="SESSION...")] = None,
+    sessions: Annotated[list[str] | None, typer.Argument(help="Default: all.", metavar="SESSION")] = None,
     place: File = None,
 ) -> None:
     """Write a signed record of where the chains of reports end. Keep it on another machine, for `verify --anchor`."""
@@ -276,12 +295,14 @@ def rotate_key() -> None:
 )
 def waive(
     check_id: Annotated[str, typer.Argument(help="The check whose failure is accepted.", metavar="CHECK")],
-    reason: Annotated[str, typer.Option("--reason", help="Why.")],
-    approved_by: Annotated[str, typer.Option("--approved-by", help="By whom.")],
-    expires: Annotated[str, typer.Option("--expires", help="Until when, RFC 3339 in UTC.")],
-    key: Annotated[Path, typer.Option("--key", help="An Ed25519 private key (PEM).")],
-    session: Annotated[str, typer.Option("--session", help="Only for this session.")] = "",
-    name: Annotated[str, typer.Option("--name", help="The waiver's name. Default: made of check and session.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why.", metavar="TEXT")],
+    approved_by: Annotated[str, typer.Option("--approved-by", help="By whom.", metavar="NAME")],
+    expires: Annotated[str, typer.Option("--expires", help="Until when, RFC 3339 in UTC.", metavar="TIME")],
+    key: Annotated[Path, typer.Option("--key", help="An Ed25519 private key (PEM).", metavar="FILE")],
+    session: Annotated[str, typer.Option("--session", help="Only for this session.", metavar="SESSION")] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="The waiver's name. Default: made of check and session.", metavar="NAME")
+    ] = "",
 ) -> None:
     """Write a signed waiver, a line of the file that isolation.waivers_file names.
 
@@ -305,7 +326,9 @@ def waive(
 @app.command(epilog="Example:  infra-sdk isolation watch s-0123456789abcdef")
 def watch(
     session: Annotated[str | None, typer.Argument(help="A session's id; all if left out.", metavar="SESSION")] = None,
-    after: Annotated[int, typer.Option("--after", help="The last sequence number that was seen.", min=0)] = 0,
+    after: Annotated[
+        int, typer.Option("--after", help="The last sequence number that was seen.", min=0, metavar="N")
+    ] = 0,
 ) -> None:
     """Look again at running sessions and tell what changes, one JSON object a line, until stopped."""
 

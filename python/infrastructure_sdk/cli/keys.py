@@ -7,14 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, show, show_one
+from infrastructure_sdk.cli.output import Format, Output, show, show_one
 
 app = typer.Typer(
-    help="Keys of users, which encrypt their suspended memory, disks and snapshots.", no_args_is_help=True
+    help="Keys of users, which encrypt their suspended memory, disks and snapshots.",
+    no_args_is_help=True,
+    epilog="Example:  infra-sdk keys list",
 )
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
-User = Annotated[str, typer.Option("--user", "-u", help="Whose keys.")]
+User = Annotated[str, typer.Option("--user", "-u", help="Whose keys.", metavar="NAME")]
 
 COLUMNS = {"user": "user_id", "key": "key", "created": "created_at", "older keys": "older"}
 
@@ -46,7 +47,7 @@ def list_keys(output: Output = Format.table) -> None:
 @app.command(epilog="Example:  infra-sdk keys rotate --user alice")
 def rotate(
     user: User,
-    timeout: Annotated[str, typer.Option(help="How long it may take.")] = "10m",
+    timeout: context.Timeout = "10m",
     dry_run: context.DryRun = False,
     output: Output = Format.table,
 ) -> None:

@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +22,9 @@ class Format(str, Enum):
     json = "json"
     yaml = "yaml"
     name = "name"
+
+
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 
 
 def console(*, error: bool = False) -> Console:
@@ -117,5 +121,5 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_text(item) for item in value) or "-"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{round(value, 3):.12g}"
     return harmless(str(value))

@@ -10,14 +10,14 @@ import typer
 
 from infrastructure_sdk import exceptions
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, show, show_one
+from infrastructure_sdk.cli.output import Format, Output, show, show_one
 from infrastructure_sdk.policies import Policies
 
 app = typer.Typer(
     help="Policies: who decides about sessions besides the limits and the clocks (section policy).",
     no_args_is_help=True,
+    epilog="Example:  infra-sdk policy lint patient.py",
 )
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 Name = Annotated[str, typer.Argument(help="The policy's name.", metavar="POLICY")]
 
 COLUMNS = {
@@ -91,7 +91,7 @@ def disable(name: Name, output: Output = Format.table) -> None:
 
 @app.command(epilog="Example:  infra-sdk policy lint patient.py -o json")
 def lint(
-    file: Annotated[Path, typer.Argument(help="A policy in Python.")],
+    file: Annotated[Path, typer.Argument(help="A policy in Python.", metavar="FILE")],
     output: Output = Format.table,
 ) -> None:
     """Find what a policy must not do: clocks, chance, I/O, imports, state, threads, eval.

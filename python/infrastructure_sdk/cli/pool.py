@@ -7,16 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, show, show_one
+from infrastructure_sdk.cli.output import Format, Output, show, show_one
 
-app = typer.Typer(help="Warm pools: booted, paused VMs that are kept ready (session.pools_file).", no_args_is_help=True)
+app = typer.Typer(
+    help="Warm pools: booted, paused VMs that are kept ready (session.pools_file).",
+    no_args_is_help=True,
+    epilog="Example:  infra-sdk pool show desks",
+)
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 Name = Annotated[str, typer.Argument(help="The pool's name.", metavar="POOL")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Until the pool is settled.")]
-Timeout = Annotated[
-    str, typer.Option(help="How long to wait, e.g. 90s.", metavar="DURATION", callback=context.checked_duration)
-]
 
 COLUMNS = {
     "pool": "name",
@@ -65,7 +65,7 @@ def show_pool(name: Name, output: Output = Format.table) -> None:
 def drain(
     name: Name,
     wait: Wait = True,
-    timeout: Timeout = "2m",
+    timeout: context.Timeout = "2m",
     dry_run: context.DryRun = False,
     output: Output = Format.table,
 ) -> None:
@@ -91,7 +91,7 @@ def refill(
         int | None, typer.Option(help="At least so many; what the schedule says if absent.", min=0, metavar="N")
     ] = None,
     wait: Wait = True,
-    timeout: Timeout = "10m",
+    timeout: context.Timeout = "10m",
     dry_run: context.DryRun = False,
     output: Output = Format.table,
 ) -> None:

@@ -13,17 +13,17 @@ import typer
 
 from infrastructure_sdk import exceptions
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, harmless, show, show_one
+from infrastructure_sdk.cli.output import Format, Output, harmless, show, show_one
 
-app = typer.Typer(help="Sessions: one virtual machine each.", no_args_is_help=True)
+app = typer.Typer(
+    help="Sessions: one virtual machine each.",
+    no_args_is_help=True,
+    epilog="Example:  infra-sdk session list --user alice",
+)
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 SessionId = Annotated[str, typer.Argument(help="The session's id.", metavar="SESSION")]
 Memory = Annotated[bool, typer.Option("--memory", help="With the memory: what begins from it goes on from there.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the outcome.")]
-Timeout = Annotated[
-    str, typer.Option(help="How long to wait, e.g. 90s or 5m.", callback=context.checked_duration, metavar="DURATION")
-]
 
 COLUMNS = {
     "id": "id",
@@ -55,42 +55,66 @@ def create(
             "--user",
             "-u",
             help="Who the session belongs to.",
+            metavar="NAME",
             default_factory=getpass.getuser,
             show_default="your login name",
         ),
     ],
-    template: Annotated[str, typer.Option("--template", "-t", help="What VM to make.")] = "linux-tiny",
+    template: Annotated[str, typer.Option("--template", "-t", help="What VM to make.", metavar="NAME")] = "linux-tiny",
     source: Annotated[str | None, typer.Option("--from", help="Begin from this snapshot.", metavar="SNAPSHOT")] = None,
     encryption: Annotated[
         str | None,
-        typer.Option(help="What the user's key encrypts: memory (while suspended), or all (disk and snapshots too)."),
+        typer.Option(
+            help="What the user's key encrypts: memory (while suspended), all (disk and snapshots too), or off.",
+            metavar="WHAT",
+        ),
     ] = None,
-    cpu: Annotated[str | None, typer.Option(help="CPUs, e.g. 2.")] = None,
-    memory: Annotated[str | None, typer.Option(help="Memory, e.g. 4Gi.")] = None,
-    disk_size: Annotated[str | None, typer.Option(help="Disk size, e.g. 50Gi.")] = None,
-    disk_iops: Annotated[str | None, typer.Option(help="Reads and writes of the disk a second, e.g. 500.")] = None,
-    disk_bandwidth: Annotated[str | None, typer.Option(help="Bytes of the disk a second, e.g. 50Mi.")] = None,
-    network_bandwidth: Annotated[str | None, typer.Option(help="Bytes of the network a second, e.g. 10Mi.")] = None,
-    tenant: Annotated[str, typer.Option(help="The group whose limits it counts for.")] = "",
-    gpus: Annotated[int | None, typer.Option(help="How many GPUs, 0 to 64.")] = None,
-    gpu_type: Annotated[str | None, typer.Option(help="Which GPUs, when the host has several types.")] = None,
+    cpu: Annotated[str | None, typer.Option(help="CPUs, e.g. 2.", metavar="QUANTITY")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory, e.g. 4Gi.", metavar="QUANTITY")] = None,
+    disk_size: Annotated[str | None, typer.Option(help="Disk size, e.g. 50Gi.", metavar="QUANTITY")] = None,
+    disk_iops: Annotated[
+        str | None, typer.Option(help="Reads and writes of the disk a second, e.g. 500.", metavar="QUANTITY")
+    ] = None,
+    disk_bandwidth: Annotated[
+        str | None, typer.Option(help="Bytes of the disk a second, e.g. 50Mi.", metavar="QUANTITY")
+    ] = None,
+    network_bandwidth: Annotated[
+        str | None, typer.Option(help="Bytes of the network a second, e.g. 10Mi.", metavar="QUANTITY")
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="The group whose limits it counts for.", metavar="NAME")] = "",
+    gpus: Annotated[int | None, typer.Option(help="How many GPUs, 0 to 64.", metavar="N")] = None,
+    gpu_type: Annotated[
+        str | None, typer.Option(help="Which GPUs, when the host has several types.", metavar="TYPE")
+    ] = None,
     network: Annotated[
         str | None,
         typer.Option(help="none, isolated, internet or bridge:NAME; the template's if not given.", metavar="MODE"),
     ] = None,
-    ttl: Annotated[str | None, typer.Option(help="Lifetime from now, e.g. 8h.")] = None,
-    idle_timeout: Annotated[str | None, typer.Option(help="How long it may be idle, e.g. 30m; 0s = for ever.")] = None,
-    disconnect_timeout: Annotated[
-        str | None, typer.Option(help="How long it goes on after its last client left, e.g. 10m; 0s = for ever.")
+    ttl: Annotated[str | None, typer.Option(help="Lifetime from now, e.g. 8h.", metavar="DURATION")] = None,
+    idle_timeout: Annotated[
+        str | None, typer.Option(help="How long it may be idle, e.g. 30m; 0s = for ever.", metavar="DURATION")
     ] = None,
-    retention: Annotated[str | None, typer.Option(help="How long it is kept while suspended, e.g. 72h.")] = None,
+    disconnect_timeout: Annotated[
+        str | None,
+        typer.Option(
+            help="How long it goes on after its last client left, e.g. 10m; 0s = for ever.", metavar="DURATION"
+        ),
+    ] = None,
+    retention: Annotated[
+        str | None, typer.Option(help="How long it is kept while suspended, e.g. 72h.", metavar="DURATION")
+    ] = None,
     on_expiry: Annotated[
         list[str] | None,
-        typer.Option(help="CLOCK=ACTION, e.g. ttl=suspend; actions: disconnect, suspend, terminate. May be repeated."),
+        typer.Option(
+            help="What a clock does, e.g. ttl=suspend: disconnect, suspend or terminate; may be repeated.",
+            metavar="CLOCK=ACTION",
+        ),
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="KEY=VALUE; may be repeated.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="A text to find it by; may be repeated.", metavar="KEY=VALUE")
+    ] = None,
     wait: Wait = True,
-    timeout: Timeout = "5m",
+    timeout: context.Timeout = "5m",
     dry_run: context.DryRun = False,
     output: Output = Format.table,
 ) -> None:
@@ -99,6 +123,7 @@ def create(
     With --no-wait it is only recorded; the next process that opens the state directory goes on with its boot.
     """
     import infrastructure_sdk as isdk
+    from infrastructure_sdk.session_manager import end_if_cancelled
 
     request = isdk.SessionRequest(
         user_id=user,
@@ -134,7 +159,7 @@ def create(
         return
 
     async def action(sdk: Any) -> dict[str, Any]:
-        session = await sdk.sessions.create(request)
+        session = await end_if_cancelled(sdk.sessions.create(request))
         if not wait:
             return dict(session.to_dict())
         try:
@@ -159,11 +184,11 @@ def show_one_or_row(document: dict[str, Any], output: Format) -> None:
 
 @app.command("list", epilog="Example:  infra-sdk session list --user alice --state active -o json")
 def list_sessions(
-    user: Annotated[str | None, typer.Option("--user", "-u", help="Only this user's.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
-    state: Annotated[list[str] | None, typer.Option(help="Only these states; may be repeated.")] = None,
+    user: Annotated[str | None, typer.Option("--user", "-u", help="Only this user's.", metavar="NAME")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.", metavar="NAME")] = None,
+    state: Annotated[list[str] | None, typer.Option(help="Only this state; may be repeated.", metavar="STATE")] = None,
     all_states: Annotated[bool, typer.Option("--all", help="Terminated ones too.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most this many.", metavar="N")] = 100,
     output: Output = Format.table,
 ) -> None:
     """Sessions; terminated ones only with --all or --state."""
@@ -201,13 +226,14 @@ def show_session(session: SessionId, output: Output = Format.table) -> None:
 )
 def execute(
     session: SessionId,
-    command: Annotated[list[str], typer.Argument(help="The command and its arguments.")],
+    command: Annotated[list[str], typer.Argument(help="The command and its arguments.", metavar="COMMAND")],
     timeout: Annotated[str, typer.Option(help="When the command is killed, e.g. 90s.", metavar="DURATION")] = "60s",
     stdin: Annotated[bool, typer.Option("--stdin", "-i", help="Send this command's standard input along.")] = False,
-    cwd: Annotated[str | None, typer.Option(help="The guest's folder to run in.")] = None,
-    user: Annotated[str | None, typer.Option(help="The guest's user to run as.")] = None,
+    cwd: Annotated[str | None, typer.Option(help="The guest's folder to run in.", metavar="PATH")] = None,
+    user: Annotated[str | None, typer.Option(help="The guest's user to run as.", metavar="NAME")] = None,
     env: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE; may be repeated. Replaces the agent's own.")
+        list[str] | None,
+        typer.Option(help="Instead of the agent's own environment; may be repeated.", metavar="NAME=VALUE"),
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print the output as it comes, of any length.")
@@ -299,7 +325,7 @@ def cp(
 @app.command(epilog="Example:  infra-sdk session screenshot s-0123456789abcdef desktop.png")
 def screenshot(
     session: SessionId,
-    file: Annotated[Path, typer.Argument(help="Where the PNG goes.")] = Path("screenshot.png"),
+    file: Annotated[Path, typer.Argument(help="Where the PNG goes.", metavar="FILE")] = Path("screenshot.png"),
 ) -> None:
     """Save what the guest's screen shows as a PNG."""
 
@@ -366,9 +392,9 @@ def console(
 @app.command(epilog="Example:  infra-sdk session forward s-0123456789abcdef 22 --local-port 2222")
 def forward(
     session: SessionId,
-    port: Annotated[int, typer.Argument(help="The guest's TCP port.", min=1, max=65535)],
+    port: Annotated[int, typer.Argument(help="The guest's TCP port.", metavar="PORT", min=1, max=65535)],
     local_port: Annotated[
-        int, typer.Option(help="This machine's port; 0 lets the kernel choose.", min=0, max=65535)
+        int, typer.Option(help="This machine's port; 0 lets the kernel choose.", metavar="PORT", min=0, max=65535)
     ] = 0,
 ) -> None:
     """Lead a port of this machine's loopback to a port of the guest until Ctrl-C.
@@ -412,19 +438,19 @@ async def _until_not_active(session: Any) -> None:
 
 
 @app.command(epilog="Example:  infra-sdk session suspend s-0123456789abcdef --timeout 2m")
-def suspend(session: SessionId, timeout: Timeout = "5m", output: Output = Format.table) -> None:
+def suspend(session: SessionId, timeout: context.Timeout = "5m", output: Output = Format.table) -> None:
     """Save the VM's memory to a file and free its CPU and RAM."""
     show_one_or_row(context.run(lambda sdk: _verb(sdk, session, "suspend", timeout)), output)
 
 
 @app.command(epilog="Example:  infra-sdk session resume s-0123456789abcdef")
-def resume(session: SessionId, timeout: Timeout = "5m", output: Output = Format.table) -> None:
+def resume(session: SessionId, timeout: context.Timeout = "5m", output: Output = Format.table) -> None:
     """Bring a suspended session back as it was."""
     show_one_or_row(context.run(lambda sdk: _verb(sdk, session, "resume", timeout)), output)
 
 
 @app.command(epilog="Example:  infra-sdk session recover s-0123456789abcdef")
-def recover(session: SessionId, timeout: Timeout = "5m", output: Output = Format.table) -> None:
+def recover(session: SessionId, timeout: context.Timeout = "5m", output: Output = Format.table) -> None:
     """Start a failed session again from its disk; what was in memory only is gone."""
     show_one_or_row(context.run(lambda sdk: _verb(sdk, session, "recover", timeout)), output)
 
@@ -434,7 +460,7 @@ def snapshot(
     session: SessionId,
     name: Annotated[str, typer.Argument(help="A name for people.", metavar="NAME")],
     memory: Memory = False,
-    timeout: Timeout = "10m",
+    timeout: context.Timeout = "10m",
     output: Output = Format.table,
 ) -> None:
     """Copy the disk of an active, suspended or failed session; an active one goes on.
@@ -449,12 +475,14 @@ def snapshot(
 @app.command(epilog="Example:  infra-sdk session fork s-0123456789abcdef --count 3")
 def fork(
     source: Annotated[str, typer.Argument(help="A session's id or a snapshot's.", metavar="SOURCE")],
-    count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many.")] = 1,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many.", metavar="N")] = 1,
     memory: Memory = False,
-    user: Annotated[str | None, typer.Option("--user", "-u", help="Who they belong to; else the source's.")] = None,
-    ttl: Annotated[str | None, typer.Option(help="Lifetime from now, e.g. 8h.")] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", "-u", help="Who they belong to; else the source's.", metavar="NAME")
+    ] = None,
+    ttl: Annotated[str | None, typer.Option(help="Lifetime from now, e.g. 8h.", metavar="DURATION")] = None,
     wait: Wait = True,
-    timeout: Timeout = "5m",
+    timeout: context.Timeout = "5m",
     output: Output = Format.table,
 ) -> None:
     """Make new sessions from a session as it is now, or from a snapshot.
@@ -491,7 +519,7 @@ def fork(
 
 @app.command(epilog="Example:  infra-sdk session terminate s-0123456789abcdef --dry-run")
 def terminate(
-    session: SessionId, timeout: Timeout = "5m", dry_run: context.DryRun = False, output: Output = Format.table
+    session: SessionId, timeout: context.Timeout = "5m", dry_run: context.DryRun = False, output: Output = Format.table
 ) -> None:
     """End a session and remove everything of its VM; done when death was observed."""
     if not dry_run:
@@ -543,7 +571,7 @@ def touch(session: SessionId, output: Output = Format.table) -> None:
 
 
 @app.command(epilog="Example:  infra-sdk session ping s-0123456789abcdef")
-def ping(session: SessionId, timeout: Timeout = "10s") -> None:
+def ping(session: SessionId, timeout: context.Timeout = "10s") -> None:
     """Ask the guest's agent whether it is there. That does not count as use."""
 
     async def action(sdk: Any) -> None:
@@ -555,9 +583,9 @@ def ping(session: SessionId, timeout: Timeout = "10s") -> None:
 @app.command(epilog='Example:  infra-sdk session hold s-0123456789abcdef demo 2h --note "shown to a customer"')
 def hold(
     session: SessionId,
-    name: Annotated[str, typer.Argument(help="One hold per name; asked again it is replaced.")],
+    name: Annotated[str, typer.Argument(help="One hold per name; asked again it is replaced.", metavar="NAME")],
     length: Annotated[str, typer.Argument(help="e.g. 2h", callback=context.checked_duration, metavar="DURATION")],
-    note: Annotated[str, typer.Option(help="Why, for those who ask what keeps it alive.")] = "",
+    note: Annotated[str, typer.Option(help="Why, for those who ask what keeps it alive.", metavar="TEXT")] = "",
     output: Output = Format.table,
 ) -> None:
     """Keep a session from being idle for so long; its ttl goes on."""
@@ -571,7 +599,11 @@ def hold(
 
 
 @app.command(epilog="Example:  infra-sdk session release s-0123456789abcdef demo")
-def release(session: SessionId, name: str, output: Output = Format.table) -> None:
+def release(
+    session: SessionId,
+    name: Annotated[str, typer.Argument(help="The hold, see `session show`.", metavar="NAME")],
+    output: Output = Format.table,
+) -> None:
     """Let go of a hold."""
 
     async def action(sdk: Any) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, console, show_one
+from infrastructure_sdk.cli.output import Format, Output, console, show_one
 
 EPILOG = (
-    "Example: infra-sdk simulate --users 1000 --days 30 --policy strict.yaml --against builtin --picture diff.svg"
+    "Example:  infra-sdk simulate --users 1000 --days 30 --policy strict.yaml --against builtin --picture diff.svg"
     "   |   infra-sdk simulate --events log.jsonl --policy strict.yaml -o json"
     "   |   infra-sdk simulate --trace sessions.csv --policy builtin --set boot_time=90s"
 )
@@ -37,20 +37,20 @@ FleetAssignments = Annotated[
 def simulate(
     policy: Policy = "builtin",
     against: Against = None,
-    users: Annotated[int, typer.Option(help="People of a made-up fleet.", min=1, max=1_000_000)] = 100,
-    days: Annotated[float, typer.Option(help="How long it is watched.", min=0.05, max=3650)] = 30,
+    users: Annotated[int, typer.Option(help="People of a made-up fleet.", metavar="N", min=1, max=1_000_000)] = 100,
+    days: Annotated[float, typer.Option(help="How long it is watched.", metavar="DAYS", min=0.05, max=3650)] = 30,
     fleet: FleetAssignments = None,
     trace: Annotated[
         Path | None, typer.Option(help="Sessions of a file instead: CSV or JSONL.", metavar="FILE")
     ] = None,
     events: Annotated[Path | None, typer.Option(help="A recorded event log instead: JSONL.", metavar="FILE")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.", min=0)] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.", metavar="N", min=0)] = 1,
     settings: Assignments = None,
     sessions: Annotated[
         bool, typer.Option("--sessions", help="Also every session, or every one that differs.")
     ] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw it into this file.", metavar="FILE.svg")] = None,
-    output: Annotated[Format, typer.Option("--output", "-o", help="How to print.")] = Format.table,
+    output: Output = Format.table,
 ) -> None:
     """Try a policy on a virtual clock before it touches anyone: hours, money, who was wrongly suspended, who waited.
 

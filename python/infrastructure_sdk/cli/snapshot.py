@@ -7,11 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, show, show_one
+from infrastructure_sdk.cli.output import Format, Output, show, show_one
 
-app = typer.Typer(help="Snapshots: copies of sessions' disks and memory that outlive them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Snapshots: copies of sessions' disks and memory that outlive them.",
+    no_args_is_help=True,
+    epilog="Example:  infra-sdk snapshot list --user alice",
+)
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
 SnapshotId = Annotated[str, typer.Argument(help="The snapshot's id.", metavar="SNAPSHOT")]
 
 COLUMNS = {
@@ -52,7 +55,7 @@ def create_snapshot(
     memory: Annotated[
         bool, typer.Option("--memory", help="With the memory: what begins from it goes on from there.")
     ] = False,
-    timeout: Annotated[str, typer.Option(help="How long it may take.")] = "10m",
+    timeout: context.Timeout = "10m",
     output: Output = Format.table,
 ) -> None:
     """Copy the disk of an active, suspended or failed session, or disk and memory of an active one."""
@@ -61,8 +64,10 @@ def create_snapshot(
 
 @app.command("list", epilog="Example:  infra-sdk snapshot list --user alice -o json")
 def list_snapshots(
-    session: Annotated[str | None, typer.Option("--session", "-s", help="Only of this session.")] = None,
-    user: Annotated[str | None, typer.Option("--user", "-u", help="Only this user's.")] = None,
+    session: Annotated[
+        str | None, typer.Option("--session", "-s", help="Only of this session.", metavar="SESSION")
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", "-u", help="Only this user's.", metavar="NAME")] = None,
     output: Output = Format.table,
 ) -> None:
     """The snapshots that there are, by id."""

@@ -10,10 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from infrastructure_sdk.cli import context
-from infrastructure_sdk.cli.output import Format, harmless, show, show_one
+from infrastructure_sdk.cli.output import Format, Output, harmless, show, show_one
 
-app = typer.Typer(help="Webhooks: who is told of events over HTTP (session.webhooks_file).", no_args_is_help=True)
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print.")]
+app = typer.Typer(
+    help="Webhooks: who is told of events over HTTP (session.webhooks_file).",
+    no_args_is_help=True,
+    epilog="Example:  infra-sdk webhook deliveries --state dead",
+)
 
 
 class State(str, Enum):
@@ -46,9 +49,9 @@ def list_(output: Output = Format.table) -> None:
 
 @app.command(epilog="Example:  infra-sdk webhook deliveries --webhook ops --state dead -o json")
 def deliveries(
-    webhook: Annotated[str | None, typer.Option(help="Only of this webhook.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="Only of this webhook.", metavar="NAME")] = None,
     state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.", metavar="N")] = 100,
     output: Output = Format.table,
 ) -> None:
     """What was sent and what waits, the newest first."""
@@ -72,7 +75,8 @@ def deliveries(
 
 @app.command(epilog="Example:  infra-sdk webhook redeliver $(infra-sdk webhook deliveries --state dead -o name)")
 def redeliver(
-    delivery: Annotated[list[str], typer.Argument(help="Ids of deliveries.")], output: Output = Format.table
+    delivery: Annotated[list[str], typer.Argument(help="Ids of deliveries.", metavar="DELIVERY")],
+    output: Output = Format.table,
 ) -> None:
     """Begin deliveries again, under the same id: the receiver can tell that it had them before."""
 
@@ -85,8 +89,8 @@ def redeliver(
 
 @app.command(epilog="Example:  infra-sdk webhook test ops")
 def test(
-    name: Annotated[str, typer.Argument(help="The webhook.")],
-    timeout: Annotated[str, typer.Option(help="How long to wait.", callback=context.checked_duration)] = "1m",
+    name: Annotated[str, typer.Argument(help="The webhook.", metavar="NAME")],
+    timeout: context.Timeout = "1m",
     output: Output = Format.table,
 ) -> None:
     """Send one test event and say how it was answered. Exit code 1 unless with a 2xx status.
