@@ -106,9 +106,8 @@ Session SessionEngine::Impl::plan(SessionRequest request, std::string* fingerpri
     if (!request.snapshot.empty()) {
         need_snapshot_capability(provider->capabilities());
         const auto& snapshot = need_snapshot(request.snapshot)->snapshot;
-        auto of_template = templates.find(snapshot.template_name);
-        request = begin_from(request, snapshot,
-                             of_template == templates.end() ? Encryption::off : of_template->second.encryption);
+        auto known = templates.find(snapshot.template_name);
+        request = begin_from(request, snapshot, known == templates.end() ? Template() : known->second);
     }
     auto source = templates.find(request.template_name);
     if (source == templates.end()) {

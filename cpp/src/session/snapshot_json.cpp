@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/document.hpp"
+#include "session/session_plan.hpp"
 #include <infrastructure_sdk/duration.hpp>
 #include <infrastructure_sdk/error.hpp>
 #include <infrastructure_sdk/json.hpp>
@@ -46,6 +47,8 @@ void to_json(json& document, const Snapshot& snapshot) {
                   {"disk_size", snapshot.disk_size.to_string()},
                   {"gpu_count", snapshot.gpu_count},
                   {"gpu_type", snapshot.gpu_type}}},
+                {"network", snapshot.network ? json{{"mode", name_of(*snapshot.network)}, {"bridge", snapshot.bridge}}
+                                             : json(nullptr)},
                 {"encryption", name_of(snapshot.encryption)},
                 {"memory_size_bytes", snapshot.memory_size_bytes},
                 {"size_bytes", snapshot.size_bytes},
@@ -53,6 +56,8 @@ void to_json(json& document, const Snapshot& snapshot) {
                 {"sha256", snapshot.sha256},
                 {"created_at", to_rfc3339(snapshot.created_at)},
                 {"version", snapshot.version}};
+    for (const auto& limit : resource_limits)
+        document["resources"][limit.name] = snapshot.limits ? json((*snapshot.limits).*limit.place) : json(nullptr);
 }
 
 Snapshot snapshot_from_json(const json& document) try {
@@ -76,6 +81,14 @@ Snapshot snapshot_from_json(const json& document) try {
     snapshot.disk_size = Quantity::parse(resources.at("disk_size").get<std::string>(), "resources.disk_size");
     snapshot.gpu_count = resources.value("gpu_count", std::int64_t{0});
     snapshot.gpu_type = resources.value("gpu_type", "");
+    if (auto iops = resources.value("disk_iops", json(nullptr)); !iops.is_null()) {
+        snapshot.limits.emplace();
+        for (const auto& limit : resource_limits) (*snapshot.limits).*limit.place = resources.at(limit.name);
+    }
+    if (auto network = document.value("network", json(nullptr)); !network.is_null()) {
+        snapshot.network = parse_network_mode(network.at("mode"));
+        snapshot.bridge = network.at("bridge");
+    }
     snapshot.encryption = parse_encryption(document.value("encryption", "off"));
     snapshot.memory_size_bytes = document.value("memory_size_bytes", std::uint64_t{0});
     snapshot.size_bytes = document.at("size_bytes");

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "session/session_plan.hpp"
+
 #include <infrastructure_sdk/error.hpp>
 
 namespace infrastructure_sdk {
@@ -27,6 +29,17 @@ void check_memory_request(const SessionRequest& request, const Snapshot& snapsho
     need_same("resources.cpu", *request.resources.cpu, snapshot.cpu, snapshot);
     need_same("resources.memory", *request.resources.memory, snapshot.memory, snapshot);
     need_same("resources.disk_size", *request.resources.disk_size, snapshot.disk_size, snapshot);
+}
+
+/// As the session had them, but no more than the template allows now.
+void take_limits(ResourceSpec& resources, const VmLimits& limits, const Template& source) {
+    for (const auto& limit : resource_limits) {
+        auto value = limits.*limit.place;
+        auto most = source.limits.*limit.place;
+        if (most > 0) value = std::min(value, most);
+        auto& asked = resources.*limit.asked;
+        if (!asked && value > 0) asked = Quantity::from_units(static_cast<std::int64_t>(value));
+    }
 }
 
 }  // namespace
@@ -106,6 +119,9 @@ Snapshot plan_snapshot(const Session& session, const std::string& id, const std:
     snapshot.disk_size = session.disk_size;
     snapshot.gpu_count = session.gpu_count;
     snapshot.gpu_type = session.gpu_type;
+    snapshot.limits = session.limits;
+    snapshot.network = session.network;
+    snapshot.bridge = session.bridge;
     snapshot.encryption = session.encryption;
     snapshot.created_at = now;
     return snapshot;
@@ -132,7 +148,7 @@ Reservation reservation_of(const Snapshot& snapshot) {
     return reservation;
 }
 
-SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot, Encryption of_template) {
+SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot, const Template& source) {
     if (snapshot.state != SnapshotState::ready)
         throw Error(Errc::conflict, "snapshot " + snapshot.id + " is " + name_of(snapshot.state) + ", not ready",
                     {{"field", "snapshot"}, {"value", snapshot.id}, {"state", name_of(snapshot.state)}});
@@ -148,9 +164,14 @@ SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot, Encr
         request.resources.gpu_count = snapshot.gpu_count;
         request.resources.gpu_type = snapshot.gpu_type;
     }
+    if (snapshot.limits) take_limits(request.resources, *snapshot.limits, source);
+    if (!request.resources.network && request.resources.bridge.empty() && snapshot.network) {
+        request.resources.network = snapshot.network;
+        request.resources.bridge = snapshot.bridge;
+    }
     if (snapshot.mode == SnapshotMode::memory) check_memory_request(request, snapshot);
     if (snapshot.encryption != Encryption::off) {
-        auto asked = request.encryption.value_or(std::max(of_template, snapshot.encryption));
+        auto asked = request.encryption.value_or(std::max(source.encryption, snapshot.encryption));
         if (asked < snapshot.encryption)
             reject("encryption", name_of(asked),
                    "snapshot " + snapshot.id + " is encrypted: " + name_of(snapshot.encryption));

@@ -39,8 +39,8 @@ Reservation reservation_of(const Snapshot& snapshot);
 
 /// The request with what it takes over from the snapshot. @throws Error(conflict) unless it is ready, Error(validation)
 /// when it names another template, less encryption or, for one with memory, other resources or another user.
-/// @param of_template the encryption that the template demands
-SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot, Encryption of_template = Encryption::off);
+/// @param source the template: its encryption is the least, its limits are the most
+SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot, const Template& source = Template());
 /// One of the requests of a fork.
 SessionRequest request_of(const ForkRequest& fork, const Snapshot& snapshot);
 

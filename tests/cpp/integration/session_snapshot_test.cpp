@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -115,7 +116,12 @@ TEST_F(RealSnapshots, AFrozenCopyOfARunningDiskThatDependsOnNothing) {
 }
 
 TEST_F(RealSnapshots, OfASuspendedSessionAndOfAFork) {
-    auto session = start();
+    SessionRequest request;
+    request.user_id = "alice";
+    request.resources.network = NetworkMode::none;
+    request.resources.disk_iops = Quantity::from_units(5000);
+    auto session = run(*runtime_, sdk_->sessions().create(request, call()));
+    session = wait(session, SessionState::active);
     shell(session, "echo first > /data/note; sync");
     run(*runtime_, sdk_->sessions().suspend(session.id, call()));
     wait(session, SessionState::suspended);
@@ -126,6 +132,16 @@ TEST_F(RealSnapshots, OfASuspendedSessionAndOfAFork) {
     auto of_child = snap(child);
     auto grandchild = wait(*fork(of_child.id, 1).front().session, SessionState::active);
     EXPECT_EQ(shell(grandchild, "cat /data/note"), "first\nsecond\n");
+    // The template has a network and no limit: these are of the first session.
+    for (const auto& later : {child, grandchild}) {
+        EXPECT_EQ(later.network, NetworkMode::none);
+        EXPECT_EQ(shell(later, "ls /sys/class/net"), "lo\n");
+        EXPECT_EQ(later.limits, session.limits);
+        auto limits = vm(later).limits;
+        auto held = std::any_of(limits.begin(), limits.end(),
+                                [](const auto& limit) { return limit.resource == "disk_iops" && limit.limit == 5000; });
+        EXPECT_TRUE(held);
+    }
     EXPECT_EQ(shell(child, "hostname") == shell(grandchild, "hostname"), false);
 }
 

@@ -47,7 +47,9 @@ TEST(SnapshotRules, WhatBeginsFromAnEncryptedSessionIsEncryptedToo) {
     EXPECT_FALSE(begin_from(request, snapshot).encryption) << "the template says";
     snapshot.encryption = Encryption::memory;
     EXPECT_EQ(begin_from(request, snapshot).encryption, Encryption::memory);
-    EXPECT_EQ(begin_from(request, snapshot, Encryption::all).encryption, Encryption::all) << "the template says more";
+    Template strict;
+    strict.encryption = Encryption::all;
+    EXPECT_EQ(begin_from(request, snapshot, strict).encryption, Encryption::all) << "the template says more";
     request.encryption = Encryption::off;
     EXPECT_EQ(error_of([&] { begin_from(request, snapshot); }).context().at("field"), "encryption");
     request.encryption.reset();
@@ -164,6 +166,37 @@ TEST(SnapshotRules, BeginsWithTheResourcesAndTheTemplateOfTheSource) {
     half.state = SnapshotState::creating;
     request.template_name = "tiny";
     EXPECT_EQ(error_of([&] { begin_from(request, half); }).errc(), Errc::conflict);
+}
+
+TEST(SnapshotRules, BeginsWithTheLimitsAndTheNetworkOfTheSource) {
+    auto session = some_session();
+    SessionRequest request;
+    EXPECT_FALSE(begin_from(request, some_snapshot()).resources.network) << "an old record says nothing of it";
+    EXPECT_FALSE(begin_from(request, some_snapshot()).resources.disk_iops);
+    session.limits = VmLimits{0, 500, 0, 1 << 20};
+    session.network = NetworkMode::bridge;
+    session.bridge = "br0";
+    auto planned = plan_snapshot(session, "snap-1", "x", SnapshotMode::disk, false, WallTime());
+    planned.state = SnapshotState::ready;
+    auto snapshot = snapshot_from_json(nlohmann::json(planned));
+    auto taken = begin_from(request, snapshot).resources;
+    EXPECT_EQ(taken.disk_iops->value(), 500);
+    EXPECT_FALSE(taken.disk_bandwidth);
+    EXPECT_EQ(taken.network_bandwidth->value(), 1 << 20);
+    EXPECT_EQ(taken.network, NetworkMode::bridge);
+    EXPECT_EQ(taken.bridge, "br0");
+    Template tighter;
+    tighter.limits.disk_iops = 100;
+    EXPECT_EQ(begin_from(request, snapshot, tighter).resources.disk_iops->value(), 100);
+    request.resources.network = NetworkMode::none;
+    request.resources.disk_iops = Quantity::parse("7");
+    auto told = begin_from(request, snapshot).resources;
+    EXPECT_EQ(told.network, NetworkMode::none);
+    EXPECT_EQ(told.bridge, "");
+    EXPECT_EQ(told.disk_iops->value(), 7);
+    request.resources.network.reset();
+    request.resources.bridge = "br1";
+    EXPECT_EQ(begin_from(request, snapshot).resources.bridge, "br1") << "it is refused as what it is";
 }
 
 TEST(SnapshotRules, IsNeededByWhoHasNoDiskYet) {

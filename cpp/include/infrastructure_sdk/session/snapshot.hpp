@@ -43,6 +43,9 @@ struct Snapshot {
     Quantity disk_size;
     std::int64_t gpu_count = 0;
     std::string gpu_type;
+    std::optional<VmLimits> limits;           ///< of the session's disk and network; none = the template's
+    std::optional<NetworkMode> network;       ///< of the session; none = the template's, with its bridge
+    std::string bridge;                       ///< empty but for NetworkMode::bridge
     Encryption encryption = Encryption::off;  ///< of the session, and at least that of sessions from it
     std::uint64_t memory_size_bytes = 0;      ///< of the memory file; 0 without one
     std::uint64_t size_bytes = 0;             ///< of the disk's file
