@@ -118,6 +118,8 @@ TEST_F(KilledGuest, InAnyVerbIsToldAndLeavesAVmThatCanBeUsed) {
         // It may be seen before the verb is over.
     }
     EXPECT_NE(state(), VmState::running);
+    auto record = qemu::load_record(place_.path() + "/vms/" + vm_.id.value);
+    EXPECT_EQ(record->memory_sha256 + record->memory_key, "") << "a lost memory file's key is lost too";
     owner_->run(owner_->provider->destroy(vm_.id, call()));
     EXPECT_TRUE(std::filesystem::is_empty(place_.path() + "/vms"));
 }

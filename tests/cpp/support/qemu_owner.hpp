@@ -27,13 +27,15 @@ inline std::string reason_of(const Error& error) {
 /// A provider over a state directory, which another one may own later.
 class QemuOwner {
 public:
-    explicit QemuOwner(const std::string& state, std::string master = {}, std::function<void(const char*)> hook = {})
+    explicit QemuOwner(const std::string& state, std::string master = {}, std::function<void(const char*)> hook = {},
+                       bool fast_launch = false)
         : runtime_(make_null_sink()) {
         QemuOptions options;
         options.state_directory = state;
         options.probe_image_directory = image_directory();
         options.accelerator = AcceleratorChoice::tcg;
         options.master_key = Secret(std::move(master));
+        options.fast_launch = fast_launch;
         options.after_effect = std::move(hook);
         provider = run(make_qemu_provider(runtime_.environment(), options, {}));
     }

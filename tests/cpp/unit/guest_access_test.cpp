@@ -51,6 +51,22 @@ TEST(Usernet, IsReadLineByLine) {
     EXPECT_TRUE(parse_usernet("TCP]x[").empty());
 }
 
+TEST(ForwardTarget, IsWhatTheGuestSaysOfItsOwnCardWithinQemusNetwork) {
+    const std::string card = "02:00:00:00:00:01", first = "10.0.2.15";
+    auto of = [&](std::vector<std::string> addresses, const std::string& mac) {
+        GuestInterface found;
+        found.mac_address = mac;
+        found.addresses = std::move(addresses);
+        return forward_target({found}, card);
+    };
+    EXPECT_EQ(of({"fe80::1/64", "10.0.2.17/24"}, card), "10.0.2.17");
+    EXPECT_EQ(of({"10.0.2.17/24"}, "02:00:00:00:00:02"), first) << "another card";
+    EXPECT_EQ(forward_target({}, card), first);
+    for (const char* wrong : {"10.0.2.2/24", "10.0.2.3", "10.0.2.0", "10.0.2.255/24", "10.0.2.", "10.0.2.017",
+                              "10.0.2.17;x", "10.0.2.1000", "10.0.2.-5", "127.0.0.1/8", "10.0.20.17", ""})
+        EXPECT_EQ(of({wrong}, card), first) << wrong;
+}
+
 std::string listing(const std::string& names, const std::string& lines) { return names + std::string(1, '\0') + lines; }
 const std::string nul(1, '\0');
 

@@ -423,6 +423,9 @@ TEST(VmRecords, SettleSaysUnknownWhenItCouldNotLook) {
     EXPECT_EQ(settle(record, true, ""), VmState::unknown);
     EXPECT_EQ(settle(record, true, "running"), VmState::running);
     EXPECT_EQ(settle(record, true, "paused"), VmState::paused);
+    record.cloning = true;
+    EXPECT_EQ(settle(record, true, "running"), VmState::starting) << "what runs may still be another guest";
+    record.cloning = false;
     EXPECT_EQ(settle(record, false, ""), VmState::failed);
     record.phase = VmState::suspending;
     EXPECT_EQ(settle(record, false, ""), VmState::failed);

@@ -323,7 +323,10 @@ Task<void> QemuProvider::watch(VmPtr vm, int pidfd) {
     if (vm->expected) co_return;
     auto state = settle(vm->record, false, "");
     vm->record.phase = state;
-    if (state == VmState::failed) vm->record.memory_sha256.clear();
+    if (state == VmState::failed) {
+        vm->record.memory_sha256.clear();
+        vm->record.memory_key.clear();
+    }
     vm->record.reason = vm->last_event.empty() ? "ProcessKilled" : vm->last_event;
     vm->record.message = words_for_end(vm->last_event);
     vm->record.process.reset();

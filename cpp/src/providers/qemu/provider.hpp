@@ -67,6 +67,9 @@ struct Vm {
 using VmPtr = std::shared_ptr<Vm>;
 using DescriptorsPtr = std::shared_ptr<Descriptors>;
 
+/// @throws Error(not_ready, reason=NotNamed) for a guest that nobody may speak to (`is_unnamed`)
+void need_named(const VmRecord& record);
+
 /// The memory that a snapshot gets, and its key; empty = a plain file.
 struct CopiedMemory {
     std::optional<SnapshotMemory> memory;
@@ -150,6 +153,8 @@ private:
     Task<void> start_clone(VmPtr vm, RamTemplatePtr source, std::string execution_id, Call call);
     Task<void> load_memory(VmPtr vm, MemoryStreamPtr sealed, Call call);
     Task<void> give_identity(VmPtr vm, TemplateRecord source, Call call);
+    Task<std::string> forward_target_of(VmPtr vm, Call call);
+    Task<void> plug_network(VmPtr vm, bool in, Call call);
     Task<void> install_reseed(VmPtr vm, Call call);
     Task<std::string> interface_of(VmPtr vm, std::string address, Call call);
     Task<void> give_address(VmPtr vm, std::string interface, std::string address, Call call);

@@ -32,6 +32,47 @@ public:
     Task<std::uint32_t> logged_in_users(Call) override { return refuse<std::uint32_t>(); }
 };
 
+/// The guest's agent for all others: silent while the guest may be another one.
+class NamedAgent final : public GuestAgent {
+public:
+    explicit NamedAgent(VmPtr vm) : vm_(std::move(vm)) {}
+    Task<void> ping(Call call) override { return agent().ping(call); }
+    Task<ExecResult> exec(ExecRequest request, Call call) override { return agent().exec(std::move(request), call); }
+    Task<std::shared_ptr<GuestProcess>> start(ExecRequest request, Call call) override {
+        return agent().start(std::move(request), call);
+    }
+    Task<std::string> read_file(std::string path, std::size_t limit_bytes, Call call) override {
+        return agent().read_file(std::move(path), limit_bytes, call);
+    }
+    Task<void> write_file(std::string path, std::string bytes, Call call) override {
+        return agent().write_file(std::move(path), std::move(bytes), call);
+    }
+    Task<void> write_files(std::vector<GuestFile> files, Call call) override {
+        return agent().write_files(std::move(files), call);
+    }
+    Task<std::string> read_file_part(std::string path, std::uint64_t offset, std::size_t limit_bytes,
+                                     Call call) override {
+        return agent().read_file_part(std::move(path), offset, limit_bytes, call);
+    }
+    Task<void> write_file_part(std::string path, std::uint64_t offset, std::string bytes, Call call) override {
+        return agent().write_file_part(std::move(path), offset, std::move(bytes), call);
+    }
+    Task<std::vector<GuestFileEntry>> list_files(std::string path, Call call) override {
+        return agent().list_files(std::move(path), call);
+    }
+    Task<void> set_time(WallTime time, Call call) override { return agent().set_time(time, call); }
+    Task<std::vector<GuestInterface>> interfaces(Call call) override { return agent().interfaces(call); }
+    Task<std::uint32_t> logged_in_users(Call call) override { return agent().logged_in_users(call); }
+
+private:
+    GuestAgent& agent() {
+        need_named(vm_->record);
+        return *vm_->agent;
+    }
+
+    VmPtr vm_;
+};
+
 class QemuEvidence final : public EvidenceSource {
 public:
     QemuEvidence(std::shared_ptr<QemuProvider> provider, VmId id)
@@ -48,10 +89,16 @@ private:
 
 }  // namespace
 
+void need_named(const VmRecord& record) {
+    if (is_unnamed(record))
+        throw Error(Errc::not_ready, "the guest has no identity of its own yet",
+                    {{"vm", record.spec.id.value}, {"reason", "NotNamed"}});
+}
+
 std::shared_ptr<GuestAgent> QemuProvider::agent(VmId id) {
     auto it = known_.find(id);
     if (it == known_.end()) return std::make_shared<NoAgent>();
-    return it->second->agent;
+    return std::make_shared<NamedAgent>(it->second);
 }
 
 std::shared_ptr<EvidenceSource> QemuProvider::evidence(VmId id) {

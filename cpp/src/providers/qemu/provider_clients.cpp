@@ -93,6 +93,7 @@ Task<GuestStreamPtr> QemuProvider::console(VmId id, bool alone, Call call) {
     auto vm = co_await need(id, call);
     if (!vm->record.spec.display)
         throw Error(Errc::unsupported, "the VM has no display", {{"capability", "console"}, {"vm", id.value}});
+    need_named(vm->record);
     auto guard = co_await vm->viewing.lock(*environment_.clock, call, "opening a console");
     auto count = co_await viewers(vm, call);
     if (alone && count > 0)

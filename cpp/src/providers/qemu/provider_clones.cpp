@@ -107,9 +107,12 @@ Task<void> QemuProvider::start_clone(VmPtr vm, RamTemplatePtr source, std::strin
     // A suspend saves all of it.
     co_await client->execute("migrate-set-capabilities", with_ram, call);
     passed(Effect::memory_loaded);
+    // It is still the template's guest, as other copies may be too.
+    co_await plug_network(vm, false, call);
     co_await client->execute("cont", no_arguments, call);
     passed(Effect::guest_continued);
     co_await give_identity(vm, source->record(), call);
+    co_await plug_network(vm, true, call);
     vm->record.phase = VmState::running;
     vm->record.cloning = false;
     vm->record.launch = {"template", ""};
@@ -142,6 +145,15 @@ Task<void> QemuProvider::give_identity(VmPtr vm, TemplateRecord source, Call cal
         throw Error(Errc::unsupported, "the guest did not reseed its random number generator: error " +
                                            std::to_string(reseeded.exit_code));
     if (!source.interface.empty()) co_await give_address(vm, source.interface, vm->record.spec.mac_address, call);
+}
+
+/// The cable of the network card, if there is one.
+Task<void> QemuProvider::plug_network(VmPtr vm, bool in, Call call) {
+    auto self = shared_from_this();
+    if (vm->record.spec.network == NetworkMode::none) co_return;
+    auto client = co_await qmp(vm, call);
+    json link{{"name", "net0"}, {"up", in}};
+    co_await client->execute("set_link", link, call);
 }
 
 Task<void> QemuProvider::install_reseed(VmPtr vm, Call call) {

@@ -74,6 +74,7 @@ Task<void> QemuProvider::input(VmId id, std::vector<InputEvent> events, Call cal
     auto vm = co_await need(id, call);
     if (!vm->record.spec.display)
         throw Error(Errc::unsupported, "the VM has no display", {{"capability", "input"}, {"vm", id.value}});
+    need_named(vm->record);
     auto client = co_await qmp(vm, call);
     auto guard = co_await vm->typing.lock(*environment_.clock, call, "sending keys");
     std::set<std::string> held;

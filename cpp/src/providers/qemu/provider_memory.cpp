@@ -426,7 +426,10 @@ Task<void> QemuProvider::resume(VmId id, std::string execution_id, Call call) {
         if (vm->alive) co_await end(vm, rescue);
         vm->record.phase = may_have_run ? VmState::failed : VmState::suspended;
         if (may_have_run && vm->record.reason.empty()) vm->record.reason = "ResumeFailed";
-        if (may_have_run) vm->record.memory_sha256.clear();
+        if (may_have_run) {
+            vm->record.memory_sha256.clear();
+            vm->record.memory_key.clear();
+        }
         vm->record.process.reset();
         co_await save(vm);
         if (may_have_run) ::unlink(path.c_str());

@@ -15,16 +15,6 @@
 
 namespace infrastructure_sdk::qemu {
 using nlohmann::json;
-namespace {
-
-/// The cable of the network card, if there is one.
-Task<void> plug_network(NetworkMode mode, std::shared_ptr<QmpClient> client, bool in, Call call) {
-    if (mode == NetworkMode::none) co_return;
-    json link{{"name", "net0"}, {"up", in}};
-    co_await client->execute("set_link", link, call);
-}
-
-}  // namespace
 
 MemoryTerms QemuProvider::terms_of(const VmRecord& record) const {
     const auto& image = record.spec.image;
@@ -157,11 +147,11 @@ Task<void> QemuProvider::start_from_memory(VmPtr vm, std::string execution_id, C
                         {{"reason", "MemoryDoesNotFit"}, {"field", "QEMU version"}, {"value", version.dump()}});
         passed(Effect::memory_loaded);
         // It is still the guest of the snapshot, which may run too.
-        co_await plug_network(vm->record.spec.network, client, false, call);
+        co_await plug_network(vm, false, call);
         co_await client->execute("cont", no_arguments, call);
         passed(Effect::guest_continued);
         co_await become_another(vm, origin, call);
-        co_await plug_network(vm->record.spec.network, client, true, call);
+        co_await plug_network(vm, true, call);
     } catch (...) {
         failure = std::current_exception();
     }

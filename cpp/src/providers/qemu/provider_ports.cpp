@@ -1,4 +1,5 @@
 // Ports of the guest, reached through QEMU's user-mode network: a rule lets one connection in and is removed again.
+#include <algorithm>
 #include <cerrno>
 
 #include <sys/socket.h>
@@ -12,8 +13,6 @@ namespace {
 
 using nlohmann::json;
 
-// The address that QEMU's user-mode network gives its first guest, also by DHCP.
-constexpr const char* guest_address = "10.0.2.15";
 constexpr const char* forwards = "HOST_FORWARD";
 
 /// What the monitor prints. The commands have no equivalent in QMP.
@@ -29,12 +28,12 @@ Task<void> remove_rule(std::shared_ptr<QmpClient> client, std::uint16_t host_por
 }
 
 /// The host's port of a new rule. What an owner left that died between two steps goes first.
-Task<std::uint16_t> add_rule(std::shared_ptr<QmpClient> client, std::uint16_t port, Call call) {
+Task<std::uint16_t> add_rule(std::shared_ptr<QmpClient> client, std::string target, std::uint16_t port, Call call) {
     auto text = co_await monitor(client, "info usernet", call);
     const auto stale = parse_usernet(text);
     for (const auto& line : stale)
         if (line.state == forwards) co_await remove_rule(client, line.source_port, call);
-    auto rule = std::string("tcp:127.0.0.1:0-") + guest_address + ":" + std::to_string(port);
+    auto rule = "tcp:127.0.0.1:0-" + target + ":" + std::to_string(port);
     auto refused = co_await monitor(client, "hostfwd_add net0 " + rule, call);
     if (!refused.empty())
         throw Error(Errc::unsupported, "QEMU does not forward to this VM", {{"capability", "forward"}})
@@ -68,6 +67,22 @@ Task<void> wait_accepted(Environment environment, std::shared_ptr<QmpClient> cli
 
 }  // namespace
 
+/// Of the guest in QEMU's network, if its agent tells it soon.
+Task<std::string> QemuProvider::forward_target_of(VmPtr vm, Call call) {
+    auto self = shared_from_this();
+    const auto& channels = vm->record.spec.channels;
+    std::vector<GuestInterface> interfaces;
+    if (std::find(channels.begin(), channels.end(), "agent") != channels.end()) {
+        Call soon = call.within(Deadline::after(*environment_.clock, std::chrono::seconds(2)));
+        try {
+            interfaces = co_await vm->agent->interfaces(soon);
+        } catch (const Error& error) {
+            if (error.errc() == Errc::cancelled) throw;
+        }
+    }
+    co_return forward_target(interfaces, vm->record.spec.mac_address);
+}
+
 Task<GuestStreamPtr> QemuProvider::open_port(VmId id, std::uint16_t port, Call call) {
     auto self = shared_from_this();
     auto vm = co_await need(id, call);
@@ -77,6 +92,7 @@ Task<GuestStreamPtr> QemuProvider::open_port(VmId id, std::uint16_t port, Call c
     if (mode != NetworkMode::isolated && mode != NetworkMode::internet)
         throw Error(Errc::unsupported, "the VM has no network that ports can be reached through",
                     {{"capability", "forward"}, {"network", name_of(vm->record.spec.network)}});
+    need_named(vm->record);
     auto guard = co_await vm->forwarding.lock(*environment_.clock, call, "opening a port of the guest");
     auto client = co_await qmp(vm, call);
     if (!vm->record.process) throw Error(Errc::not_ready, "the VM does not run");
@@ -86,7 +102,8 @@ Task<GuestStreamPtr> QemuProvider::open_port(VmId id, std::uint16_t port, Call c
         return true;
     };
     co_await run_blocking(environment_.blocking, raise);
-    const auto host_port = co_await add_rule(client, port, call);
+    const auto target = co_await forward_target_of(vm, call);
+    const auto host_port = co_await add_rule(client, target, port, call);
     GuestStreamPtr stream;
     std::exception_ptr failure;
     try {

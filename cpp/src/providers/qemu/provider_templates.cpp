@@ -119,6 +119,8 @@ Task<RamTemplatePtr> QemuProvider::build_template(VmPtr vm, TemplateRecord recor
             throw Error(Errc::conflict, "the image was replaced meanwhile");
         co_await boot_donor(donor, memory, call);
         record = co_await rehearse_identity(donor, std::move(record), call);
+        // Copies begin without a network, and have nothing of one to let go of.
+        co_await plug_network(donor, false, call);
         co_await settle_guest(donor, call);
         auto begin = [folder, digest = record.key.digest] { return folder.begin(digest); };
         int state = descriptors.add(co_await run_blocking(environment_.blocking, begin));
@@ -181,6 +183,7 @@ Task<void> QemuProvider::settle_guest(VmPtr vm, Call call) {
         auto next = Deadline::after(*environment_.clock, window).earlier(call.deadline);
         co_await environment_.clock->sleep_until(next.when(), call.stop);
         check(call, *environment_.clock, "waiting for a template's guest to settle");
+        if (!vm->alive) throw died(vm, "a template's VM ended");
         auto now = co_await run_blocking(environment_.blocking, read);
         quiet = now - before <= busy ? quiet + 1 : 0;
         before = now;

@@ -31,7 +31,7 @@ TemplateKey template_key(const VmSpec& spec, const CommandLineOptions& options, 
     };
     const auto line = command_line(nobody, options);
     json kind{spec.image.name, line, spec.disk_size_bytes};
-    json parts{1, kind, spec.image.version, image_identity, program_identity, host, spec.image.disk_size_bytes};
+    json parts{2, kind, spec.image.version, image_identity, program_identity, host, spec.image.disk_size_bytes};
     return {digest(parts), digest(kind)};
 }
 

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include <infrastructure_sdk/vm/guest_agent.hpp>
+
 namespace infrastructure_sdk::qemu {
 
 struct UsernetLine {
@@ -17,5 +19,9 @@ struct UsernetLine {
 
 /// The TCP lines of the answer. Lines of another form are left out.
 std::vector<UsernetLine> parse_usernet(const std::string& text);
+
+/// Where the guest's card is in QEMU's network 10.0.2.0/24, by what the guest says: DHCP gives a copy of another guest
+/// the next free address. "10.0.2.15", the first, if it says nothing that can be.
+std::string forward_target(const std::vector<GuestInterface>& interfaces, const std::string& mac_address);
 
 }  // namespace infrastructure_sdk::qemu

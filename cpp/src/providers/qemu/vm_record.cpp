@@ -227,6 +227,7 @@ VmState settle(const VmRecord& record, bool alive, const std::string& status) {
                 return record.phase == VmState::starting ? VmState::stopped : VmState::failed;
             }
             if (status.empty()) return VmState::unknown;
+            if (record.cloning) return VmState::starting;
             if (status == "running") return VmState::running;
             if (status == "inmigrate") return VmState::starting;
             // While its memory is copied it stands still, and goes on afterwards.

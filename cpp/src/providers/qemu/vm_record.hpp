@@ -68,6 +68,10 @@ std::string guest_folder(const std::string& directory);
 /// The files that the VM lies on: its image's, with the disk of its snapshot if it began from one. Pure.
 ImageFiles files_of(const VmRecord& record, const std::string& directory);
 
+/// Whether a guest that runs may still be another one: a copy that was not given its own identity, or what copies are
+/// made of. Nobody but the provider speaks to it. Pure.
+inline bool is_unnamed(const VmRecord& record) { return record.cloning || record.donor; }
+
 /// What a VM is, given its record and whether its process lives. Pure.
 /// @param status QMP's query-status ("running", "paused", "inmigrate", "postmigrate", ...); empty = not asked or no
 /// answer.
