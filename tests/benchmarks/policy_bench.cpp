@@ -84,25 +84,23 @@ void need_decided(const PolicyAnswer& answer) {
     if (answer.outcome != PolicyAnswer::Outcome::decided) throw Error(Errc::internal, "no decision: " + answer.detail);
 }
 
-Task<double> one_by_one(Environment environment, HostPtr host, bool now) {
-    PolicyRequest request = question_about("s-1");
-    auto begun = cpu_seconds();
-    for (int i = 0; i < questions; ++i) {
-        if (now) {
-            need_decided(*host->decide_now(request, ""));
-            continue;
-        }
-        Call call(Deadline::after(*environment.clock, 10s));
-        auto answer = co_await host->decide(request, "", call);
-        need_decided(answer);
-    }
-    co_return (cpu_seconds() - begun) / questions * 1e6;
-}
-
 Task<void> ask_once(Environment environment, HostPtr host) {
     Call call(Deadline::after(*environment.clock, 10s));
     auto answer = co_await host->decide(question_about("s-1"), "", call);
     need_decided(answer);
+}
+
+double on_this_thread(HostPtr host) {
+    PolicyRequest request = question_about("s-1");
+    auto begun = cpu_seconds();
+    for (int i = 0; i < questions; ++i) need_decided(*host->decide_now(request, ""));
+    return (cpu_seconds() - begun) / questions * 1e6;
+}
+
+Task<double> one_by_one(Environment environment, HostPtr host) {
+    auto begun = cpu_seconds();
+    for (int i = 0; i < questions; ++i) co_await ask_once(environment, host);
+    co_return (cpu_seconds() - begun) / questions * 1e6;
 }
 
 Task<double> in_bulk(Environment environment, HostPtr host) {
@@ -123,11 +121,11 @@ struct Hosts {
 Task<void> measure_costs(Environment environment, const Rows* rows, Hosts hosts) {
     std::vector<double> direct, inlined, thread, bulk, process;
     for (int round = 0; round < rounds; ++round) {
-        direct.push_back(co_await one_by_one(environment, hosts.direct, true));
-        inlined.push_back(co_await one_by_one(environment, hosts.inlined, true));
-        thread.push_back(co_await one_by_one(environment, hosts.thread, false));
+        direct.push_back(on_this_thread(hosts.direct));
+        inlined.push_back(on_this_thread(hosts.inlined));
+        thread.push_back(co_await one_by_one(environment, hosts.thread));
         bulk.push_back(co_await in_bulk(environment, hosts.thread));
-        process.push_back(co_await one_by_one(environment, hosts.process, false));
+        process.push_back(co_await one_by_one(environment, hosts.process));
     }
     const auto base = median(direct);
     rows->add("policy.direct", base, "us");

@@ -185,16 +185,9 @@ public:
         question->request = std::move(request);
         question->state = std::move(state);
         question->budget = std::min(longest_budget, call.deadline.remaining(*clock));
-        std::optional<PolicyAnswer> late;
-        try {
-            check(call, *clock, "a question to a policy");
-            auto turn = co_await mutex_.lock(*clock, call, "a question to a policy");
-            children_.spawn(environment_.logger, "policy question", serve(self, std::move(turn), question));
-        } catch (const Error& error) {
-            if (error.errc() != Errc::timeout) throw;
-            late = not_decided(timed_out, point, "no answer within the time budget: others were asked first");
-        }
-        if (late) co_return *late;
+        const bool is_asked = co_await begin(question, call);
+        if (!is_asked)
+            co_return not_decided(timed_out, point, "no answer within the time budget: others were asked first");
         co_await sleep_within(clock, question->finished, call);
         if (question->answer) co_return *question->answer;
         if (call.stop.stop_requested()) throw Error(Errc::cancelled, "the question to a policy was cancelled");
@@ -211,6 +204,21 @@ public:
     }
 
 private:
+    /// When its turn has come it goes on by itself. False when that was not within the deadline of the call.
+    Task<bool> begin(std::shared_ptr<Question> question, Call call) {
+        const auto& clock = *environment_.clock;
+        try {
+            check(call, clock, "a question to a policy");
+            auto turn = co_await mutex_.lock(clock, call, "a question to a policy");
+            children_.spawn(environment_.logger, "policy question",
+                            serve(shared_from_this(), std::move(turn), question));
+        } catch (const Error& error) {
+            if (error.errc() != Errc::timeout) throw;
+            co_return false;
+        }
+        co_return true;
+    }
+
     /// A line there and the next one back. At the deadline or stop of the call the process is killed.
     Task<std::string> exchange(std::shared_ptr<PolicyProcess> process, std::string line, Call call) {
         auto watch = std::make_shared<Watch>();
