@@ -14,9 +14,15 @@ namespace {
 
 std::string fleet_document(const std::string& model) { return to_json(fleet_model_from_json(model)); }
 
+/// Stops at Ctrl-C, and at whatever else a signal raises.
 Workload make_workload(const std::string& document, std::uint64_t seed) {
+    auto go_on = [] {
+        py::gil_scoped_acquire lock;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        return true;
+    };
     py::gil_scoped_release release;
-    return workload_from_json(document, seed);
+    return workload_from_json(document, seed, go_on);
 }
 
 using PolicyHosts = std::vector<std::shared_ptr<PolicyHost>>;

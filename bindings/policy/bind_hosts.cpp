@@ -84,7 +84,7 @@ py::dict sandbox_of(const HostHandle& self) {
     auto process = std::dynamic_pointer_cast<ProcessPolicy>(self.host);
     if (!process) return dict;
     dict["protections"] = texts(process->protections());
-    dict["missing"] = texts(process->missing_protections());
+    dict["missing"] = texts(self.host->missing_protections());
     dict["pid"] = process->pid();
     return dict;
 }

@@ -5,6 +5,7 @@
 
 #include "policy/bind_policy.hpp"
 #include "policy/values.hpp"
+#include <infrastructure_sdk/policy/policy_host.hpp>
 #include <infrastructure_sdk/error.hpp>
 
 namespace infrastructure_sdk::bindings {
@@ -300,7 +301,7 @@ void bind_trouble(py::module_& module) {
               py::kw_only(), "now"_a, "session"_a, "kind"_a, "deadline"_a = py::none(), "standard"_a = "keep")
         .field("now", &InterruptionRequest::now, "UTC.")
         .field("session", &InterruptionRequest::session, "Which one.")
-        .field("kind", &InterruptionRequest::kind, "memory_pressure, disk_full, spot or maintenance.")
+        .field("kind", &InterruptionRequest::kind, "disk_full or memory_pressure.")
         .field("deadline", &InterruptionRequest::deadline, "UTC; None = not known.")
         .field("standard", &InterruptionRequest::standard, "What the engine would do.")
         .request()
@@ -360,6 +361,8 @@ void bind_policy_values(py::module_& module) {
     bind_trouble(module);
     bind_decisions(module);
     module.attr("policy_schema_version") = policy_schema_version;
+    module.attr("standard_time_budget") = to_seconds(standard_time_budget);
+    module.attr("standard_memory_budget") = standard_memory_budget;
     module.def(
         "policy_request_from_json", [](const Text& text) { return to_python(policy_request_from_json(text)); },
         "text"_a, "A request from its `to_json`.");

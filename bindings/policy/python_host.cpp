@@ -16,14 +16,6 @@ namespace infrastructure_sdk::bindings {
 namespace py = pybind11;
 namespace {
 
-PolicyAnswer not_asked(PolicyAnswer::Outcome outcome, DecisionPoint point, std::string detail) {
-    PolicyAnswer answer;
-    answer.outcome = outcome;
-    answer.decision = standard_decision(point);
-    answer.detail = std::move(detail);
-    return answer;
-}
-
 constexpr Duration longest_budget = std::chrono::hours(24);
 
 /// Until `finished` is requested, the deadline or the stop of the call.
@@ -58,15 +50,15 @@ public:
     Task<PolicyAnswer> decide(PolicyRequest request, std::string state, Call call) override {
         using enum PolicyAnswer::Outcome;
         auto point = point_of(request);
-        if (closed_) co_return not_asked(refused, point, "the policy is closed");
+        if (closed_) co_return not_decided(refused, point, "the policy is closed");
         if (thread_->lost() && !replace_thread())
-            co_return not_asked(refused, point, "its threads did not come back from earlier questions");
-        if (thread_->overdue()) co_return not_asked(refused, point, "it still runs an earlier question");
+            co_return not_decided(refused, point, "its threads did not come back from earlier questions");
+        if (thread_->overdue()) co_return not_decided(refused, point, "it still runs an earlier question");
         auto question = std::make_shared<Question>();
         question->request = std::move(request);
         question->state = std::move(state);
         question->budget = std::min(longest_budget, call.deadline.remaining(*environment_.clock));
-        question->answer = not_asked(refused, point, "the policy was closed meanwhile");
+        question->answer = not_decided(refused, point, "the policy was closed meanwhile");
         auto thread = thread_;
         thread->ask(question);
         auto finished = question->finished.get_token();
@@ -79,7 +71,7 @@ public:
         boost::asio::co_spawn(environment_.executor, interrupt_when_overdue(environment_.clock, thread, question),
                               boost::asio::detached);
         if (call.stop.stop_requested()) throw Error(Errc::cancelled, "the question to a policy was cancelled");
-        co_return not_asked(timed_out, point, "no answer within the time budget");
+        co_return not_decided(timed_out, point, "no answer within the time budget");
     }
 
     Task<void> close() override {

@@ -23,7 +23,7 @@ group_sources(qemu_guest providers/qemu/guest_agent.cpp providers/qemu/agent_ans
 group_sources(qemu_files providers/qemu/vm_record.cpp providers/qemu/snapshot_files.cpp providers/qemu/factory.cpp
   providers/qemu/accelerator.cpp providers/qemu/process.cpp providers/qemu/qmp_client.cpp)
 group_sources(simulator providers/simulator/provider.cpp providers/simulator/guest.cpp providers/simulator/host.cpp)
-group_sources(simulation simulation/simulate.cpp simulation/person.cpp simulation/tally.cpp simulation/counting_host.cpp
+group_sources(simulation simulation/simulate.cpp simulation/person.cpp simulation/tally.cpp simulation/decision_counts.cpp
   simulation/forgetful_store.cpp)
 group_sources(simulation_words simulation/workload.cpp simulation/fleet.cpp simulation/trace.cpp simulation/event_log.cpp
   simulation/documents.cpp simulation/result_json.cpp)

@@ -20,7 +20,8 @@ class Policies:
 
     A policy is told about a session and answers what shall happen to it; the engine carries it out and writes an event
     for each decision (``policy.decided``), failure (``policy.failed``), answer of a shadow (``policy.shadowed``),
-    decision that was not allowed (``policy.overruled``) and canary that was taken back (``policy.rolled_back``).
+    decision that was not allowed (``policy.overruled``), canary that was taken back (``policy.rolled_back``) and policy
+    that does not come back from a question (``policy.stuck``).
     """
 
     def __init__(self, sdk: InfrastructureSDK) -> None:
@@ -35,7 +36,9 @@ class Policies:
             Mappings with the identity (``name``, ``version``, ``author``, ``sha256``), ``source``, ``points``, ``mode``
             (enforce, shadow or canary), ``canary_tenants``, ``enabled``, ``rolled_back``, ``breaker`` (closed, open or
             half_open), the numbers ``asked``, ``decided``, ``shadowed``, ``overruled`` and ``failed``,
-            ``last_failure`` and ``last_failure_at``, and the guard's ``suspensions`` and ``came_back``.
+            ``last_failure`` and ``last_failure_at``, the guard's ``suspensions`` and ``came_back``, ``overdue``
+            (questions that it has not come back from, though nobody waits any more) and, of an untrusted one, the
+            ``missing_protections`` that this host does not give, each with its reason.
         """
         found: list[Mapping[str, Any]] = await self._sdk._call(lambda native: native.policies)
         return found

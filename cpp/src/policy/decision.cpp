@@ -90,6 +90,19 @@ const char* name_of(SessionAction action) noexcept { return session_action_names
 const char* name_of(AdmitDecision::Action action) noexcept {
     return admit_action_names[static_cast<std::size_t>(action)];
 }
+PolicyAnswer not_decided(PolicyAnswer::Outcome outcome, DecisionPoint point, std::string detail) {
+    if (detail.size() > policy_text_limit) {
+        auto end = policy_text_limit;
+        while (end > 0 && (static_cast<unsigned char>(detail[end]) & 0xc0) == 0x80) --end;
+        detail.resize(end);
+    }
+    PolicyAnswer answer;
+    answer.outcome = outcome;
+    answer.decision = standard_decision(point);
+    answer.detail = std::move(detail);
+    return answer;
+}
+
 const char* name_of(PolicyAnswer::Outcome outcome) noexcept { return outcome_names[static_cast<std::size_t>(outcome)]; }
 
 DecisionPoint parse_decision_point(const std::string& name) { return parse<DecisionPoint>(point_names, "point", name); }

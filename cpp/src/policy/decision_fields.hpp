@@ -52,29 +52,20 @@ void fields(Visit& visit, T& value) {
 }
 
 template <class Visit, Is<AdmitRequest> T>
-void fields(Visit& visit, T& value) {
-    visit("now", value.now);
-    visit("session", value.session);
+void own_fields(Visit& visit, T& value) {
     visit("usage", value.usage);
 }
 
 template <class Visit, Is<PlaceRequest> T>
-void fields(Visit& visit, T& value) {
-    visit("now", value.now);
-    visit("session", value.session);
+void own_fields(Visit& visit, T& value) {
     visit("candidates", value.candidates);
 }
 
 template <class Visit, Is<SizeRequest> T>
-void fields(Visit& visit, T& value) {
-    visit("now", value.now);
-    visit("session", value.session);
-}
+void own_fields(Visit&, T&) {}
 
 template <class Visit, Is<IdleRequest> T>
-void fields(Visit& visit, T& value) {
-    visit("now", value.now);
-    visit("session", value.session);
+void own_fields(Visit& visit, T& value) {
     visit("quiet_for", value.quiet_for);
     visit("idle_timeout", value.idle_timeout);
     visit("connections", value.connections);
@@ -83,16 +74,12 @@ void fields(Visit& visit, T& value) {
 }
 
 template <class Visit, Is<ScheduleRequest> T>
-void fields(Visit& visit, T& value) {
-    visit("now", value.now);
-    visit("session", value.session);
+void own_fields(Visit& visit, T& value) {
     visit("quiet_for", value.quiet_for);
 }
 
 template <class Visit, Is<BudgetRequest> T>
-void fields(Visit& visit, T& value) {
-    visit("now", value.now);
-    visit("session", value.session);
+void own_fields(Visit& visit, T& value) {
     visit("spent_by_session", value.spent_by_session);
     visit("spent_by_user", value.spent_by_user);
     visit("spent_by_tenant", value.spent_by_tenant);
@@ -102,9 +89,7 @@ void fields(Visit& visit, T& value) {
 }
 
 template <class Visit, Is<IsolationRequest> T>
-void fields(Visit& visit, T& value) {
-    visit("now", value.now);
-    visit("session", value.session);
+void own_fields(Visit& visit, T& value) {
     visit("verdict", value.verdict);
     visit("score_lower", value.score_lower);
     visit("score_upper", value.score_upper);
@@ -114,12 +99,23 @@ void fields(Visit& visit, T& value) {
 }
 
 template <class Visit, Is<InterruptionRequest> T>
-void fields(Visit& visit, T& value) {
-    visit("now", value.now);
-    visit("session", value.session);
+void own_fields(Visit& visit, T& value) {
     visit("kind", value.kind);
     visit("deadline", value.deadline);
     visit("standard", value.standard);
+}
+
+/// What every request has, then what is its own.
+template <class T>
+concept Asked = requires(T& value) {
+    value.now;
+    value.session;
+};
+template <class Visit, Asked T>
+void fields(Visit& visit, T& value) {
+    visit("now", value.now);
+    visit("session", value.session);
+    own_fields(visit, value);
 }
 
 template <class Visit, Is<AdmitDecision> T>

@@ -16,15 +16,10 @@ namespace {
 /// Questions that were given up and that a policy has not come back from, before it is not asked any more.
 constexpr std::size_t most_overdue = 8;
 
-std::string one_line(const json& document) { return document.dump(-1, ' ', false, json::error_handler_t::replace); }
+/// From when a question was given up.
+constexpr Duration stuck_after = std::chrono::seconds(10);
 
-PolicyAnswer not_decided(PolicyAnswer::Outcome outcome, DecisionPoint point, std::string detail) {
-    PolicyAnswer answer;
-    answer.outcome = outcome;
-    answer.decision = standard_decision(point);
-    answer.detail = std::move(detail);
-    return answer;
-}
+std::string one_line(const json& document) { return document.dump(-1, ' ', false, json::error_handler_t::replace); }
 
 /// A question that is waited for, for a while.
 struct Pending {
@@ -115,7 +110,7 @@ Task<PolicyVerdict> PolicyEngine::decide(PolicyRequest request, PolicyQuestion q
     for (;;) {
         PolicyVerdict verdict;
         verdict.decision = standard_decision(point);
-        verdict.session_ = session_of(request).id;
+        verdict.session_ = question.session.empty() ? session_of(request).id : question.session;
         verdict.point_ = point;
         const bool is_done = co_await impl->ask_each(request, question, call, verdict);
         if (is_done) co_return verdict;
@@ -131,7 +126,7 @@ Task<bool> PolicyEngine::Impl::ask_each(const PolicyRequest& request, const Poli
         const bool shadow = is_shadow_for(*policy, session_of(request).tenant);
         if (shadow ? question.dry_run : verdict.by.has_value()) continue;
         std::optional<PolicyAnswer> answer;
-        if (!policy->retired) answer = co_await ask(policy, request, question.dry_run, call);
+        if (!policy->retired) answer = co_await ask(policy, request, verdict.session_, question.dry_run, call);
         const bool counts = answer && answer->outcome == PolicyAnswer::Outcome::decided;
         if (policy->retired && !counts) {
             if (verdict.by) continue;
@@ -144,11 +139,11 @@ Task<bool> PolicyEngine::Impl::ask_each(const PolicyRequest& request, const Poli
 
 /// nullopt = it is left alone for now.
 Task<std::optional<PolicyAnswer>> PolicyEngine::Impl::ask(LoadedPolicyPtr policy, const PolicyRequest& request,
-                                                          bool dry_run, Call call) {
+                                                          const std::string& session, bool dry_run, Call call) {
     if (!policy->breaker.try_pass(env.clock->monotonic_now())) co_return std::nullopt;
     if (!dry_run) ++policy->asked;
     const auto& states = book_of(*policy).states;
-    auto state = states.find(session_of(request).id);
+    auto state = states.find(session);
     auto before = state == states.end() ? std::string() : state->second;
     std::optional<PolicyAnswer> answer;
     std::exception_ptr stopped;
@@ -185,9 +180,34 @@ Task<PolicyAnswer> PolicyEngine::Impl::ask_and_wait(LoadedPolicyPtr policy, Poli
     pending->given_up = true;
     ++policy->overdue;
     given_up.request_stop();
+    if (!std::exchange(policy->watched, true))
+        tasks.spawn(env.logger, "watch policy " + policy->identity.name, tell_when_stuck(policy, point));
     if (call.stop.stop_requested()) throw Error(Errc::cancelled, "cancelled: asking a policy");
     co_return not_decided(PolicyAnswer::Outcome::timed_out, point,
                           "no answer within " + std::to_string(budget / std::chrono::microseconds(1)) + " us");
+}
+
+/// Of one that does not come back from a question that it was told to leave: told once, for it keeps a thread and may
+/// keep a core.
+Task<void> PolicyEngine::Impl::tell_when_stuck(LoadedPolicyPtr policy, DecisionPoint point) {
+    auto self = shared_from_this();
+    const auto latest = Deadline::after(*env.clock, stuck_after);
+    Call wait{latest, tasks.stop_source().get_token(), std::string()};
+    while (policy->overdue > 0 && !latest.expired(*env.clock) && !wait.stop.stop_requested())
+        co_await policy->came_back.wait(*env.clock, wait);
+    policy->watched = policy->overdue > 0;
+    if (policy->overdue == 0 || wait.stop.stop_requested()) co_return;
+    const char* advice = policy->source.untrusted
+                             ? "its process is ended and started anew"
+                             : "its thread may keep a core until this process ends; untrusted: true gives it a process "
+                               "of its own, which is ended when it is late";
+    json data{
+        {"policy", policy->identity}, {"point", name_of(point)}, {"overdue", policy->overdue}, {"reason", advice}};
+    env.logger->log(LogLevel::error, "policy", "a policy does not come back from a question",
+                    {{"policy", policy->identity.name}, {"point", name_of(point)}, {"detail", advice}});
+    Batch batch;
+    batch.events.push_back(event_of(*policy, "policy.stuck", one_line(data)));
+    co_await store->commit(std::move(batch));
 }
 
 /// What an answer means for the verdict.
@@ -202,19 +222,33 @@ void PolicyEngine::Impl::take(LoadedPolicy& policy, PolicyAnswer answer, const P
     auto known = book.states.find(verdict.session_);
     const bool is_new = !answer.state.empty() && (known == book.states.end() || known->second != answer.state);
     if (is_new && !verdict.session_.empty()) verdict.states_.push_back({policy.identity.name, answer.state});
-    if (is_standard(answer.decision)) return;
-    if (is_shadow_for(policy, session_of(request).tenant)) {
+    using enum PolicyJudgement::Effect;
+    const bool shadow = is_shadow_for(policy, session_of(request).tenant);
+    PolicyJudgement judged{policy.identity.name, verdict.point_, action_of(answer.decision),
+                           shadow ? shadowed : applied};
+    if (is_standard(answer.decision)) return judge(judged, question.dry_run);
+    if (shadow) {
         ++policy.shadowed;
+        judge(judged, question.dry_run);
         return tell(policy, "policy.shadowed", answer, request, nullptr, verdict);
     }
     if (auto why = take_place(answer.decision, request, question, verdict)) {
         if (question.dry_run) return;
         ++policy.overruled;
+        judged.effect = overruled;
+        judge(judged, false);
         return tell(policy, "policy.overruled", answer, request, why, verdict);
     }
     verdict.decision = answer.decision;
+    // To keep a session is done by doing nothing; what acts is done when it is recorded.
+    if (judged.answer == name_of(SessionAction::keep)) judge(judged, question.dry_run);
+    else if (!question.dry_run) verdict.judged_ = judged;
     verdict.by = policy.identity;
     tell(policy, "policy.decided", answer, request, nullptr, verdict);
+}
+
+void PolicyEngine::Impl::judge(const PolicyJudgement& judged, bool dry_run) const {
+    if (!dry_run && options.on_judged) options.on_judged(judged);
 }
 
 void PolicyEngine::Impl::take_failure(LoadedPolicy& policy, const PolicyAnswer& answer, const PolicyRequest& request,
@@ -223,6 +257,7 @@ void PolicyEngine::Impl::take_failure(LoadedPolicy& policy, const PolicyAnswer& 
     ++policy.failed;
     policy.last_failure = std::string(name_of(answer.outcome)) + ": " + answer.detail;
     policy.last_failure_at = now();
+    judge({policy.identity.name, verdict.point_, name_of(answer.outcome), PolicyJudgement::Effect::failed}, false);
     tell(policy, "policy.failed", answer, request, nullptr, verdict);
     env.logger->log(LogLevel::warning, "policy", "a policy gave no answer that counts",
                     {{"policy", policy.identity.name},
@@ -293,6 +328,8 @@ void PolicyEngine::record(PolicyVerdict& verdict, Batch& batch) {
     }
     auto by = verdict.by ? impl.find(verdict.by->name) : nullptr;
     if (by) ++by->decided;
+    if (verdict.judged_) impl.judge(*verdict.judged_, false);
+    verdict.judged_.reset();
     if (verdict.stops_) impl.note_stop(verdict, batch);
     verdict.states_.clear();
     verdict.news_.clear();
@@ -331,6 +368,10 @@ void PolicyEngine::overrule(PolicyVerdict& verdict, const std::string& why) {
         event.data = one_line(data);
     }
     if (auto policy = impl_->find(verdict.by->name)) ++policy->overruled;
+    if (auto judged = std::exchange(verdict.judged_, std::nullopt)) {
+        judged->effect = PolicyJudgement::Effect::overruled;
+        impl_->judge(*judged, false);
+    }
     verdict.decision = standard_decision(verdict.point_);
     verdict.by.reset();
     verdict.stops_ = false;

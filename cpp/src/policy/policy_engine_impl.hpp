@@ -46,6 +46,7 @@ struct LoadedPolicy {
     policy::CircuitBreaker breaker;
     std::size_t under_way = 0;  // questions that it has not come back from, in time or late
     std::size_t overdue = 0;    // of them, those that nobody waits for any more
+    bool watched = false;       // whether it comes back from those
     bool retired = false;       // a reload took its place
     Signal came_back;           // from a question
     std::uint64_t asked = 0, decided = 0, shadowed = 0, overruled = 0, failed = 0;
@@ -92,13 +93,15 @@ struct PolicyEngine::Impl : std::enable_shared_from_this<PolicyEngine::Impl> {
     std::pair<std::size_t, std::size_t> stopped_by(const LoadedPolicy& policy) const;
 
     // policy_engine.cpp
-    Task<std::optional<PolicyAnswer>> ask(LoadedPolicyPtr policy, const PolicyRequest& request, bool dry_run,
-                                          Call call);
+    Task<std::optional<PolicyAnswer>> ask(LoadedPolicyPtr policy, const PolicyRequest& request,
+                                          const std::string& session, bool dry_run, Call call);
     Task<bool> ask_each(const PolicyRequest& request, const PolicyQuestion& question, Call call,
                         PolicyVerdict& verdict);
     Task<PolicyAnswer> ask_and_wait(LoadedPolicyPtr policy, PolicyRequest request, std::string state, Call call);
+    Task<void> tell_when_stuck(LoadedPolicyPtr policy, DecisionPoint point);
     void take(LoadedPolicy& policy, PolicyAnswer answer, const PolicyRequest& request, const PolicyQuestion& question,
               PolicyVerdict& verdict);
+    void judge(const PolicyJudgement& judged, bool dry_run) const;
     void take_failure(LoadedPolicy& policy, const PolicyAnswer& answer, const PolicyRequest& request,
                       PolicyVerdict& verdict);
     const char* take_place(const PolicyDecision& decision, const PolicyRequest& request, const PolicyQuestion& question,

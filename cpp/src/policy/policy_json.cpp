@@ -53,7 +53,9 @@ void to_json(json& document, const PolicyStatus& status) {
                      {"last_failure", status.last_failure},
                      {"last_failure_at", status.last_failure_at ? json(to_rfc3339(*status.last_failure_at)) : json()},
                      {"suspensions", status.suspensions},
-                     {"came_back", status.came_back}});
+                     {"came_back", status.came_back},
+                     {"overdue", status.overdue},
+                     {"missing_protections", status.missing_protections}});
 }
 
 void to_json(json& document, const BuiltinPolicy& policy) {

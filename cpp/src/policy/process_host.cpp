@@ -25,14 +25,6 @@ std::string shortened(std::string text) {
     return text;
 }
 
-PolicyAnswer not_decided(PolicyAnswer::Outcome outcome, DecisionPoint point, std::string detail) {
-    PolicyAnswer answer;
-    answer.outcome = outcome;
-    answer.decision = standard_decision(point);
-    answer.detail = shortened(std::move(detail));
-    return answer;
-}
-
 /// An object with just these members, of these types; what else the process sends is a lie.
 json parse_line(const std::string& line) {
     auto value = policy::parse_shallow_json(line);

@@ -35,6 +35,12 @@ std::optional<Outcome> refusal_in(const std::exception_ptr& failed) try {
     return is_one ? std::optional(outcome) : std::nullopt;
 }
 
+/// What the host takes away, as policies know it; empty = nothing.
+std::string interruption_by(const VmEvent& event) {
+    if (event.reason == "DiskFull") return "disk_full";
+    return event.reason == "HostMemoryPressure" ? "memory_pressure" : "";
+}
+
 }  // namespace
 
 /// Keeps the boot queue in step with a session's recorded state.
@@ -200,6 +206,7 @@ Task<Outcome> SessionEngine::Impl::provision(LivePtr target, Session session, Ca
     std::exception_ptr error;
     try {
         co_await clear_for_recovery(session, within);
+        spec.place = co_await ask_to_place(target, spec, within);
         co_await provider->create(spec, within);
         co_await provider->start(session.vm_id, session.execution_id, within);
         co_await wait_booted(session.vm_id, boot_timeout, call);
@@ -347,7 +354,8 @@ Task<void> SessionEngine::Impl::note_health(LivePtr target) {
 }
 
 Task<void> SessionEngine::Impl::write_health(LivePtr target, VmEvent event) {
-    const bool healthy = event.state == VmState::running;
+    const auto threat = interruption_by(event);
+    const bool healthy = event.state == VmState::running && threat.empty();
     Edit edit = [&](Session& session, Batch& batch) {
         if (session.state == SessionState::terminated) return false;
         set_condition(session, {"Healthy", healthy ? "True" : "False", event.reason, event.message, now()});
@@ -357,10 +365,10 @@ Task<void> SessionEngine::Impl::write_health(LivePtr target, VmEvent event) {
         return true;
     };
     co_await update(target, edit);
-    if (healthy || event.reason != "DiskFull" || !asks(DecisionPoint::interruption)) co_return;
+    if (threat.empty() || !asks(DecisionPoint::interruption)) co_return;
     // It is written: what becomes of the question must not have it written again.
     try {
-        co_await ask_on_interruption(target, std::string("disk_full"));
+        co_await ask_on_interruption(target, threat);
     } catch (const std::exception& error) {
         if (tasks.stop_source().stop_requested()) co_return;
         log(LogLevel::error, "what a policy asks for could not be done", target->session,

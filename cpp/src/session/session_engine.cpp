@@ -183,13 +183,34 @@ Task<std::vector<UsageLine>> SessionEngine::usage() {
     co_return impl->reservations.usage(impl->now());
 }
 
+namespace {
+
+/// What policies left for a session is forgotten, unless it comes to be.
+class PolicyMemory {
+public:
+    PolicyMemory(PolicyEngine* policies, std::string session) : policies_(policies), session_(std::move(session)) {}
+    PolicyMemory(const PolicyMemory&) = delete;
+    ~PolicyMemory() {
+        if (policies_) policies_->note_forgotten(session_);
+    }
+    void keep() { policies_ = nullptr; }
+
+private:
+    PolicyEngine* policies_;
+    std::string session_;
+};
+
+}  // namespace
+
 Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     auto impl = impl_;
     if (impl->closing) throw Error(Errc::cancelled, "the session engine is closed");
     std::string fingerprint;
     Batch batch;  // what policies said goes with the session
     auto session = co_await impl->plan_asking(std::move(request), &fingerprint, false, &batch, call);
+    PolicyMemory memory(impl->options.policies.get(), session.id);
     if (auto denial = co_await impl->ask_to_admit(session, false, &batch, call)) {
+        batch.puts.clear();
         if (!batch.events.empty()) co_await impl->commit(std::move(batch));
         throw denial->to_error();
     }
@@ -198,6 +219,7 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     for (auto& event : batch.events) event.subject = session.id;
     if (auto unit = impl->unit_for(session, fingerprint)) {
         if (auto taken = co_await impl->claim(session, unit, batch, call)) {
+            memory.keep();
             impl->begin_life(*taken, call, unit->unit.files_suffice);
             co_return *taken;
         }
@@ -216,6 +238,7 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
         throw;
     }
     held->committed();
+    memory.keep();
     session.version = result.versions.back();
     impl->note_cold_start(session.template_name);
     impl->begin_life(session, call);

@@ -242,6 +242,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<PolicyVerdict> ask(PolicyRequest request, PolicyQuestion question, Call call);
     Task<Session> plan_asking(SessionRequest request, std::string* fingerprint, bool dry_run, Batch* news, Call call);
     Task<std::optional<Denial>> ask_to_admit(Session session, bool dry_run, Batch* news, Call call);
+    Task<std::string> ask_to_place(LivePtr target, VmSpec spec, Call call);
     PolicyUsage policy_usage(const Session& session) const;
     Task<PolicyVerdict> ask_about_idleness(LivePtr target, ActivitySample sample, IdleVerdict verdict);
     Task<void> write_news(LivePtr target, PolicyVerdict verdict);

@@ -39,10 +39,15 @@ Task<Session> SessionEngine::Impl::plan_asking(SessionRequest request, std::stri
     if (!asks(DecisionPoint::size)) co_return session;
     PolicyQuestion question;
     question.dry_run = dry_run;
+    question.session = session.id;
     SizeRequest asked{now(), planned_policy_session(session)};
     auto verdict = co_await ask(std::move(asked), question, call);
     if (!verdict.is_standard()) try {
-            session = plan(resized(request, std::get<SizeDecision>(verdict.decision)), fingerprint);
+            auto larger = plan(resized(request, std::get<SizeDecision>(verdict.decision)), fingerprint);
+            // What the policy left is kept for the session that it was asked about.
+            larger.id = session.id;
+            larger.mac_address = session.mac_address;
+            session = std::move(larger);
         } catch (const Error& error) {
             // The template, the provider or the host cannot have it so.
             options.policies->overrule(verdict, error.message());
@@ -72,6 +77,7 @@ Task<std::optional<Denial>> SessionEngine::Impl::ask_to_admit(Session session, b
     if (!asks(DecisionPoint::admit)) co_return std::nullopt;
     PolicyQuestion question;
     question.dry_run = dry_run;
+    question.session = session.id;
     AdmitRequest asked{now(), planned_policy_session(session), policy_usage(session)};
     auto verdict = co_await ask(std::move(asked), question, call);
     std::optional<Denial> denial;
@@ -82,6 +88,20 @@ Task<std::optional<Denial>> SessionEngine::Impl::ask_to_admit(Session session, b
     }
     if (news) options.policies->record(verdict, *news);
     co_return denial;
+}
+
+/// Where its VM goes, of several places that it fits in; empty = the provider chooses.
+Task<std::string> SessionEngine::Impl::ask_to_place(LivePtr target, VmSpec spec, Call call) {
+    if (!asks(DecisionPoint::place)) co_return std::string();
+    auto candidates = provider->places(spec);
+    if (candidates.size() < 2) co_return std::string();
+    PlaceRequest asked{now(), policy_session(target->session), std::move(candidates)};
+    PolicyQuestion question;
+    auto verdict = co_await ask(std::move(asked), question, call);
+    std::string chosen;
+    if (!verdict.is_standard()) chosen = std::get<PlaceDecision>(verdict.decision).candidate;
+    co_await write_news(target, std::move(verdict));
+    co_return chosen;
 }
 
 // ---- running sessions ----------------------------------------------------------------------------------------------

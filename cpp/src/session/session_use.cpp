@@ -165,6 +165,9 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target,
     if (is_due) {
         const bool is_same = session.state == SessionState::active && session.execution_id == execution;
         if (!closing && is_same) co_await end_idleness(target, sample, verdict);
+        // One that a policy keeps may have become due without a warning ahead of it.
+        const bool is_kept = session.state == SessionState::active && session.execution_id == execution;
+        if (!closing && is_kept) co_await tell_idleness(target, verdict, before);
         co_return verdict;
     }
     co_await tell_idleness(target, verdict, before);

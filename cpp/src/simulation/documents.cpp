@@ -77,7 +77,7 @@ Workload read_lines(Fields& fields, const json& text, bool is_log) {
 
 }  // namespace
 
-Workload workload_from_json(const std::string& text, std::uint64_t seed) {
+Workload workload_from_json(const std::string& text, std::uint64_t seed, const std::function<bool()>& go_on) {
     const auto document = parse_object(text, "workload");
     Fields fields(document, "");
     const auto* fleet = fields.find("fleet");
@@ -85,7 +85,7 @@ Workload workload_from_json(const std::string& text, std::uint64_t seed) {
     const auto* events = fields.find("events");
     if ((fleet != nullptr) + (trace != nullptr) + (events != nullptr) != 1)
         refuse_field("workload", "", "one of fleet, trace and events is needed");
-    auto workload = fleet ? synthesize(fleet_model_from_json(fleet->dump()), seed)
+    auto workload = fleet ? synthesize(fleet_model_from_json(fleet->dump()), seed, go_on)
                           : read_lines(fields, trace ? *trace : *events, events != nullptr);
     fields.finish();
     return workload;

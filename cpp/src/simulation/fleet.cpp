@@ -3,6 +3,7 @@
 #include <array>
 
 #include "simulation/chance.hpp"
+#include <infrastructure_sdk/error.hpp>
 #include <infrastructure_sdk/simulation/workload.hpp>
 
 namespace infrastructure_sdk {
@@ -125,10 +126,12 @@ private:
 
 }  // namespace
 
-Workload synthesize(const FleetModel& model, std::uint64_t seed) {
+Workload synthesize(const FleetModel& model, std::uint64_t seed, const std::function<bool()>& go_on) {
     check(model);
     Workload workload{model.start, model.length, {}, {}};
+    constexpr std::size_t breath = 256;
     for (std::size_t i = 0; i < model.users; ++i) {
+        if (i % breath == 0 && go_on && !go_on()) throw Error(Errc::cancelled, "the making of a fleet was stopped");
         std::vector<PlannedSession> own;
         UserPlan(model, i, seed).append_to(own);
         for (auto& planned : own) workload.sessions.push_back(std::move(planned));

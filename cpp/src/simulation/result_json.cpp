@@ -102,7 +102,11 @@ std::string to_json(const SimulationResult& result, bool with_sessions) {
     for (const auto& identity : result.identities) identities.push_back(document_of(identity));
     auto& decisions = document["decisions"] = json::array();
     for (const auto& entry : result.decisions)
-        decisions.push_back({{"point", name_of(entry.point)}, {"answer", entry.answer}, {"count", entry.count}});
+        decisions.push_back({{"point", name_of(entry.point)},
+                             {"answer", entry.answer},
+                             {"count", entry.count},
+                             {"shadowed", entry.shadowed},
+                             {"overruled", entry.overruled}});
     if (with_sessions) {
         auto& lines = document["sessions"] = json::array();
         for (const auto& session : result.sessions) lines.push_back(line_of(session));

@@ -4,7 +4,7 @@
 
 #include "core/async_tools.hpp"
 #include "core/seeded_random.hpp"
-#include "simulation/counting_host.hpp"
+#include "simulation/decision_counts.hpp"
 #include "simulation/forgetful_store.hpp"
 #include "simulation/person.hpp"
 #include <infrastructure_sdk/virtual_runtime.hpp>
@@ -89,14 +89,14 @@ private:
         engine.terminate_timeout = std::max(engine.terminate_timeout, ample * provider.stop_time);
     }
 
-    /// Hosts that were given come first, then the policy's own sources; all are loaded here, so that answers are
-    /// counted.
+    /// Hosts that were given come first, then the policy's own sources; all are loaded here.
     PolicyEngineOptions policy_options() {
         auto asked = policy_.policies;
         std::vector<PolicySource> sources(policy_.hosts.size());
         sources.insert(sources.end(), asked.sources.begin(), asked.sources.end());
         for (std::size_t i = 0; i < sources.size(); ++i) sources[i].source = numbered(i);
         asked.sources = std::move(sources);
+        asked.on_judged = [this](const PolicyJudgement& judged) { counts_.add(judged); };
         asked.make_hosts = [this](PolicySource source, Call call) { return load(std::move(source), std::move(call)); };
         return asked;
     }
@@ -109,7 +109,7 @@ private:
         std::vector<std::shared_ptr<PolicyHost>> hosts;
         if (index < policy_.hosts.size()) hosts.push_back(policy_.hosts[index]);
         else hosts = co_await load_own(policy_.policies.sources.at(index - policy_.hosts.size()), std::move(call));
-        for (auto& host : hosts) host = make_counting_host(std::move(host), counts_);
+        for (auto& host : hosts) host = make_borrowed_host(std::move(host));
         co_return hosts;
     }
 

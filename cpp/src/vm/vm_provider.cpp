@@ -5,6 +5,7 @@
 namespace infrastructure_sdk {
 
 void VmProvider::check_spec(const VmSpec&) const {}
+std::vector<VmPlace> VmProvider::places(const VmSpec&) const { return {}; }
 void VmProvider::on_suspicion(std::function<void(VmId)>) {}
 namespace {
 

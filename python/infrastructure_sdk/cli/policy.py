@@ -31,6 +31,8 @@ COLUMNS = {
     "asked": "asked",
     "decided": "decided",
     "failed": "failed",
+    "overdue": "overdue",
+    "unprotected": "missing_protections",
 }
 
 LINT_COLUMNS = {

@@ -16,8 +16,8 @@ from infrastructure_sdk.policy.loader import read_policy
 
 __all__ = ["PolicyAnswer", "PolicyRunner"]
 
-TIME_BUDGET = 0.05
-MEMORY_BUDGET = 64 << 20
+TIME_BUDGET = _core.standard_time_budget
+MEMORY_BUDGET = _core.standard_memory_budget
 LOAD_BUDGET = 10.0
 
 

@@ -89,11 +89,23 @@ class Waits:
 
 @dataclass(frozen=True)
 class Decision:
-    """How often a policy answered what at a decision point."""
+    """How often a policy answered what at a decision point, and what became of it.
+
+    Attributes
+    ----------
+    count
+        In force: carried out, or left to the engine.
+    shadowed
+        Said in shadow, or by a canary about others than its tenants.
+    overruled
+        Not allowed (a rate limit, a provider that cannot) or not possible.
+    """
 
     point: str
     answer: str
     count: int
+    shadowed: int = 0
+    overruled: int = 0
 
 
 @dataclass(frozen=True)
@@ -305,9 +317,14 @@ def _table(results: Sequence[Result]) -> Table:
         table.caption, table.caption_justify = "\n".join(notes), "left"
     for result in results:
         for decision in result.decisions:
-            cells = [f"{decision.count:,}" if other is result else "" for other in results]
+            cells = [_times(decision) if other is result else "" for other in results]
             table.add_row(f"{result.policy}: {decision.point} {decision.answer}", "", *cells)
     return table
+
+
+def _times(decision: Decision) -> str:
+    aside = [f"{number:,} {what}" for what in ("shadowed", "overruled") if (number := getattr(decision, what))]
+    return f"{decision.count:,}" + (f" ({', '.join(aside)})" if aside else "")
 
 
 def _save(path: StrPath, results: Sequence[Result]) -> Path:

@@ -36,6 +36,7 @@ public:
         : inner_(std::move(inner)), points_(std::move(points)) {}
 
     const Capabilities& capabilities() const override { return inner_->capabilities(); }
+    std::vector<VmPlace> places(const VmSpec& spec) const override { return inner_->places(spec); }
     Task<void> create(VmSpec spec, Call call) override {
         return around("create", inner_->create(std::move(spec), call));
     }

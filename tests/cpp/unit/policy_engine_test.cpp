@@ -95,6 +95,36 @@ std::vector<std::string> types_of(const std::vector<Event>& events) {
     return types;
 }
 
+TEST(PolicyEngine, TellsOnceOfAPolicyThatDoesNotComeBack) {
+    World world;
+    auto stuck = always("stuck", DecisionPoint::schedule, suspends);
+    auto late = always("late", DecisionPoint::idle, suspends);
+    stuck->clock = late->clock = world.runtime.environment().clock;
+    stuck->delay = 1h;
+    late->delay = 5s;
+    world.open({stuck, late});
+    IdleRequest idle;
+    idle.session.id = "s-1";
+    world.settle(schedule());
+    world.settle(schedule());
+    world.settle(idle);
+    EXPECT_EQ(world.engine->status("stuck").overdue, 2u);
+    EXPECT_EQ(world.engine->status("late").overdue, 1u);
+    world.runtime.run_for(2min);
+    EXPECT_EQ(world.engine->status("late").overdue, 0u);
+    std::vector<Event> told;
+    for (auto& event : world.runtime.run(world.store().events({})))
+        if (event.type == "policy.stuck") told.push_back(event);
+    ASSERT_EQ(told.size(), 1u);
+    EXPECT_EQ(told[0].subject, "stuck");
+    auto data = json::parse(told[0].data);
+    EXPECT_EQ(data["overdue"], 2);
+    EXPECT_EQ(data["point"], "schedule");
+    EXPECT_THAT(data["reason"].get<std::string>(), HasSubstr("untrusted: true"));
+    world.runtime.run_for(1h);
+    EXPECT_EQ(world.engine->status("stuck").overdue, 0u);
+}
+
 TEST(PolicyEngine, TheFirstAnswerThatIsNotStandardDecides) {
     World world;
     auto quiet = always("quiet", DecisionPoint::schedule, SessionDecision{});

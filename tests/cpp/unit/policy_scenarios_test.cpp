@@ -26,6 +26,7 @@ SessionDecision decision(SessionAction action, std::optional<Duration> again = {
 
 class PolicyScenarios : public testing::Test {
 protected:
+    explicit PolicyScenarios(SimulatorOptions host = {}) : world(7, std::move(host)) {}
     /// A new owner with these policies.
     void open(std::vector<std::shared_ptr<PolicyHost>> hosts) {
         world.adjust = [this, hosts](SessionEngineOptions& engine) {
@@ -77,7 +78,7 @@ protected:
         return types;
     }
 
-    SimulatedWorld world{7};
+    SimulatedWorld world;
     double share = 1;
     std::function<void(SessionEngineOptions&)> adjust;
     std::shared_ptr<PolicyEngine> policies;
@@ -376,6 +377,133 @@ TEST_F(PolicyScenarios, AFullDiskIsAnInterruption) {
     EXPECT_EQ(found.state, SessionState::suspended);
     EXPECT_EQ(found.last_change->reason, "preempted");
     EXPECT_EQ(std::get<InterruptionRequest>(policy->requests.front()).kind, "disk_full");
+}
+
+TEST_F(PolicyScenarios, AHostWithoutMemoryIsAnInterruption) {
+    auto rule = [](const PolicyRequest& request, const std::string&) {
+        return answer_of(session_of(request).user_id == "bob" ? decision(SessionAction::suspend) : SessionDecision{});
+    };
+    auto policy = std::make_shared<ScriptedPolicy>("saver", std::vector{DecisionPoint::interruption}, rule);
+    open({policy});
+    auto alice = create(world.request("alice")), bob = create(world.request("bob"));
+    world.host().press_memory(false);
+    world.run_for(10s);
+    EXPECT_EQ(policy->asked, 0);
+    world.host().press_memory(true);
+    world.run_for(10s);
+    EXPECT_EQ(policy->asked, 2);
+    EXPECT_EQ(std::get<InterruptionRequest>(policy->requests.front()).kind, "memory_pressure");
+    EXPECT_EQ(state_of(alice), SessionState::active);
+    EXPECT_EQ(get(bob.id).last_change->reason, "preempted");
+    EXPECT_EQ(state_of(bob), SessionState::suspended);
+    EXPECT_THAT(types_of(alice.id), Contains("session.health.degraded"));
+    world.host().press_memory(false);
+    world.run_for(10s);
+    EXPECT_EQ(policy->asked, 2);
+    EXPECT_THAT(types_of(alice.id), Contains("session.health.recovered"));
+}
+
+SimulatorOptions two_machines() {
+    SimulatorOptions host;
+    host.places = {{"old", 2, 4ll << 30, false, 0, {{"rack", "a"}}}, {"new", 1, 1ll << 30, true, 0.1, {}}};
+    return host;
+}
+
+class PlaceScenarios : public PolicyScenarios {
+protected:
+    PlaceScenarios() : PolicyScenarios(two_machines()) {}
+    std::string place_of(const Session& session) {
+        for (const auto& vm : world.host().vms())
+            if (vm.id == get(session.id).vm_id) return vm.place;
+        return "no VM";
+    }
+};
+
+TEST_F(PlaceScenarios, AVmGoesWhereThePolicySays) {
+    auto policy = always("picker", DecisionPoint::place, PlaceDecision{"new", "it is idle"});
+    open({policy});
+    auto session = create(world.request("alice"));
+    EXPECT_EQ(place_of(session), "new");
+    ASSERT_EQ(policy->requests.size(), 1u);
+    const auto& asked = std::get<PlaceRequest>(policy->requests.front());
+    EXPECT_EQ(asked.session.id, session.id);
+    EXPECT_EQ(asked.candidates, two_machines().places);
+    EXPECT_THAT(types_of(session.id), Contains("policy.decided"));
+    EXPECT_EQ(policies->status("picker").decided, 1u);
+    auto second = create(world.request("bob"));
+    EXPECT_EQ(place_of(second), "old");
+    EXPECT_EQ(policy->asked, 1) << "the new one is full: there is no choice";
+}
+
+TEST_F(PlaceScenarios, WithoutAnAnswerThatCountsTheProviderChooses) {
+    auto policy = always("dreamer", DecisionPoint::place, PlaceDecision{"the moon", ""});
+    open({policy});
+    auto session = create(world.request("alice"));
+    EXPECT_EQ(place_of(session), "old");
+    EXPECT_THAT(types_of(session.id), Contains("policy.failed"));
+}
+
+TEST_F(PlaceScenarios, ASuspendedVmGivesItsPlaceAwayAndGoesOnElsewhere) {
+    open({always("picker", DecisionPoint::place, PlaceDecision{"new", ""})});
+    auto first = create(world.request("alice"));
+    EXPECT_EQ(place_of(first), "new");
+    world.run(world.engine().suspend(first.id, world.call()));
+    world.run(world.engine().wait(first.id, SessionState::suspended, world.call()));
+    auto second = create(world.request("bob"));
+    EXPECT_EQ(place_of(second), "new");
+    world.run(world.engine().resume(first.id, world.call()));
+    world.run(world.engine().wait(first.id, SessionState::active, world.call()));
+    EXPECT_EQ(place_of(first), "old");
+    create(world.request("carol"));
+    Session fourth;
+    world.run(world.engine().create(world.request("dora"), world.call()), &fourth);
+    world.run(world.engine().wait(fourth.id, SessionState::active, world.call()));
+    EXPECT_EQ(get(fourth.id).failure_reason, "NoPlace");
+}
+
+/// One policy at several points that counts in its state how often it was asked about a session.
+std::shared_ptr<ScriptedPolicy> counter(std::vector<DecisionPoint> points, PolicyDecision at_admit = AdmitDecision{}) {
+    auto rule = [at_admit](const PolicyRequest& request, const std::string& state) {
+        const auto point = point_of(request);
+        auto decision = point == DecisionPoint::admit ? at_admit : standard_decision(point);
+        return answer_of(decision, std::to_string(state.empty() ? 1 : std::stoi(state) + 1));
+    };
+    return std::make_shared<ScriptedPolicy>("counter", std::move(points), rule);
+}
+
+TEST_F(PlaceScenarios, WhatAPolicyLeavesAtTheCreationIsItsStateLater) {
+    using enum DecisionPoint;
+    auto policy = counter({admit, place, size, schedule});
+    open({policy});
+    world.run(world.engine().plan(world.request("alice")));
+    EXPECT_EQ(policy->asked, 2);
+    auto session = create(world.request("alice"));
+    EXPECT_EQ(policy->asked, 5) << "size, admit, place";
+    auto stored = [&] {
+        std::vector<Record> records;
+        world.run(world.disk().list("policy_state", "", 100), &records);
+        return records;
+    };
+    ASSERT_EQ(stored().size(), 1u) << "a dry run leaves nothing";
+    EXPECT_EQ(stored()[0].id, session.id + "/counter");
+    EXPECT_EQ(stored()[0].json, "3");
+    world.run_for(1min);
+    EXPECT_EQ(stored()[0].json, "4");
+    world.run(world.engine().terminate(session.id, TerminationReason::request, world.call()));
+    world.run_for(1min);
+    EXPECT_TRUE(stored().empty());
+}
+
+TEST_F(PlaceScenarios, OfASessionThatDoesNotComeToBeNothingIsKept) {
+    using enum DecisionPoint;
+    auto policy = counter({size, admit}, AdmitDecision{AdmitDecision::Action::deny, "no"});
+    open({policy});
+    world.run(world.engine().create(world.request("alice"), world.call()));
+    EXPECT_EQ(world.last_code, Errc::admission_denied);
+    EXPECT_EQ(policy->asked, 2);
+    std::vector<Record> records;
+    world.run(world.disk().list("policy_state", "", 100), &records);
+    EXPECT_TRUE(records.empty());
 }
 
 TEST_F(PolicyScenarios, WhatFailsAfterAnInterruptionIsNotWrittenAgain) {

@@ -337,6 +337,45 @@ TEST(Simulation, AsksPolicies) {
               (std::vector<DecisionCount>{{DecisionPoint::idle, "keep", 7}, {DecisionPoint::idle, "standard", 1}}));
 }
 
+TEST(Simulation, CountsWhatBecameOfEachAnswer) {
+    const auto workload = trace(
+        "alice,2026-01-05T09:00:00Z,9h,true,work@0s+1h work@8h+1h\n"
+        "bob,2026-01-05T09:00:00Z,9h,true,work@0s+1h work@8h+1h\n");
+    const auto count = [&](const char* sources) {
+        const auto result = simulate(workload, simulated_policy_from_json(sources), exact());
+        DecisionCount found;
+        for (const auto& entry : result.decisions)
+            if (entry.answer == "suspend") found = entry;
+        return found;
+    };
+    const std::string rule = R"({"idle_timeout":"0s","policies":[{"source":"builtin:business-hours",)"
+                             R"("settings":{"hours":["mon-fri 00:00-09:30"],"quiet_for":"0s"})";
+    const auto applied = count((rule + "}]}").c_str());
+    EXPECT_GE(applied.count, 2u);
+    EXPECT_EQ(applied.shadowed, 0u);
+    const auto shadowed = count((rule + R"(,"mode":"shadow"}]})").c_str());
+    EXPECT_EQ(shadowed.count, 0u);
+    EXPECT_GT(shadowed.shadowed, 100u);
+    const auto canary = count((rule + R"(,"mode":"canary","canary_tenants":["physics"]}]})").c_str());
+    EXPECT_EQ(canary.count, 0u) << "nobody here is of that tenant";
+    EXPECT_GT(canary.shadowed, 100u);
+    // Two run and a fifth of them may be stopped: one at a time.
+    EXPECT_GE(applied.overruled, 1u);
+}
+
+TEST(Simulation, AFleetIsStoppedWhileItIsMade) {
+    FleetModel model;
+    model.users = 10'000;
+    int asked = 0;
+    try {
+        synthesize(model, 1, [&] { return ++asked < 3; });
+        ADD_FAILURE() << "it was not stopped";
+    } catch (const Error& error) {
+        EXPECT_EQ(error.errc(), Errc::cancelled);
+    }
+    EXPECT_EQ(asked, 3);
+}
+
 TEST(Simulation, AnAnswerThatIsNoneIsTheEnginesOwn) {
     auto policy = idle_after(30min);
     policy.hosts = {std::make_shared<ThesisHost>(true)};

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <infrastructure_sdk/clock.hpp>
+#include <infrastructure_sdk/vm/vm_place.hpp>
 
 namespace infrastructure_sdk {
 
@@ -77,17 +78,9 @@ const char* name_of(AdmitDecision::Action action) noexcept;
 /// @throws Error(validation)
 AdmitDecision::Action parse_admit_action(const std::string& name);
 
-/// Somewhere a VM can be put.
-struct PlaceCandidate {
-    std::string name;
-    double free_cpu_cores = 0;
-    std::int64_t free_memory_bytes = 0;
-    bool spot = false;
-    double price_per_hour = 0;
-    std::map<std::string, std::string> labels;
-    friend bool operator==(const PlaceCandidate&, const PlaceCandidate&) = default;
-};
-/// Where? For providers with a choice; those of this build have one host each and do not ask.
+using PlaceCandidate = VmPlace;
+/// Where? Asked before a session's VM is made, by providers that have more than one place for it; a unit of a pool has
+/// no session yet and is not asked about.
 struct PlaceRequest {
     WallTime now;
     PolicySession session;
@@ -176,7 +169,7 @@ struct IsolationRequest {
 struct InterruptionRequest {
     WallTime now;
     PolicySession session;
-    std::string kind;                  ///< "disk_full"; later "memory_pressure", "spot", "maintenance"
+    std::string kind;                  ///< "disk_full", "memory_pressure"; later "spot", "maintenance"
     std::optional<WallTime> deadline;  ///< none = not known
     SessionAction standard = SessionAction::keep;
     friend bool operator==(const InterruptionRequest&, const InterruptionRequest&) = default;

@@ -68,16 +68,33 @@ struct PolicyGuard {
     Duration window = std::chrono::hours(24);
 };
 
+/// What became of an answer.
+struct PolicyJudgement {
+    enum class Effect {
+        applied,    ///< it is in force: a decision that was carried out, or one that leaves it to the engine
+        shadowed,   ///< the policy is in shadow
+        overruled,  ///< it was not allowed, or turned out to be impossible
+        failed,     ///< there was none that counts
+    };
+    std::string policy;
+    DecisionPoint point = DecisionPoint::admit;
+    std::string answer;  ///< as `action_of`; of `failed` the name of the outcome
+    Effect effect = Effect::applied;
+    friend bool operator==(const PolicyJudgement&, const PolicyJudgement&) = default;
+};
+
 struct PolicyEngineOptions {
     std::vector<PolicySource> sources;
     PolicyHostFactory make_hosts;  ///< none = built-in rules only
-    Duration time_budget = std::chrono::milliseconds(50);
-    std::int64_t memory_budget_bytes = 64ll << 20;
+    Duration time_budget = standard_time_budget;
+    std::int64_t memory_budget_bytes = standard_memory_budget;
     PolicyBreakerSettings breaker;
     PolicyRateLimit rate_limit;
     PolicyGuard guard;
     Duration schedule_interval = std::chrono::minutes(1);
     Duration budget_interval = std::chrono::minutes(5);
+    /// Told of each answer once it is known what becomes of it; not of dry runs. Called on the executor.
+    std::function<void(const PolicyJudgement&)> on_judged;
 };
 
 /// What one policy did since it was loaded.
@@ -99,6 +116,8 @@ struct PolicyStatus {
     std::optional<WallTime> last_failure_at;
     std::size_t suspensions = 0;  ///< by it, within the guard's window
     std::size_t came_back = 0;    ///< of them
+    std::size_t overdue = 0;      ///< questions that nobody waits for any more and that it has not come back from
+    std::vector<std::string> missing_protections;  ///< of an untrusted one; see PolicyHost
 };
 
 /// What follows from a question.
@@ -127,12 +146,14 @@ private:
     };
     std::vector<News> news_;
     std::vector<State> states_;
-    bool stops_ = false;           // it suspends or ends a session
-    std::shared_ptr<void> place_;  // within the rate limit; given back unless it is recorded
+    std::optional<PolicyJudgement> judged_;  // told when it is recorded, or overruled
+    bool stops_ = false;                     // it suspends or ends a session
+    std::shared_ptr<void> place_;            // within the rate limit; given back unless it is recorded
 };
 
 /// How a question is asked.
 struct PolicyQuestion {
+    std::string session;         ///< whose state it has; empty = that of the request, which may not exist yet
     std::size_t running = 0;     ///< sessions, for the rate limit
     bool only_stricter = false;  ///< than the request's `standard`
     bool dry_run = false;        ///< nothing is written, counted or learnt

@@ -38,6 +38,13 @@ struct PolicyAnswer {
 };
 const char* name_of(PolicyAnswer::Outcome outcome) noexcept;
 
+/// An answer that leaves it to the engine, and why. Of `detail` 2000 bytes are kept, cut between characters.
+PolicyAnswer not_decided(PolicyAnswer::Outcome outcome, DecisionPoint point, std::string detail);
+
+/// For one answer, unless something else is said.
+constexpr Duration standard_time_budget = std::chrono::milliseconds(50);
+/// Of a policy in Python, in bytes, unless something else is said.
+constexpr std::size_t standard_memory_budget = 64u << 20;
 /// A PolicyAnswer's state may have so many bytes.
 constexpr std::size_t policy_state_limit = 16 * 1024;
 
@@ -58,6 +65,9 @@ public:
         (void)request, (void)state;
         return std::nullopt;
     }
+    /// Of one in a process of its own: what this host does not allow, each with its reason ("network: Operation not
+    /// permitted"); empty = all of it is in force.
+    virtual std::vector<std::string> missing_protections() const { return {}; }
     /// Lets go; nothing may be asked afterwards. Completes when what can be ended has ended.
     virtual Task<void> close() = 0;
 };

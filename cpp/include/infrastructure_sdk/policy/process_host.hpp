@@ -16,8 +16,8 @@ struct ProcessPolicyOptions {
     std::string interpreter = "python3";  ///< a path, or a name that is looked up in PATH
     /// The folder of the Python package `infrastructure_sdk`, with its extension module, for that interpreter.
     std::string package;
-    std::size_t memory_budget = 64u << 20;  ///< beyond what the interpreter itself needs
-    bool lint = false;                      ///< the process holds it anyway
+    std::size_t memory_budget = standard_memory_budget;  ///< beyond what the interpreter itself needs
+    bool lint = false;                                   ///< the process holds it anyway
 };
 
 /// A policy and the process that runs it.
@@ -25,8 +25,6 @@ class ProcessPolicy : public PolicyHost {
 public:
     /// What is in force there: "no_new_privs", "seccomp", "limits", "network", ... sorted.
     virtual std::vector<std::string> protections() const = 0;
-    /// What the host does not allow, each with its reason; empty = all of it is in force.
-    virtual std::vector<std::string> missing_protections() const = 0;
     virtual std::int64_t pid() const = 0;  ///< 0 = not running
 };
 

@@ -22,7 +22,7 @@ struct PolicyText {
 struct PythonPolicyOptions {
     /// What a policy may keep and use at once, of Python's own memory: an allocation beyond fails with MemoryError.
     /// Libraries that allocate by themselves are not counted. 0 = no limit.
-    std::size_t memory_budget = 64u << 20;
+    std::size_t memory_budget = standard_memory_budget;
     /// Refuse what the linter calls an error.
     bool lint = true;
     /// How many threads are started anew after one that did not come back.

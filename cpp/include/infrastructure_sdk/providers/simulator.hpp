@@ -37,6 +37,9 @@ struct SimulatorOptions {
     bool snapshots = true;                             ///< false = like a provider that cannot take them
     std::size_t concurrent_boots = 0;                  ///< see Capabilities
     std::map<std::string, std::int64_t> gpus;          ///< how many of each type the host has
+    /// The machines of the room, in order of preference, each with what it has when it is empty. A running VM takes its
+    /// processors and memory there; one that was suspended may go on elsewhere. Empty = one machine without bounds.
+    std::vector<VmPlace> places;
     /// Slow verbs are drawn from the VM's user, the verb and its count, so what happens to one user's VMs does not
     /// shift another's; false = in the order of all verbs.
     bool slow_by_user = false;
@@ -68,6 +71,7 @@ public:
         std::size_t processes = 0;  ///< living ones; more than 1 is a double VM
         std::string gpu_type;
         std::int64_t gpu_count = 0;  ///< that a living process holds; 0 without one
+        std::string place;           ///< where its process lives; empty without one, or without places
     };
     /// Everything that exists, by id.
     std::vector<VmView> vms() const;
@@ -75,6 +79,9 @@ public:
     std::vector<std::string> snapshots() const;
     /// The VM's process dies, as by kill -9. Providers learn of it when they look or by their event.
     void kill(const VmId& id);
+    /// The machines have too little memory, or enough again: providers tell of each VM that runs ("HostMemoryPressure",
+    /// "HostHasMemory").
+    void press_memory(bool pressed);
     void set_faults(SimulatorFaults faults);
     /// From `now` of the clock of the providers on. Unknown ids are fine.
     void set_use(const VmId& id, SimulatedUse use, MonotonicTime now);

@@ -100,11 +100,14 @@ struct SimulatedSession {
     std::string ended;  ///< how the last of its sessions ended: "user", a clock, "policy", ...; "" = it lives
 };
 
-/// How often a policy answered what.
+/// How often a policy answered what, and what became of it. What was not carried out, since its session went on to
+/// something else meanwhile, is not counted.
 struct DecisionCount {
     DecisionPoint point = DecisionPoint::admit;
-    std::string answer;  ///< "standard", "deny", "suspend", ...; "failed", "invalid", ... when there was none
-    std::uint64_t count = 0;
+    std::string answer;           ///< "standard", "deny", "suspend", ...; "failed", "invalid", ... when there was none
+    std::uint64_t count = 0;      ///< in force
+    std::uint64_t shadowed = 0;   ///< said by a policy in shadow, or by a canary about others than its tenants
+    std::uint64_t overruled = 0;  ///< not allowed, or not possible
     friend bool operator==(const DecisionCount&, const DecisionCount&) = default;
 };
 
@@ -156,8 +159,9 @@ std::string comparison_json(const SimulationResult& before, const SimulationResu
 
 /// A workload as a document: {"fleet": {...}} or {"trace": TEXT, "format": "csv"|"jsonl", "source": NAME} or
 /// {"events": TEXT, "source": NAME}. @param seed of a fleet.
+/// @param go_on as of `synthesize`
 /// @throws Error(validation) naming the field.
-Workload workload_from_json(const std::string& json, std::uint64_t seed);
+Workload workload_from_json(const std::string& json, std::uint64_t seed, const std::function<bool()>& go_on = {});
 /// {"name", "idle_timeout", "disconnect_timeout", "ttl", "retention" ("0s" = off), "on_expiry": {CLOCK: ACTION},
 /// "sample_interval", "arming_delay", "schedule_interval", "budget_interval", "limits": [...], "pools": [...],
 /// "policies": [...]}; the lists as in their documents.

@@ -3,6 +3,7 @@
 // from a recorded event log. Values only; the same input and seed give the same workload on every build.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -85,8 +86,9 @@ struct FleetModel {
 
 /// @throws Error(validation) naming the field.
 void check(const FleetModel& model);
-/// Sorted by start, then by user.
-Workload synthesize(const FleetModel& model, std::uint64_t seed);
+/// Sorted by start, then by user. @param go_on asked between users, of which there may be a million; false stops.
+/// @throws Error(cancelled) when `go_on` said so
+Workload synthesize(const FleetModel& model, std::uint64_t seed, const std::function<bool()>& go_on = {});
 /// Each field by its name; durations as "8h", times as RFC 3339, shares as numbers of 0 to 1. Absent = default.
 /// @throws Error(validation) naming the field; unknown ones with what is allowed.
 FleetModel fleet_model_from_json(const std::string& json);

@@ -138,6 +138,7 @@ struct VmSpec {
     /// under emulation such a guest gets the largest emulated processor instead.
     std::vector<std::string> enlightenments;
     ClockBase clock = ClockBase::utc;
+    std::string place;  ///< the name of one of the provider's places; empty = it chooses
     int cpu_count = 1;
     bool pin_cpus = false;  ///< each of its CPUs has a CPU of the host that no other pinned VM has
     std::uint64_t memory_bytes = 128ull << 20;

@@ -14,6 +14,7 @@
 #include <infrastructure_sdk/vm/key_store.hpp>
 #include <infrastructure_sdk/vm/vm.hpp>
 #include <infrastructure_sdk/vm/vm_activity.hpp>
+#include <infrastructure_sdk/vm/vm_place.hpp>
 
 namespace infrastructure_sdk {
 
@@ -44,6 +45,9 @@ public:
     /// Refuses what cannot run here, before anything is made. `create` asks it too. Accepts all unless overridden.
     /// @throws Error(unsupported) with the capability, and the package where one is missing; Error(capacity)
     virtual void check_spec(const VmSpec& spec) const;
+    /// Where this VM fits now, with what is free there; its own choice is the first. More than one is a choice for
+    /// `VmSpec::place`. None unless overridden.
+    virtual std::vector<VmPlace> places(const VmSpec& spec) const;
     /// Makes disk, directory and records; starts nothing.
     virtual Task<void> create(VmSpec spec, Call call) = 0;
     /// Starts the process; completes when it answers its control channel. The guest is not booted yet.

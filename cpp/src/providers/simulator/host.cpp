@@ -67,6 +67,35 @@ void SimulatedHost::State::take_gpus(const SimulatedVm& wanted) {
                     {{"reason", "NoFreeGpu"}, {"value", spec.gpu_type}});
 }
 
+std::vector<VmPlace> SimulatedHost::State::places_for(const VmSpec& spec) const {
+    auto left = options.places;
+    for (const auto& [id, vm] : vms) {
+        if (!vm.alive()) continue;
+        auto place = std::find_if(left.begin(), left.end(), [&](const auto& one) { return one.name == vm.place; });
+        if (place == left.end()) continue;
+        place->free_cpu_cores -= vm.spec.cpu_count;
+        place->free_memory_bytes -= static_cast<std::int64_t>(vm.spec.memory_bytes);
+    }
+    std::erase_if(left, [&](const auto& place) {
+        return place.free_cpu_cores < spec.cpu_count ||
+               place.free_memory_bytes < static_cast<std::int64_t>(spec.memory_bytes);
+    });
+    return left;
+}
+
+void SimulatedHost::State::take_place(SimulatedVm& wanted) {
+    if (options.places.empty()) return;
+    const auto fitting = places_for(wanted.spec);
+    if (fitting.empty())
+        throw Error(Errc::capacity,
+                    "no machine has room for " + std::to_string(wanted.spec.cpu_count) + " CPUs and " +
+                        std::to_string(wanted.spec.memory_bytes >> 20) + "Mi",
+                    {{"field", "resources"}, {"reason", "NoPlace"}});
+    auto chosen = std::find_if(fitting.begin(), fitting.end(),
+                               [&](const auto& place) { return place.name == wanted.spec.place; });
+    wanted.place = chosen == fitting.end() ? fitting.front().name : chosen->name;
+}
+
 void SimulatedVm::count_use(MonotonicTime now) {
     if (alive() && state == VmState::running && now > used_until) {
         const double seconds = std::chrono::duration<double>(now - used_until).count();
@@ -85,7 +114,7 @@ std::vector<SimulatedHost::VmView> SimulatedHost::vms() const {
     std::vector<VmView> views;
     for (const auto& [id, vm] : state_->vms)
         views.push_back({id, vm.state, vm.spec.owner_session, vm.execution_id, vm.processes, vm.spec.gpu_type,
-                         vm.alive() ? vm.spec.gpu_count : 0});
+                         vm.alive() ? vm.spec.gpu_count : 0, vm.alive() ? vm.place : ""});
     return views;
 }
 
@@ -97,6 +126,14 @@ std::vector<std::string> SimulatedHost::snapshots() const {
 
 void SimulatedHost::kill(const VmId& id) {
     state_->lose(id, "ProcessKilled", "the VM's process ended without being asked");
+}
+void SimulatedHost::press_memory(bool pressed) {
+    for (auto& [id, vm] : state_->vms) {
+        if (vm.state != VmState::running) continue;
+        vm.reason = pressed ? "HostMemoryPressure" : "HostHasMemory";
+        vm.message = pressed ? "the host has too little memory" : "the host has memory again";
+        for (const auto& listener : state_->listeners) listener(id);
+    }
 }
 void SimulatedHost::set_faults(SimulatorFaults faults) { state_->options.faults = faults; }
 void SimulatedHost::set_use(const VmId& id, SimulatedUse use, MonotonicTime now) {

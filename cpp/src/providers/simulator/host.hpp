@@ -25,6 +25,7 @@ struct SimulatedVm {
     /// What its first start goes on with: the memory of the snapshot that it began from.
     std::optional<std::map<std::string, std::string>> origin;
     std::string launched_from;
+    std::string place;  ///< where its process lives
     SimulatedUse use;
     SimulatedUse used;  ///< sums, up to `used_until`, as numbers of seconds, bytes and events
     MonotonicTime used_until{};
@@ -64,6 +65,11 @@ struct SimulatedHost::State {
     VerbPlan plan(const std::string& verb, const std::string& user, Duration usual);
     bool blind() { return random.chance(options.faults.blind); }
     void note(const char* verb, const VmId& id, const char* outcome);
+    /// Those that it fits in now, its own choice first.
+    std::vector<VmPlace> places_for(const VmSpec& spec) const;
+    /// Called before a process begins: where it was put, or else where it fits.
+    /// @throws Error(capacity, reason=NoPlace)
+    void take_place(SimulatedVm& wanted);
     /// Called before a process begins. @throws Error(provider, reason=NoFreeGpu)
     void take_gpus(const SimulatedVm& wanted);
     /// The process dies unasked; listeners hear of it.

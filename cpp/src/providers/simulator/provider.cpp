@@ -42,6 +42,8 @@ public:
 
     const Capabilities& capabilities() const override { return capabilities_; }
 
+    std::vector<VmPlace> places(const VmSpec& spec) const override { return host_->places_for(spec); }
+
     Task<void> create(VmSpec spec, Call call) override {
         auto self = shared_from_this();
         auto id = spec.id;
@@ -65,6 +67,7 @@ public:
             auto& vm = need(id);
             vm.execution_id = execution_id;
             if (vm.alive()) return;
+            host_->take_place(vm);
             host_->take_gpus(vm);
             ++vm.processes;
             vm.state = VmState::running;
@@ -123,6 +126,7 @@ public:
             auto& vm = need(id);
             vm.execution_id = execution_id;
             if (vm.alive() || vm.state != VmState::suspended) return;
+            host_->take_place(vm);
             host_->take_gpus(vm);
             vm.count_use(environment_.clock->monotonic_now());
             ++vm.processes;
