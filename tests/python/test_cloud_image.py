@@ -57,6 +57,7 @@ async def test_the_seed_is_what_the_guest_becomes(tmp_path: Path, state_dir: Pat
         session = await sdk.sessions.create(isdk.SessionRequest(user_id="alice", template="cloud"))
         try:
             await session.wait_until_active("30m")
+            assert session.launched_from == "template", session.launch_reason
             await look(session, key)
         finally:
             await session.terminate()
