@@ -235,7 +235,7 @@ EXPECTED = {
     "business_hours": {("idle", "keep"), ("idle", "suspend")},
     "gpu_fairness": {("admit", "standard"), ("idle", "standard")},
     "spot_first": set(),  # the simulator's host is one place, and takes nothing back
-    "students_lab": {("admit", "standard"), ("size", "size"), ("idle", "keep"), ("idle", "suspend")},
+    "students_lab": {("admit", "standard"), ("size", "resize"), ("idle", "keep"), ("idle", "suspend")},
 }
 
 

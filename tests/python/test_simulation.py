@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -88,6 +89,26 @@ async def test_a_cancelled_replay_stops() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert told[-1] < 1
+
+
+def test_signals_are_heard_while_a_fleet_is_made() -> None:
+    heard = 0
+
+    def hear(number: int, frame: object) -> None:
+        nonlocal heard
+        heard += 1
+        if heard == 3:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, hear)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        # Unheard they would be one signal at the end, and nothing would be raised.
+        with pytest.raises(KeyboardInterrupt):
+            simulation.Workload.from_fleet(simulation.Fleet(users=1_000_000, days=4), 1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_an_exception_of_progress_stops_the_run() -> None:

@@ -39,6 +39,7 @@ public:
         ++closed;
         co_return;
     }
+    std::vector<std::string> missing_protections() const override { return missing; }
     void set_sha256(std::string digest) { identity_.sha256 = std::move(digest); }
 
     std::shared_ptr<Clock> clock;  ///< set: it takes `delay` for an answer
@@ -47,6 +48,7 @@ public:
     std::function<void()> thinks;  ///< called when it begins to take its time
     int asked = 0, closed = 0;
     std::vector<PolicyRequest> requests;
+    std::vector<std::string> missing;
 
 private:
     PolicyAnswer answer(const PolicyRequest& request, const std::string& state) {

@@ -95,6 +95,16 @@ std::vector<std::string> types_of(const std::vector<Event>& events) {
     return types;
 }
 
+TEST(PolicyEngine, ShowsWhichProtectionsThisHostDoesNotGive) {
+    World world;
+    auto bare = always("bare", DecisionPoint::schedule, suspends);
+    bare->missing = {"network: Operation not permitted"};
+    world.open({bare, always("held", DecisionPoint::schedule, suspends)});
+    EXPECT_THAT(world.engine->status("bare").missing_protections, ElementsAre("network: Operation not permitted"));
+    EXPECT_THAT(world.engine->status("held").missing_protections, IsEmpty());
+    EXPECT_EQ(json(world.engine->status("bare"))["missing_protections"][0], "network: Operation not permitted");
+}
+
 TEST(PolicyEngine, TellsOnceOfAPolicyThatDoesNotComeBack) {
     World world;
     auto stuck = always("stuck", DecisionPoint::schedule, suspends);
