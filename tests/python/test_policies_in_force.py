@@ -98,4 +98,4 @@ async def test_two_policies_are_replayed_on_the_own_event_log(config: isdk.Infra
     assert {line["user"] for line in compared.sessions} == {"ada", "ben", "cleo", "emil"}
     for line in compared.sessions:
         assert line["before"]["suspensions"] == 0 < line["after"]["suspensions"]
-        assert line["after"]["ran_seconds"] < line["before"]["ran_seconds"]
+        assert line["after"]["ran_seconds"] <= line["before"]["ran_seconds"]
