@@ -26,6 +26,7 @@ __all__ = [
     "IsolationReport",
     "OwnCheck",
     "Verdict",
+    "check_catalogue",
     "isolation_check",
     "probed_checks",
 ]
@@ -506,6 +507,18 @@ class IsolationEngine:
 def probed_checks() -> list[str]:
     """Ids of the checks that active probes decide, or add to."""
     return _core.probed_checks()
+
+
+def check_catalogue() -> list[dict[str, Any]]:
+    """The checks of this build as plain data, by id.
+
+    Each has `id`, `layer`, `severity`, `title`, `fix`, `controls`, `meaning`, `floor` (the weakest evidence, E1 to E4,
+    that a pass may rest on), `root_cause`, `facts` (what it looks at of a local VM; "neighbours:X" is X of every other)
+    and `kubernetes_facts`, the same of a cluster's VM: "k8s:" objects of the API, "exec:" seen inside the launcher's
+    pod, "agent:" seen by an agent on the node, "probe." tried. This build has no collectors of those, so there every
+    check is unknown.
+    """
+    return _core.checks()
 
 
 def _id_of(session: Session | str) -> str:

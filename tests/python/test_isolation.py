@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import infrastructure_sdk as isdk
 import infrastructure_sdk.sync as sync
-from infrastructure_sdk import _core
+from infrastructure_sdk.cli.app import app
+from infrastructure_sdk.isolation import check_catalogue
 
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 Start = Callable[..., tuple[int, Path]]
@@ -201,11 +203,15 @@ def test_the_command_lists_every_check_with_its_evidence(state_dir: Path, start:
 
 
 def test_the_catalogue_is_data() -> None:
-    checks = {check["id"]: check for check in _core.checks()}
+    checks = {check["id"]: check for check in check_catalogue()}
     assert len(checks) == 50
+    shown = CliRunner().invoke(app, ["isolation", "checks", "-o", "json"])
+    assert shown.exit_code == 0 and {check["id"]: check for check in json.loads(shown.output)} == checks
     for check in checks.values():
         assert check["title"] and check["meaning"] and check["fix"] and check["controls"] and check["facts"]
         assert check["floor"] in ("E1", "E2", "E3", "E4")
+        names = [name.removeprefix("neighbours:") for name in check["kubernetes_facts"]]
+        assert names and all(name.startswith(("k8s:", "exec:", "agent:", "probe.")) for name in names)
 
 
 @pytest.mark.integration

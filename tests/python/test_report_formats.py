@@ -226,6 +226,7 @@ def test_explanations_tell_status_fix_and_evidence() -> None:
         assert ("Accepted by the owner" in text) == (status == "waived")
         assert (finding.evidence[0].excerpt in text) if finding.evidence else status == "unknown"
     about = explain_check("MEM-01")
+    assert "a cluster's VM it would look at: exec:/proc/Q/ksm_stat" in str(about)
     assert about.status == "" and "E3" in str(about)
     with pytest.raises(isdk.NotFoundError):
         explain_check("MEM-99")

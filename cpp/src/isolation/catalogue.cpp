@@ -18,10 +18,12 @@ const std::vector<Check>& checks() {
 
 Finding judge(const Check& check, const Facts& facts) {
     if (facts.platform == "local") return check.judge(check.definition, facts);
-    if (check.definition.kubernetes_facts.empty())
+    if (facts.platform != "kubernetes")
         return Finding::unknown(check.definition, "the check is not declared for " + facts.platform);
-    return Finding::unknown(check.definition, "could not look at " + check.definition.kubernetes_facts.front() +
-                                                  ": this build collects nothing on " + facts.platform);
+    std::string missing;
+    for (const auto& name : check.definition.kubernetes_facts) missing += (missing.empty() ? "" : ", ") + name;
+    return Finding::unknown(check.definition,
+                            "could not look at " + missing + ": this build has no collector of it on kubernetes");
 }
 
 std::vector<std::string> recommendations(const std::vector<Finding>& findings, WallTime now) {

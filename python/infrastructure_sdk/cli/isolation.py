@@ -12,7 +12,7 @@ import typer
 from infrastructure_sdk import exceptions
 from infrastructure_sdk.cli import context
 from infrastructure_sdk.cli.output import Format, Output, console, harmless, show, show_one
-from infrastructure_sdk.isolation import score_text
+from infrastructure_sdk.isolation import check_catalogue, score_text
 from infrastructure_sdk.reports import FORMATS
 from infrastructure_sdk.reports import signed as signed_reports
 from infrastructure_sdk.reports.controls import FRAMEWORKS
@@ -172,6 +172,26 @@ def explain(
         print(harmless(str(found)))
     else:
         show_one(found.to_dict(), output, key="check_id")
+
+
+@app.command(epilog="Example:  infra-sdk isolation checks -o json")
+def checks(output: Output = Format.table) -> None:
+    """List the catalogue of checks, with what each looks at of a local VM and of a cluster's."""
+    rows = check_catalogue()
+    if output is Format.table:
+        rows = [
+            {**row, "facts": ", ".join(row["facts"]), "kubernetes_facts": ", ".join(row["kubernetes_facts"])}
+            for row in rows
+        ]
+    columns = {
+        "check": "id",
+        "severity": "severity",
+        "floor": "floor",
+        "title": "title",
+        "local evidence": "facts",
+        "cluster evidence": "kubernetes_facts",
+    }
+    show(rows, columns, output, key="id")
 
 
 @app.command(epilog="Example:  infra-sdk isolation compliance s-0123456789abcdef --framework soc2")

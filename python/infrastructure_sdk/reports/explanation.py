@@ -97,6 +97,9 @@ def explain_check(check_id: str) -> FindingExplanation:
             sentences = [
                 *_about(check["meaning"], check["severity"], check["layer"], check["fix"], check["controls"]),
                 f"A pass needs {_FLOORS[check['floor']]} ({check['floor']}) or better.",
+                f"Of a local VM it looks at: {', '.join(check['facts'])}.",
+                f"Of a cluster's VM it would look at: {', '.join(check['kubernetes_facts'])}. This build cannot look"
+                " there, so it is unknown there.",
             ]
             return FindingExplanation(check_id, check["title"], "", tuple(sentences), ())
     raise NotFoundError(f"there is no check '{check_id}'", context={"field": "finding", "value": check_id})

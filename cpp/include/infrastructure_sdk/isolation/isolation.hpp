@@ -48,7 +48,7 @@ struct CheckDefinition {
     const char* fix;
     const char* controls;            ///< "SC-39, SC-49"
     std::vector<std::string> facts;  ///< names of the facts it reads of a local VM; "neighbours:X" = X of every other
-    std::vector<std::string> kubernetes_facts{};  ///< the same on a cluster; empty = does not apply there
+    std::vector<std::string> kubernetes_facts{};  ///< of a cluster's VM: "k8s:", "exec:", "agent:", "probe."
     const char* meaning = "";                     ///< for people: what a failure would let somebody do
 };
 
