@@ -211,7 +211,7 @@ PolicyEngineOptions policy_options(const Config& config) {
 
 struct InfrastructureSDK::Impl {
     Impl(Environment e, Config c, OwnerLock l)
-        : environment(e), config(std::move(c)), lock(std::move(l)), isolation(e) {}
+        : environment(e), config(std::move(c)), lock(std::move(l)), isolation(e), chores(e.executor) {}
     Environment environment;
     Config config;
     OwnerLock lock;
@@ -229,13 +229,17 @@ struct InfrastructureSDK::Impl {
 
     std::optional<MonotonicTime> tidied;   ///< when old reports were looked for last
     std::map<VmId, MonotonicTime> probed;  ///< when those whose template demands isolation were probed last
+    TaskGroup chores;                      ///< what nobody waits for
+    bool probing = false;                  ///< one round of them is under way
 
     Task<IsolationReport> report(Session session, std::vector<Layer> layers, std::vector<std::string> probes,
                                  Call call);
     Task<void> start_reports(const std::string& directory);
     Task<std::vector<IsolationReport>> judge(std::vector<Session> judged, std::vector<Layer> layers,
                                              std::vector<std::string> probes, Call call);
-    Task<void> probe_gated(std::vector<Session> sessions, Call call);
+    void start_probing(const std::vector<Session>& seen);
+    Task<void> probe_again(std::vector<Session> due);
+    void start_tidying();
     Task<void> forget_reports();
     Task<std::size_t> forget_reports_before(WallTime before);
     void listen_to_host();
@@ -293,13 +297,19 @@ Task<IsolationReport> InfrastructureSDK::Impl::report(Session session, std::vect
     co_return std::move(found.front());
 }
 
-/// Those of sessions that ended long ago. At most once an hour: it reads all sessions.
-Task<void> InfrastructureSDK::Impl::forget_reports() {
+/// At most once an hour: it reads all sessions.
+void InfrastructureSDK::Impl::start_tidying() {
     const auto now = environment.clock->monotonic_now();
-    const auto retention = config.duration("isolation.report_retention");
     constexpr Duration pause = std::chrono::hours(1);
-    if (retention == Duration::zero() || (tidied && now - *tidied < pause)) co_return;
+    if (config.duration("isolation.report_retention") == Duration::zero() || (tidied && now - *tidied < pause)) return;
+    if (chores.stop_source().stop_requested()) return;
     tidied = now;
+    chores.spawn(environment.logger, "forgetting old reports", forget_reports());
+}
+
+/// Those of sessions that ended long ago.
+Task<void> InfrastructureSDK::Impl::forget_reports() {
+    const auto retention = config.duration("isolation.report_retention");
     try {
         auto count = co_await forget_reports_before(environment.clock->wall_now() - retention);
         if (count > 0)
@@ -317,6 +327,7 @@ Task<std::size_t> InfrastructureSDK::Impl::forget_reports_before(WallTime before
     SessionFilter not_ended;
     not_ended.limit = 1000;
     for (;;) {
+        if (chores.stop_source().stop_requested()) co_return 0;
         auto page = co_await sessions->list(not_ended);
         for (const auto& session : page.sessions) running.insert(session.id);
         if (page.next.empty()) break;
@@ -325,22 +336,43 @@ Task<std::size_t> InfrastructureSDK::Impl::forget_reports_before(WallTime before
     co_return co_await reports->forget(std::move(running), before);
 }
 
-/// What passed a gate by probes is probed again before these are too old.
-Task<void> InfrastructureSDK::Impl::probe_gated(std::vector<Session> seen, Call call) {
+/// What passed a gate by probes is probed again before these are too old: beside the looks, which go on meanwhile.
+void InfrastructureSDK::Impl::start_probing(const std::vector<Session>& seen) {
     constexpr Duration age = std::chrono::minutes(4);  // below the ttl of a critical check's probe
+    if (probing || chores.stop_source().stop_requested()) return;
     const auto now = environment.clock->monotonic_now();
     std::erase_if(probed, [&](const auto& entry) { return now - entry.second > age * 2; });
+    std::vector<Session> due;
     for (const auto& session : seen) {
         auto source = templates.find(session.template_name);
         auto last = probed.find(session.vm_id);
         bool gated = source != templates.end() && source->second.isolation == IsolationGate::isolated;
-        if (!gated || (last != probed.end() && now - last->second < age)) continue;
-        probed[session.vm_id] = now;
+        if (gated && (last == probed.end() || now - last->second >= age)) due.push_back(session);
+    }
+    if (due.empty()) return;
+    probing = true;
+    chores.spawn(environment.logger, "probing again", probe_again(std::move(due)));
+}
+
+Task<void> InfrastructureSDK::Impl::probe_again(std::vector<Session> due) {
+    Call call{Deadline(), chores.stop_source().get_token(), std::string()};
+    for (const auto& session : due) {
+        if (call.stop.stop_requested()) break;
+        probed[session.vm_id] = environment.clock->monotonic_now();
         std::vector<Session> one{session};
         std::vector<Layer> all;
         auto every_probe = probed_checks();
-        co_await judge(std::move(one), std::move(all), std::move(every_probe), call);
+        try {
+            co_await judge(std::move(one), std::move(all), std::move(every_probe), call);
+        } catch (const Error& error) {
+            if (error.errc() != Errc::cancelled)
+                environment.logger->log(LogLevel::warning, "isolation", "a session could not be probed again",
+                                        {{"session", session.id}, {"detail", error.message()}});
+        }
+        // What was found is judged by the next look.
+        sessions->suspect_isolation(session.vm_id);
     }
+    probing = false;
 }
 
 /// From now on what happens on the host has sessions looked at again.
@@ -407,8 +439,8 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         if (rechecks)
             engine.isolation_reports = [&impl](std::vector<Session> judged,
                                                Call look) -> Task<std::vector<IsolationReport>> {
-                co_await impl.forget_reports();
-                co_await impl.probe_gated(judged, look);
+                impl.start_tidying();
+                impl.start_probing(judged);
                 std::vector<Layer> all;
                 std::vector<std::string> none;
                 co_return co_await impl.judge(std::move(judged), std::move(all), std::move(none), look);
@@ -420,7 +452,7 @@ Task<std::shared_ptr<InfrastructureSDK>> InfrastructureSDK::open(Environment env
         // Before recovery, whose events are for them too.
         co_await impl.start_webhooks(std::move(webhooks));
         co_await impl.sessions->recover(call);
-        co_await impl.forget_reports();
+        impl.start_tidying();
         if (rechecks) impl.listen_to_host();
     } catch (...) {
         error = std::current_exception();
@@ -544,8 +576,10 @@ Task<void> InfrastructureSDK::close() {
     if (impl.closed) co_return;
     impl.closed = true;
     if (impl.provider) impl.provider->on_suspicion({});
+    impl.chores.stop_source().request_stop();
     if (impl.host_watch) co_await impl.host_watch->close();
     if (impl.sessions) co_await impl.sessions->close();
+    co_await impl.chores.join();
     if (impl.policies) co_await impl.policies->close();
     if (impl.webhooks) co_await impl.webhooks->close();
     if (impl.provider) co_await impl.provider->close();

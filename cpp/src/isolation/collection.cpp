@@ -13,6 +13,7 @@ using nlohmann::json;
 
 /// One that does not answer must not hold up the report.
 constexpr Duration patience = std::chrono::seconds(2);
+constexpr Duration last_patience = std::chrono::seconds(1);
 
 bool is_of_source(const std::string& name) {
     for (const char* prefix : {"qmp:", "hmp:", "qom:", "qomlist:", "process.", "agent."})
@@ -22,6 +23,7 @@ bool is_of_source(const std::string& name) {
 
 struct Identity {
     std::int64_t pid = 0;
+    std::uint64_t start_time_ticks = 0;
     std::string vm_uuid;
     std::string epoch;
 };
@@ -36,9 +38,9 @@ std::optional<Identity> identity_of(const Fact& fact) {
     if (!fact.could_not_look.empty() || !boot || boot->empty() || !uuid || uuid->empty() || !positive("pid") ||
         !positive("start_time_ticks"))
         return std::nullopt;
-    Identity identity{value["pid"].get<std::int64_t>(), *uuid, {}};
-    identity.epoch = *boot + "/" + std::to_string(identity.pid) + "/" +
-                     std::to_string(value["start_time_ticks"].get<std::uint64_t>()) + "/" + *uuid;
+    Identity identity{value["pid"].get<std::int64_t>(), value["start_time_ticks"].get<std::uint64_t>(), *uuid, {}};
+    identity.epoch =
+        *boot + "/" + std::to_string(identity.pid) + "/" + std::to_string(identity.start_time_ticks) + "/" + *uuid;
     return identity;
 }
 
@@ -102,7 +104,8 @@ Wanted wanted_by(const std::vector<Layer>& layers) {
 }
 
 Task<void> collect(Environment environment, std::shared_ptr<Facts> into, IsolationSubject subject,
-                   std::set<std::string> wanted, std::shared_ptr<DigestCache> digests, Call call) {
+                   std::set<std::string> wanted, std::shared_ptr<DigestCache> digests,
+                   std::shared_ptr<RoundReadings> round, Call call) {
     auto source = subject.source;
     into->session_id = subject.session_id;
     into->platform = source->platform();
@@ -122,8 +125,10 @@ Task<void> collect(Environment environment, std::shared_ptr<Facts> into, Isolati
     auto paths = co_await source->collect("process.paths", soon);
     paths.name = "process.paths";
     auto parsed = json::parse(paths.json, nullptr, false);
-    ProcessSubject process{known->pid, text_at(parsed, "vm_directory").value_or(""), true,
-                           environment.clock->wall_now(), digests};
+    ProcessSubject process{known->pid, text_at(parsed, "vm_directory").value_or(""),
+                           true,       environment.clock->wall_now(),
+                           digests,    known->start_time_ticks,
+                           round};
     auto folder = parsed.is_discarded() ? std::nullopt : read_paths(parsed);
     process.folder_declared = !folder || folder->has_value();
     add(*into, std::move(paths));
@@ -139,7 +144,7 @@ Task<void> collect(Environment environment, std::shared_ptr<Facts> into, Isolati
         group.spawn(environment.logger, "collect facts of the host",
                     collect_blocking(into, environment.blocking, std::move(work)));
     co_await group.join();
-    auto last = call.within(Deadline::after(*environment.clock, patience));
+    auto last = call.within(Deadline::after(*environment.clock, last_patience));
     auto again = co_await source->collect("process.identity", last);
     auto same = identity_of(again);
     if (!same || same->epoch != known->epoch) into->broken = "the VM's identity changed or is another's";

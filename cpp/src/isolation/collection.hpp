@@ -23,8 +23,10 @@ Wanted wanted_by(const std::vector<Layer>& layers);
 std::optional<std::string> epoch_of(const Fact& identity);
 
 /// Fills `into` (which outlives the task). Whatever goes wrong is in it: single facts that could not be had, or all of
-/// them when the VM is another one than `subject` says or changed meanwhile. @throws Error(cancelled)
+/// them when the VM is another one than `subject` says or changed meanwhile. `round` is shared by those who are looked
+/// at together. @throws Error(cancelled)
 Task<void> collect(Environment environment, std::shared_ptr<Facts> into, IsolationSubject subject,
-                   std::set<std::string> wanted, std::shared_ptr<DigestCache> digests, Call call);
+                   std::set<std::string> wanted, std::shared_ptr<DigestCache> digests,
+                   std::shared_ptr<RoundReadings> round, Call call);
 
 }  // namespace infrastructure_sdk::isolation

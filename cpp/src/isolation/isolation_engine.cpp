@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <list>
 #include <map>
 #include <set>
 
@@ -142,10 +143,11 @@ Task<std::vector<Finding>> own_findings(Environment environment, std::vector<iso
 
 /// A child's error reaches nobody: it becomes a reason, and a cancellation is told.
 Task<void> collect_child(Environment environment, FactsPtr facts, IsolationSubject subject, std::set<std::string> names,
-                         std::shared_ptr<isolation::DigestCache> digests, std::shared_ptr<bool> cancelled, Call call) {
+                         std::shared_ptr<isolation::DigestCache> digests,
+                         std::shared_ptr<isolation::RoundReadings> round, std::shared_ptr<bool> cancelled, Call call) {
     facts->session_id = subject.session_id;
     try {
-        co_await isolation::collect(environment, facts, subject, names, digests, call);
+        co_await isolation::collect(environment, facts, subject, names, digests, round, call);
     } catch (const Error& error) {
         facts->broken = error.message();
         if (error.errc() == Errc::cancelled) *cancelled = true;
@@ -159,6 +161,7 @@ Task<std::vector<FactsPtr>> collect_all(Environment environment, std::vector<Iso
                                         std::shared_ptr<isolation::DigestCache> digests, Call call) {
     std::vector<FactsPtr> all;
     auto cancelled = std::make_shared<bool>(false);
+    auto round = std::make_shared<isolation::RoundReadings>();
     TaskGroup group(environment.executor);
     auto everything = wanted.own;
     everything.insert(wanted.of_neighbours.begin(), wanted.of_neighbours.end());
@@ -166,7 +169,7 @@ Task<std::vector<FactsPtr>> collect_all(Environment environment, std::vector<Iso
         all.push_back(std::make_shared<Facts>());
         const auto& names = i < judged ? everything : wanted.of_neighbours;
         group.spawn(environment.logger, "collect the facts of " + subjects[i].session_id,
-                    collect_child(environment, all.back(), subjects[i], names, digests, cancelled, call));
+                    collect_child(environment, all.back(), subjects[i], names, digests, round, cancelled, call));
     }
     co_await group.join();
     if (*cancelled) throw Error(Errc::cancelled, "an isolation report was cancelled");
@@ -183,26 +186,22 @@ Facts with_neighbours(const std::vector<FactsPtr>& all, std::size_t own, WallTim
     return facts;
 }
 
-/// Probes change a VM for a moment, which no other look shall see: looks together, or one VM's probes alone.
+/// Probes change a VM for a moment, which no other look shall see: looks together, or one VM's probes alone. In the
+/// order in which they asked: a look waits for one VM's probes at most, whatever number of them is to come.
 class Turns {
 public:
     explicit Turns(Executor executor) : changed_(std::move(executor)) {}
     Task<void> look(const Clock& clock, Call call) {
-        while (probing_) {
-            check(call, clock, "waiting for a probe");
-            co_await changed_.wait(clock, call);
-        }
+        co_await begin(clock, call, false);
         ++looking_;
+        changed_.notify_all();
     }
     void looked() {
         --looking_;
         changed_.notify_all();
     }
     Task<void> probe(const Clock& clock, Call call) {
-        while (probing_ || looking_ > 0) {
-            check(call, clock, "waiting for other looks");
-            co_await changed_.wait(clock, call);
-        }
+        co_await begin(clock, call, true);
         probing_ = true;
     }
     void probed() {
@@ -211,7 +210,28 @@ public:
     }
 
 private:
+    /// Its place among those who wait, until it goes on or gives up.
+    struct Place {
+        explicit Place(Turns& owner) : turns(owner), own(turns.waiting_.insert(turns.waiting_.end(), 0)) {}
+        ~Place() {
+            turns.waiting_.erase(own);
+            turns.changed_.notify_all();
+        }
+        Place(const Place&) = delete;
+        bool is_first() const { return own == turns.waiting_.begin(); }
+        Turns& turns;
+        std::list<char>::iterator own;
+    };
+    Task<void> begin(const Clock& clock, Call call, bool alone) {
+        Place place(*this);
+        while (!place.is_first() || probing_ || (alone && looking_ > 0)) {
+            check(call, clock, alone ? "waiting for other looks" : "waiting for a probe");
+            co_await changed_.wait(clock, call);
+        }
+    }
+
     Signal changed_;
+    std::list<char> waiting_;
     std::size_t looking_ = 0;
     bool probing_ = false;
 };

@@ -72,7 +72,7 @@ std::optional<Rule> understand(const Json& rule) {
     return result;
 }
 
-/// Names of the chains that drop what is forwarded; nullopt when the list makes no sense.
+/// Names of the chains that drop what is forwarded, "family/..."; nullopt when the list makes no sense.
 std::optional<std::set<std::string>> denying_chains(const Json& list) {
     std::set<std::string> denying;
     for (const auto& item : list) {
@@ -107,7 +107,11 @@ Default nft_default(const Json& ruleset, const std::string& tap, bool to_guest) 
     const auto& list = ruleset["nftables"];
     auto denying = denying_chains(list);
     if (!denying) return Default::unclear;
-    if (denying->empty()) return Default::none;
+    for (const char* family : {"ip/", "ip6/"})
+        if (std::none_of(denying->begin(), denying->end(), [&](const std::string& name) {
+                return name.starts_with(family) || name.starts_with("inet/") || name.starts_with("bridge/");
+            }))
+            return Default::none;
     for (const auto& item : list) {
         if (!item.contains("rule")) continue;
         const auto& rule = item["rule"];
@@ -124,15 +128,19 @@ Default nft_default(const Json& ruleset, const std::string& tap, bool to_guest) 
 
 Default iptables_default(const std::string& rules) {
     std::istringstream lines(rules);
-    bool filter = false, drop = false, more = false;
+    bool filter = false, more = false, both = false;
+    std::size_t drops = 0;
     for (std::string line; std::getline(lines, line);) {
+        both = both || line == ipv6_part;
         if (line.starts_with("*")) filter = line == "*filter";
         if (!filter) continue;
-        if (line.starts_with(":FORWARD ")) drop = line.starts_with(":FORWARD DROP");
+        if (line.starts_with(":FORWARD ") && !line.starts_with(":FORWARD DROP")) return Default::none;
+        if (line.starts_with(":FORWARD ")) ++drops;
         more = more || line.starts_with("-A FORWARD");
     }
-    if (!drop) return Default::none;
-    return more ? Default::unclear : Default::denied;
+    // A family without such a chain lets everything pass; one that was not looked at is not known.
+    if (drops < (both ? 2 : 1)) return Default::none;
+    return more || !both ? Default::unclear : Default::denied;
 }
 
 }  // namespace infrastructure_sdk::isolation

@@ -135,10 +135,19 @@ private:
 
     Matched match(const Json& match) const {
         if (!match.is_object() || !match.contains("left") || !match.contains("right")) return std::nullopt;
+        if (is_of_another_protocol(match["left"])) return false;
         auto op = text_at(match, "op").value_or("");
         auto same = compare(match["left"], match["right"]);
         if (!same || (op != "==" && op != "in" && op != "!=")) return std::nullopt;
         return op == "!=" ? !*same : *same;
+    }
+
+    /// What asks for a field of another protocol matches never, also when it asks for another value.
+    bool is_of_another_protocol(const Json& left) const {
+        if (!left.is_object() || !left.contains("payload")) return false;
+        auto protocol = text_at(left["payload"], "protocol").value_or("");
+        if (protocol == "ip" || protocol == "ip6") return (protocol == "ip6") != packet_.ipv6;
+        return (protocol == "tcp" || protocol == "udp") && protocol != packet_.protocol;
     }
 
     Matched compare(const Json& left, const Json& right) const {
@@ -151,7 +160,7 @@ private:
             if (text.empty() || text.starts_with('@') || leaves_anywhere) return std::nullopt;
             return has_name(key == "iifname" ? packet_.incoming : packet_.outgoing, text);
         }
-        if (kind == "meta" && key == "nfproto") return text == "ipv4";
+        if (kind == "meta" && key == "nfproto") return text == (packet_.ipv6 ? "ipv6" : "ipv4");
         if (kind == "ct" && key == "state") {
             return is_new(right);
         }
@@ -160,7 +169,6 @@ private:
         if (protocol == "ip" && field == "saddr") return is_in(packet_.from, right);
         if (protocol == "ip" && field == "daddr") return is_in(packet_.to, right);
         if (protocol != "tcp" && protocol != "udp") return std::nullopt;
-        if (protocol != packet_.protocol) return false;
         return field == "dport" && right.is_number_unsigned() ? Matched(right == packet_.port) : std::nullopt;
     }
 
@@ -211,7 +219,7 @@ std::optional<bool> is_dropped(const Json& ruleset, const TracedPacket& packet) 
         if (item.contains("chain")) {
             auto family = text_at(item["chain"], "family").value_or("");
             if (text_at(item["chain"], "hook") == packet.hook && text_at(item["chain"], "type") == "filter" &&
-                (family == "inet" || family == "ip"))
+                (family == "inet" || family == (packet.ipv6 ? "ip6" : "ip")))
                 bases[name_of_chain(item["chain"], "name")] = text_at(item["chain"], "policy") == "drop";
         } else if (item.contains("rule")) {
             const auto& rule = item["rule"];

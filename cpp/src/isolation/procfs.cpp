@@ -286,4 +286,17 @@ std::optional<std::vector<FileStatus>> read_directory(const std::string& path) {
     return files;
 }
 
+std::optional<std::uint64_t> parse_start_time(const std::string& stat) {
+    // The name before it may hold anything.
+    const auto name_end = stat.rfind(')');
+    if (name_end == std::string::npos) return std::nullopt;
+    std::istringstream rest(stat.substr(name_end + 1));
+    std::string word;
+    for (int field = 3; field < 22; ++field)
+        if (!(rest >> word)) return std::nullopt;
+    std::uint64_t ticks = 0;
+    if (!(rest >> ticks)) return std::nullopt;
+    return ticks;
+}
+
 }  // namespace infrastructure_sdk::isolation

@@ -104,4 +104,7 @@ std::optional<std::vector<FileStatus>> read_directory(const std::string& path);
 /// nullopt when it cannot be told.
 std::optional<bool> has_acl(const std::string& path);
 
+/// When a process was started, in clock ticks since the boot: field 22 of /proc/PID/stat.
+std::optional<std::uint64_t> parse_start_time(const std::string& stat);
+
 }  // namespace infrastructure_sdk::isolation

@@ -78,7 +78,9 @@ struct LiveSession {
     std::stop_source work;        // stops the worker's present step
     SessionUse use;
     DriftDetector isolation;
-    std::string isolation_checked;  // the execution whose first look is recorded
+    std::string isolation_checked;     // the execution whose first look is recorded
+    MonotonicTime isolation_rested{};  // ahead of it suspicion of this session waits
+    bool isolation_suspected = false;  // the look that is planned was asked for by suspicion
     PolicyRest rest;
 };
 using LivePtr = std::shared_ptr<LiveSession>;
@@ -152,7 +154,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     DeadlineIndex<MonotonicTime> looks;
     std::size_t looks_under_way = 0;
     DeadlineIndex<MonotonicTime> isolation_looks;
-    MonotonicTime isolation_rested{};  // ahead of it suspicion waits
+    MonotonicTime isolation_rested{};  // ahead of it all suspicion waits
     DeadlineIndex<WallTime> restarts;
     std::map<std::string, SnapshotPtr> snapshots;
     Signal events_written;

@@ -15,9 +15,10 @@ using nlohmann::json;
 constexpr Duration settling = std::chrono::seconds(5);
 /// What happens together is looked at together.
 constexpr Duration debounce = std::chrono::milliseconds(200);
-/// However much happens, looks asked for by suspicion take at most this part of the time.
+/// However much happens to a session, looks at it asked for by suspicion take at most this part of the time; one whose
+/// VM is slow to answer costs time and no work.
 constexpr int longest_share = 20;
-constexpr Duration shortest_rest = std::chrono::seconds(1);
+constexpr Duration shortest_rest = std::chrono::seconds(1), longest_rest = std::chrono::seconds(10);
 
 /// All sessions on one grid, so that one look serves them all.
 MonotonicTime next_on_grid(MonotonicTime now, Duration interval) {
@@ -71,7 +72,12 @@ Task<void> SessionEngine::Impl::watch_isolation() {
             co_await isolation_changed.wait(*env.clock, pause);
             continue;
         }
-        for (const auto& id : due) isolation_looks.set(id, next_on_grid(began, options.isolation_interval));
+        std::vector<LivePtr> suspected;
+        for (const auto& id : due) {
+            isolation_looks.set(id, next_on_grid(began, options.isolation_interval));
+            auto target = find(id);
+            if (target && std::exchange(target->isolation_suspected, false)) suspected.push_back(std::move(target));
+        }
         try {
             co_await look_at_isolation(std::move(due));
         } catch (const Error& error) {
@@ -79,7 +85,9 @@ Task<void> SessionEngine::Impl::watch_isolation() {
                             {{"detail", error.message()}});
         }
         const auto ended = env.clock->monotonic_now();
-        isolation_rested = ended + std::max(shortest_rest, (ended - began) * longest_share);
+        isolation_rested = ended + shortest_rest;
+        for (const auto& target : suspected)
+            target->isolation_rested = ended + std::clamp((ended - began) * longest_share, shortest_rest, longest_rest);
     }
 }
 
@@ -168,13 +176,17 @@ void SessionEngine::suspect_isolation(std::optional<VmId> vm) {
     auto& impl = *impl_;
     if (!impl.options.isolation_reports) return;
     const auto now = impl.env.clock->monotonic_now();
-    const auto soon = std::max(now + debounce, impl.isolation_rested);
+    const auto soonest = std::max(now + debounce, impl.isolation_rested);
     bool sooner = false;
     for (const auto& [id, target] : impl.live) {
         // One that settles is looked at soon enough, and its own beginning makes much noise.
         if (target->isolation_checked != target->session.execution_id || (vm && target->session.vm_id != *vm)) continue;
+        // Who rests after much noise keeps nobody else waiting.
+        const auto soon = std::max(soonest, target->isolation_rested);
         auto planned = impl.isolation_looks.at(id);
-        if (planned && *planned > soon) sooner = impl.isolation_looks.set(id, soon) || sooner;
+        if (!planned || *planned <= soon) continue;
+        target->isolation_suspected = true;
+        sooner = impl.isolation_looks.set(id, soon) || sooner;
     }
     if (sooner) impl.isolation_changed.notify_all();
 }

@@ -7,9 +7,11 @@
 #include <filesystem>
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "providers/qemu/effects.hpp"
 #include "providers/qemu/vm_record.hpp"
+#include "support/child_process.hpp"
 #include "support/qemu_owner.hpp"
 #include "support/temporary_directory.hpp"
 #include <infrastructure_sdk/vm/image.hpp>
@@ -122,6 +124,42 @@ TEST_F(KilledGuest, InAnyVerbIsToldAndLeavesAVmThatCanBeUsed) {
     EXPECT_EQ(record->memory_sha256 + record->memory_key, "") << "a lost memory file's key is lost too";
     owner_->run(owner_->provider->destroy(vm_.id, call()));
     EXPECT_TRUE(std::filesystem::is_empty(place_.path() + "/vms"));
+}
+
+/// Whether QEMU has anything of a probe at the VM's card.
+bool has_probe(test::QemuOwner& owner, const VmId& id) {
+    bool found = false;
+    for (const char* place : {"qomlist:/objects", "qmp:query-chardev"}) {
+        auto fact = owner.run(owner.provider->evidence(id)->collect(place, owner.call()));
+        EXPECT_EQ(fact.could_not_look, "");
+        found = found || fact.json.find("probe-") != std::string::npos;
+    }
+    return found;
+}
+
+TEST(KilledOwner, LeavesNoProbeAtAVmThatTheNextOneHas) {
+    test::TemporaryDirectory place;
+    ::chmod(place.path().c_str(), 0711);
+    VmSpec vm;
+    vm.id.value = make_uuid(*make_system_random());
+    vm.name = "probed";
+    vm.owner_session = "s-1";
+    vm.image = load_image(test::image_directory(), "linux-tiny");
+    vm.mac_address = "02:00:00:00:00:01";
+    test::ChildProcess dying([&](int out) {
+        test::QemuOwner owner(place.path());
+        owner.run(owner.provider->create(vm, owner.call()));
+        owner.run(owner.provider->start(vm.id, "e-1", owner.call()));
+        auto port = owner.run(owner.provider->evidence(vm.id)->open_probe_port(owner.call()));
+        ::dprintf(out, has_probe(owner, vm.id) ? "probing\n" : "not probing\n");
+        ::pause();
+    });
+    ASSERT_EQ(dying.read_line(), "probing");
+    dying.kill();
+    test::QemuOwner next(place.path());
+    EXPECT_EQ(next.state(vm.id), VmState::running);
+    EXPECT_FALSE(has_probe(next, vm.id));
+    next.run(next.provider->destroy(vm.id, next.call()));
 }
 
 }  // namespace

@@ -324,6 +324,18 @@ TEST(PacketRules, AreReadNarrowly) {
     EXPECT_EQ(isolation::nft_default(test::ruleset(), "tap0", true), Default::denied);
     EXPECT_EQ(isolation::nft_default(test::ruleset("accept"), "tap0", true), Default::none);
     EXPECT_EQ(isolation::nft_default(json::object(), "tap0", true), Default::unclear);
+    // What stops IPv4 alone stops half.
+    auto of_family = [](const std::string& family) {
+        auto rules = test::ruleset();
+        for (auto& item : rules["nftables"]) item.begin().value()["family"] = family;
+        return rules;
+    };
+    EXPECT_EQ(isolation::nft_default(of_family("inet"), "tap0", true), Default::denied);
+    auto both = of_family("ip");
+    EXPECT_EQ(isolation::nft_default(both, "tap0", true), Default::none);
+    const auto second = of_family("ip6");
+    for (const auto& item : second["nftables"]) both["nftables"].push_back(item);
+    EXPECT_EQ(isolation::nft_default(both, "tap0", true), Default::denied);
     auto with = [](json expressions) {
         auto rules = test::ruleset();
         rules["nftables"].push_back(
@@ -341,7 +353,13 @@ TEST(PacketRules, AreReadNarrowly) {
     EXPECT_EQ(isolation::nft_default(with({name("oifname", "tap1"), accept}), "tap0", true), Default::denied);
     EXPECT_EQ(isolation::nft_default(with({name("iifname", "tap1"), accept}), "tap0", true), Default::unclear);
     EXPECT_EQ(isolation::nft_default(with({jump}), "tap0", true), Default::unclear);
-    EXPECT_EQ(isolation::iptables_default("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n"), Default::denied);
+    const std::string drop = "*filter\n:FORWARD DROP [0:0]\nCOMMIT\n", pass = "*filter\n:FORWARD ACCEPT [0:0]\n";
+    const std::string then = std::string(isolation::ipv6_part) + "\n";
+    EXPECT_EQ(isolation::iptables_default(drop + then + drop), Default::denied);
+    EXPECT_EQ(isolation::iptables_default(drop + then + pass), Default::none);
+    EXPECT_EQ(isolation::iptables_default(pass + then + drop), Default::none);
+    EXPECT_EQ(isolation::iptables_default(drop + then), Default::none) << "no rule of IPv6";
+    EXPECT_EQ(isolation::iptables_default(drop), Default::unclear) << "IPv6 was not looked at";
     EXPECT_EQ(isolation::iptables_default("*filter\n:FORWARD DROP [0:0]\n-A FORWARD -j ACCEPT\n"), Default::unclear);
     EXPECT_EQ(isolation::iptables_default("*nat\n:FORWARD DROP [0:0]\n"), Default::none);
     EXPECT_EQ(isolation::iptables_default(""), Default::none);

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 
 #include <nlohmann/json.hpp>
 
@@ -198,6 +199,42 @@ TEST_F(WatchedIsolation, SuspicionIsLookedIntoWithinASecondAndNotMoreOftenThanTh
     statuses_[1] = F::pass;
     world_.run_for(std::chrono::seconds(31));
     EXPECT_EQ(news().back(), "session.isolation.restored");
+}
+
+/// Looks at "alice" take long: her VM does not answer.
+TEST_F(WatchedIsolation, ASessionThatIsSlowToLookAtKeepsNoOtherFromBeingHeard) {
+    auto usual = world_.adjust;
+    std::vector<std::set<std::string>> looked;
+    world_.adjust = [&](SessionEngineOptions& options) {
+        usual(options);
+        auto look = options.isolation_reports;
+        options.isolation_reports = [this, look, &looked](std::vector<Session> sessions,
+                                                          Call call) -> Task<std::vector<IsolationReport>> {
+            auto& users = looked.emplace_back();
+            for (const auto& session : sessions) users.insert(session.user_id);
+            auto& clock = *world_.runtime().environment().clock;
+            if (users.contains("alice"))
+                co_await clock.sleep_until(clock.monotonic_now() + std::chrono::seconds(3), call.stop);
+            co_return co_await look(sessions, call);
+        };
+    };
+    ASSERT_TRUE(world_.open());
+    auto alice = start("alice");
+    auto bob = start("bob");
+    world_.run_for(std::chrono::seconds(32));
+    looked.clear();
+    world_.engine().suspect_isolation(alice.vm_id);
+    world_.run_for(std::chrono::seconds(5));
+    ASSERT_EQ(looked.size(), 1u);
+    // Alice's own noise waits, Bob's does not.
+    world_.engine().suspect_isolation(alice.vm_id);
+    world_.engine().suspect_isolation(bob.vm_id);
+    world_.run_for(std::chrono::seconds(2));
+    ASSERT_EQ(looked.size(), 2u);
+    EXPECT_THAT(looked.back(), ElementsAre("bob"));
+    world_.run_for(std::chrono::seconds(10));
+    ASSERT_GE(looked.size(), 3u) << "hers is looked into all the same";
+    EXPECT_TRUE(looked[2].contains("alice"));
 }
 
 TEST_F(WatchedIsolation, AnEventTellsWhatChanged) {

@@ -17,6 +17,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/async_tools.hpp"
 #include "core/cgroup_place.hpp"
 #include "isolation/collection.hpp"
 #include "isolation/readings.hpp"
@@ -362,6 +363,68 @@ TEST_F(IsolationEngineTest, AnAuditJudgesEachAgainstAllOthers) {
         EXPECT_EQ(statuses(reports[i])["MEM-03"], Status::fail);
     }
     EXPECT_TRUE(run_(engine_.audit({}, {}, {}, Call{})).empty());
+}
+
+/// Tells when its probe is under way, and that goes on when it is let go.
+class HeldSource : public FakeSource {
+public:
+    HeldSource(std::string directory, Executor executor) : FakeSource(std::move(directory)), changed(executor) {}
+    Task<Fact> collect(std::string name, Call call) override {
+        // Before and after a look, and after the probes.
+        if (name == "process.identity" && ++identities == 3) {
+            on_probe();
+            while (held) co_await changed.wait();
+        }
+        co_return co_await FakeSource::collect(std::move(name), call);
+    }
+    int identities = 0;
+    bool held = false;
+    Signal changed;
+    std::function<void()> on_probe = [] {};
+};
+
+/// A look that is asked for while the first of two VMs is probed, into `order`.
+Task<void> look_meanwhile(const Environment& environment, IsolationEngine& engine, IsolationSubject first,
+                          IsolationSubject second, IsolationSubject looked, std::vector<std::string>& order) {
+    auto& held = static_cast<HeldSource&>(*first.source);
+    held.held = true;
+    bool probing = false;
+    held.on_probe = [&] {
+        probing = true;
+        held.changed.notify_all();
+    };
+    static_cast<HeldSource&>(*second.source).on_probe = [&] { order.push_back("the second probe"); };
+    TaskGroup group(environment.executor);
+    auto probe = [](IsolationEngine& judge, std::vector<IsolationSubject> subjects) -> Task<void> {
+        std::vector<IsolationSubject> none;
+        std::vector<Layer> all;
+        std::vector<std::string> probes{"RUN-09"};
+        Call call;
+        co_await judge.audit_with_probes(subjects, none, all, probes, call);
+    };
+    auto look = [](IsolationEngine& judge, IsolationSubject subject, std::vector<std::string>& told) -> Task<void> {
+        std::vector<IsolationSubject> none;
+        std::vector<Layer> all;
+        Call call;
+        co_await judge.validate(subject, none, all, call);
+        told.push_back("the look");
+    };
+    std::vector<IsolationSubject> subjects{first, second};
+    group.spawn(environment.logger, "probes", probe(engine, subjects));
+    while (!probing) co_await held.changed.wait();
+    group.spawn(environment.logger, "a look", look(engine, looked, order));
+    held.held = false;
+    held.changed.notify_all();
+    co_await group.join();
+}
+
+TEST_F(IsolationEngineTest, ALookWaitsForOneProbeAtMost) {
+    auto first = std::make_shared<HeldSource>(directory_.path(), environment().executor),
+         second = std::make_shared<HeldSource>(directory_.path(), environment().executor);
+    std::vector<std::string> order;
+    run_(look_meanwhile(environment(), engine_, {"a", VmId{uuid}, first}, {"b", VmId{uuid}, second},
+                        {"c", VmId{uuid}, source_}, order));
+    EXPECT_THAT(order, testing::ElementsAre("the look", "the second probe"));
 }
 
 std::map<std::string, Fact> facts_of(std::int64_t pid, const std::set<std::string>& names,

@@ -63,6 +63,12 @@ TEST(PacketWalk, FollowsARealRuleset) {
         EXPECT_EQ(is_dropped(rules(), to(outer)), false) << outer;
     EXPECT_EQ(is_dropped(rules(), to("192.168.1.1", "udp", 53)), false);  // the name server
     EXPECT_EQ(is_dropped(rules(), to("192.168.1.1", "tcp", 53)), true);
+    auto only_web = without(rules(), "from_guest", 4);
+    auto place = rules_of(only_web, "from_guest").at(3);
+    only_web["nftables"][place]["rule"]["expr"] = json::parse(
+        R"([{"match":{"op":"!=","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":80}},{"drop":null}])");
+    EXPECT_EQ(is_dropped(only_web, to("1.1.1.1", "tcp", 22)), true);
+    EXPECT_EQ(is_dropped(only_web, to("1.1.1.1", "udp", 22)), false) << "a rule of TCP is none of UDP";
     EXPECT_EQ(is_dropped(rules(), to_guest), true);
     EXPECT_EQ(is_dropped(rules(), to_host), true);
     auto neighbour = to("1.1.1.1");
@@ -71,6 +77,27 @@ TEST(PacketWalk, FollowsARealRuleset) {
     auto forged = to("1.1.1.1");
     forged.from = address_number("8.8.8.8").value();
     EXPECT_EQ(is_dropped(rules(), forged), true);
+}
+
+TEST(PacketWalk, TracesIpv6ByItsOwnRules) {
+    const TracedPacket out{"forward", "isdk1", "", 0, 0, "tcp", 80, true},
+        in{"forward", "", "isdk1", 0, 0, "tcp", 80, true}, host{"input", "isdk1", "", 0, 0, "tcp", 80, true};
+    for (const auto& packet : {out, in, host}) EXPECT_EQ(is_dropped(rules(), packet), true);
+    EXPECT_EQ(is_dropped(without(rules(), "from_guest", 0), out), false);
+    EXPECT_EQ(is_dropped(without(rules(), "to_host", 0), host), false);
+    // Rules of IPv4 stop nothing of it, and the other way round.
+    auto text = rules().dump();
+    for (auto at = text.find("\"inet\""); at != text.npos; at = text.find("\"inet\"")) text.replace(at, 6, "\"ip\"");
+    for (const auto& packet : {out, in, host}) EXPECT_EQ(is_dropped(json::parse(text), packet), false);
+    EXPECT_EQ(is_dropped(json::parse(text), to_host), true);
+    // Addresses of IPv6 are not compared.
+    auto by_address = without(rules(), "from_guest", 0);
+    auto place = rules_of(by_address, "from_guest").at(0);
+    by_address["nftables"][place]["rule"]["expr"][0] = {
+        {"match",
+         {{"op", "=="}, {"left", {{"payload", {{"protocol", "ip6"}, {"field", "daddr"}}}}}, {"right", "::1"}}}};
+    EXPECT_EQ(is_dropped(by_address, out), std::nullopt);
+    EXPECT_EQ(is_dropped(by_address, to("10.1.2.3")), true);
 }
 
 TEST(PacketWalk, SaysThatItDoesNotKnow) {
@@ -206,6 +233,7 @@ TEST(PacketWalk, TheInternetIsNoFaultWhereItsRulesHold) {
         {"NET-02", [](Scene& s) { s["nft.ruleset"] = without(rules(), "to_host", 0); }},
         {"NET-02", [](Scene& s) { s["process.promises"]["network"] = "isolated"; }},
         {"NET-07", [](Scene& s) { s["nft.ruleset"] = without(rules(), "to_host", 0); }},
+        {"NET-02", [](Scene& s) { s["nft.ruleset"] = without(rules(), "from_guest", 0); }},  // IPv6
         {"NET-01", [](Scene& s) { s["nft.ruleset"] = json{{"nftables", json::array()}}; }},
         {"NET-01", [](Scene& s) { s["sys.uplinks"] = json::array(); }},
         {"NET-02", [](Scene& s) { s.forget("sys.uplinks"); }},

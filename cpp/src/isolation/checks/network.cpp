@@ -68,6 +68,10 @@ void judge_uplink(Look& look, const std::string& uplink, bool to_guest, bool onl
     }
     if (!to_guest)
         packets.push_back({"to the host", {"input", uplink, "", guest, address_number("198.19.0.0").value()}});
+    // Nobody has a way out by IPv6: all of it is stopped.
+    if (to_guest) packets.push_back({"by IPv6 to the guest", {"forward", "", uplink, 0, 0, "tcp", 80, true}});
+    else if (!only_host) packets.push_back({"by IPv6 to others", {"forward", uplink, "", 0, 0, "tcp", 80, true}});
+    if (!to_guest) packets.push_back({"by IPv6 to the host", {"input", uplink, "", 0, 0, "tcp", 80, true}});
     for (const auto& [words, packet] : packets) {
         auto dropped = is_dropped(*nft, packet);
         if (!dropped) look.blind("the packet rules of " + uplink + " are more than this check reads");

@@ -1,15 +1,20 @@
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 
 #include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <spawn.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/network_visit.hpp"
 #include "isolation/collectors/reading.hpp"
+#include "isolation/packet_rules.hpp"
 
 namespace infrastructure_sdk::isolation {
 
@@ -65,28 +70,90 @@ Reading read_iptables() {
     if (path.empty()) return could_not("iptables-save is not installed");
     auto text = output_of({path});
     if (!text) return could_not("iptables-save does not list its rules");
+    auto second = program("ip6tables-save");
+    auto rules = second.empty() ? std::nullopt : output_of({second});
+    if (rules) *text += std::string("\n") + ipv6_part + "\n" + *rules;
     return {nlohmann::json(*text), {}};
 }
 
-Reading read_uplinks(std::int64_t pid) {
-    auto path = program("ip");
-    if (path.empty()) return could_not("ip is not installed");
-    std::optional<std::string> text;
+Reading RoundReadings::once(const std::string& name, Reading (*read)()) {
+    std::lock_guard guard(mutex_);
+    auto known = known_.find(name);
+    if (known == known_.end()) known = known_.emplace(name, read()).first;
+    return known->second;
+}
+
+namespace {
+
+/// The index of the other end when the message is about a veth; 0 otherwise.
+unsigned other_end(const nlmsghdr& message) {
+    const auto* about = static_cast<const ifinfomsg*>(NLMSG_DATA(&message));
+    auto left = static_cast<int>(message.nlmsg_len - NLMSG_LENGTH(sizeof *about));
+    unsigned end = 0;
+    bool veth = false;
+    for (const auto* part = IFLA_RTA(about); RTA_OK(part, left); part = RTA_NEXT(part, left)) {
+        if (part->rta_type == IFLA_LINK && RTA_PAYLOAD(part) == sizeof end)
+            std::memcpy(&end, RTA_DATA(part), sizeof end);
+        if ((part->rta_type & NLA_TYPE_MASK) != IFLA_LINKINFO) continue;
+        auto inner = static_cast<int>(RTA_PAYLOAD(part));
+        for (const auto* kind = static_cast<const rtattr*>(RTA_DATA(part)); RTA_OK(kind, inner);
+             kind = RTA_NEXT(kind, inner))
+            if (kind->rta_type == IFLA_INFO_KIND)
+                veth = std::string(static_cast<const char*>(RTA_DATA(kind)), RTA_PAYLOAD(kind)).starts_with("veth");
+    }
+    return veth ? end : 0;
+}
+
+/// Of every veth of the network namespace that this thread is in; nullopt when the kernel does not tell.
+std::optional<std::vector<unsigned>> other_ends() {
+    const int fd = ::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (fd < 0) return std::nullopt;
+    struct {
+        nlmsghdr header;
+        ifinfomsg about;
+    } request{};
+    request.header.nlmsg_len = sizeof request;
+    request.header.nlmsg_type = RTM_GETLINK;
+    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    std::vector<unsigned> ends;
+    bool whole = false;
+    alignas(nlmsghdr) std::array<char, 32768> bytes;
+    for (ssize_t size = ::send(fd, &request, sizeof request, 0); size > 0 && !whole;) {
+        size = ::recv(fd, bytes.data(), bytes.size(), 0);
+        auto left = static_cast<unsigned>(std::max<ssize_t>(size, 0));
+        for (auto* at = reinterpret_cast<nlmsghdr*>(bytes.data()); size > 0 && NLMSG_OK(at, left);
+             at = NLMSG_NEXT(at, left)) {
+            if (at->nlmsg_type == NLMSG_ERROR || (at->nlmsg_flags & NLM_F_DUMP_INTR) != 0) size = 0;
+            if (at->nlmsg_type == NLMSG_DONE) whole = true;
+            if (at->nlmsg_type != RTM_NEWLINK) continue;
+            if (auto end = other_end(*at); end != 0) ends.push_back(end);
+        }
+    }
+    ::close(fd);
+    return whole ? std::optional(std::move(ends)) : std::nullopt;
+}
+
+}  // namespace
+
+bool is_process(std::int64_t pid, std::uint64_t start_time_ticks) {
+    auto stat = read_file("/proc/" + std::to_string(pid) + "/stat").text;
+    return stat && parse_start_time(*stat) == start_time_ticks;
+}
+
+Reading read_uplinks(const ProcessSubject& subject) {
+    std::optional<std::vector<unsigned>> ends;
     try {
-        NetworkVisit visit(pid, [] { return true; });
+        NetworkVisit visit(subject.pid, [&] { return is_process(subject.pid, subject.start_time_ticks); });
         if (!visit.is_away()) return {nlohmann::json::array(), {}};
-        text = output_of({path, "-j", "link", "show", "type", "veth"});
+        ends = other_ends();
     } catch (const std::exception& error) {
         return could_not(std::string("its network namespace cannot be entered: ") + error.what());
     }
-    auto links = nlohmann::json::parse(text.value_or("?"), nullptr, false);
-    if (!links.is_array()) return could_not("ip does not list its links");
+    if (!ends) return could_not("the kernel does not list its links");
     auto names = nlohmann::json::array();
-    for (const auto& link : links) {
-        // An empty list is written as a list of one empty object.
-        if (!link.is_object() || !link.contains("link_index") || !link["link_index"].is_number_unsigned()) continue;
+    for (auto end : *ends) {
         char name[IF_NAMESIZE];
-        if (!::if_indextoname(link["link_index"].get<unsigned>(), name))
+        if (!::if_indextoname(end, name))
             return could_not("the other end of one of its links is not in this network namespace");
         names.push_back(name);
     }

@@ -26,6 +26,10 @@ class Process {
 public:
     explicit Process(const ProcessSubject& subject) : subject_(subject) {}
     const ProcessSubject& subject() const { return subject_; }
+    const Reading& uplinks() {
+        if (!uplinks_) uplinks_ = read_uplinks(subject_);
+        return *uplinks_;
+    }
     const std::optional<std::vector<MappedFile>>& maps() {
         if (!read_maps_) {
             read_maps_ = true;
@@ -40,6 +44,7 @@ private:
     std::optional<OpenFile> open_file(const std::string& number);
 
     const ProcessSubject& subject_;
+    std::optional<Reading> uplinks_;
     bool read_maps_ = false, read_files_ = false;
     std::optional<std::vector<MappedFile>> maps_;
     std::optional<std::vector<OpenFile>> files_;
@@ -266,11 +271,10 @@ Reading taps_of(Process& process) {
     return {taps, {}};
 }
 
-Reading rules_of(Process& process, Reading (*read)()) {
-    auto uplinks = interfaces_of(process).empty() ? read_uplinks(process.subject().pid) : Reading();
-    if (interfaces_of(process).empty() && (!uplinks.value || uplinks.value->empty()))
+Reading rules_of(Process& process, const std::string& name, Reading (*read)()) {
+    if (interfaces_of(process).empty() && (!process.uplinks().value || process.uplinks().value->empty()))
         return could_not("not needed: it holds no interface of the host, and none leads into its network namespace");
-    return read();
+    return process.subject().round->once(name, read);
 }
 
 Reading folder_of(Process& process) {
@@ -347,10 +351,10 @@ const Row rows[] = {
     {"sys.init_namespaces", "procfs", "/proc/1/ns/*", [](Process&) { return namespaces_of("/proc/1/ns"); }},
     {"sys.our_namespaces", "procfs", "/proc/self/ns/*", [](Process&) { return namespaces_of("/proc/self/ns"); }},
     {"sys.taps", "sysfs", "/sys/class/net/TAP", taps_of},
-    {"sys.uplinks", "netlink", "ip link in its network namespace",
-     [](Process& p) { return read_uplinks(p.subject().pid); }},
-    {"nft.ruleset", "nft", "nft -j list ruleset", [](Process& p) { return rules_of(p, read_nft); }},
-    {"iptables.rules", "iptables", "iptables-save", [](Process& p) { return rules_of(p, read_iptables); }},
+    {"sys.uplinks", "netlink", "links of its network namespace", [](Process& p) { return p.uplinks(); }},
+    {"nft.ruleset", "nft", "nft -j list ruleset", [](Process& p) { return rules_of(p, "nft", read_nft); }},
+    {"iptables.rules", "iptables", "iptables-save and ip6tables-save",
+     [](Process& p) { return rules_of(p, "iptables", read_iptables); }},
 };
 
 }  // namespace

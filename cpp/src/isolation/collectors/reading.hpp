@@ -47,6 +47,16 @@ private:
     std::map<std::string, std::string> known_;
 };
 
+/// What is the same for everybody who is looked at together: read once. Thread-safe; others wait for the first.
+class RoundReadings {
+public:
+    Reading once(const std::string& name, Reading (*read)());
+
+private:
+    std::mutex mutex_;
+    std::map<std::string, Reading> known_;
+};
+
 /// Whom the collectors look at.
 struct ProcessSubject {
     std::int64_t pid = 0;
@@ -54,6 +64,8 @@ struct ProcessSubject {
     bool folder_declared = true;
     WallTime now;
     std::shared_ptr<DigestCache> digests;
+    std::uint64_t start_time_ticks = 0;  ///< of the process; another one with this number is not entered
+    std::shared_ptr<RoundReadings> round = std::make_shared<RoundReadings>();
 };
 
 /// The wanted facts of one process: proc.*, cgroup.*, file.*, sys.taps, sys.init_namespaces, nft.ruleset,
@@ -68,7 +80,10 @@ Reading read_sockets_of(const ProcessSubject& subject, const std::vector<OpenFil
 Reading read_nft();
 Reading read_iptables();
 /// The host's ends of the veth pairs that lead into the process's own network namespace; none when it has none.
-Reading read_uplinks(std::int64_t pid);
+Reading read_uplinks(const ProcessSubject& subject);
+
+/// Whether the number is still that process's.
+bool is_process(std::int64_t pid, std::uint64_t start_time_ticks);
 
 /// The output of a program of the system that ended well; nullopt otherwise. At most 16 MiB.
 std::optional<std::string> output_of(std::vector<std::string> command);

@@ -49,6 +49,14 @@ const Channel channels[] = {{"probe-sent", "filter-mirror", "rx", "outdev"},
                             {"probe-delivered", "filter-mirror", "tx", "outdev"},
                             {"probe-put", "filter-redirector", "rx", "indev"}};
 
+Task<void> try_to(std::shared_ptr<QmpClient> client, std::string command, json arguments, Call call) {
+    try {
+        co_await client->execute(command, arguments, call);
+    } catch (const Error&) {
+        // It was not there.
+    }
+}
+
 class QemuProbePort final : public ProbePort, public std::enable_shared_from_this<QemuProbePort> {
 public:
     QemuProbePort(Environment environment, std::shared_ptr<QmpClient> client)
@@ -56,7 +64,7 @@ public:
 
     Task<void> open(Call call) {
         auto self = shared_from_this();
-        co_await remove();
+        co_await clear_probe_port(environment_, client_);
         for (std::size_t i = 0; i < std::size(channels); ++i) {
             co_await add(channels[i], call);
             // At once: a mirror that nobody reads stops the VM.
@@ -83,7 +91,7 @@ public:
         // First of all: QEMU waits for whoever does not read, and meanwhile does nothing that it is told.
         boost::system::error_code ignored;
         for (auto& socket : sockets_) socket->close(ignored);
-        co_await remove();
+        co_await clear_probe_port(environment_, client_);
         co_await readers_.join();
     }
 
@@ -109,23 +117,6 @@ private:
                     {channel.side, channel.id},
                     {"vnet_hdr_support", true}};
         co_await client_->execute("object-add", filter, call);
-    }
-
-    /// Whatever of it is there. A VM that is gone has nothing.
-    Task<void> remove() {
-        Call within{Deadline::after(*environment_.clock, patience), {}, {}};
-        for (auto channel = std::rbegin(channels); channel != std::rend(channels); ++channel) {
-            json filter{{"id", std::string(channel->id) + "-filter"}}, device{{"id", channel->id}};
-            co_await try_to("object-del", filter, within);
-            co_await try_to("chardev-remove", device, within);
-        }
-    }
-    Task<void> try_to(std::string command, json arguments, Call call) {
-        try {
-            co_await client_->execute(command, arguments, call);
-        } catch (const Error&) {
-            // It was not there.
-        }
     }
 
     Task<void> read(LocalSocket& socket, bool from_guest) {
@@ -186,6 +177,15 @@ std::vector<std::string> FrameSplitter::feed(const std::string& bytes) {
 
 std::string framed(const std::string& frame, std::size_t header_bytes) {
     return number(header_bytes + frame.size()) + number(header_bytes) + std::string(header_bytes, '\0') + frame;
+}
+
+Task<void> clear_probe_port(Environment environment, std::shared_ptr<QmpClient> client) {
+    Call within{Deadline::after(*environment.clock, patience), {}, {}};
+    for (auto channel = std::rbegin(channels); channel != std::rend(channels); ++channel) {
+        json filter{{"id", std::string(channel->id) + "-filter"}}, device{{"id", channel->id}};
+        co_await try_to(client, "object-del", filter, within);
+        co_await try_to(client, "chardev-remove", device, within);
+    }
 }
 
 Task<std::shared_ptr<ProbePort>> open_probe_port(Environment environment, std::shared_ptr<QmpClient> client,

@@ -30,6 +30,9 @@ private:
 /// A frame as the redirector takes it.
 std::string framed(const std::string& frame, std::size_t header_bytes);
 
+/// Removes whatever of a port is there, e.g. that of an owner who died. A VM that is gone has nothing.
+Task<void> clear_probe_port(Environment environment, std::shared_ptr<QmpClient> client);
+
 /// One at a time for each VM: what a port that was never closed left behind is removed first.
 /// @throws Error(provider) with QEMU's words, e.g. when the VM has no card; what QmpClient throws
 Task<std::shared_ptr<ProbePort>> open_probe_port(Environment environment, std::shared_ptr<QmpClient> client, Call call);

@@ -22,6 +22,7 @@
 #include "providers/qemu/descriptors.hpp"
 #include "providers/qemu/gpu.hpp"
 #include "providers/qemu/key_purposes.hpp"
+#include "providers/qemu/probe_port.hpp"
 #include "providers/qemu/process.hpp"
 #include "providers/qemu/qcow2_overlay.hpp"
 
@@ -280,6 +281,7 @@ Task<void> QemuProvider::adopt(VmPtr vm) {
         record.process = co_await run_blocking(environment_.blocking, work);
     }
     if (record.process) begin_watch(vm);
+    vm->may_have_probe = vm->alive;
     if (vm->alive) co_await reconnect_network(vm);
     else co_await release_host(vm);
     if (vm->alive && !record.snapshotting.empty())
@@ -364,6 +366,7 @@ Task<std::shared_ptr<QmpClient>> QemuProvider::qmp(VmPtr vm, Call call) {
         throw Error(Errc::provider, "another VM (" + uuid + ") answers on the socket of VM " + vm->record.spec.id.value,
                     {{"reason", "IdentityMismatch"}});
     }
+    if (std::exchange(vm->may_have_probe, false)) co_await clear_probe_port(environment_, client);
     vm->qmp = client;
     co_return client;
 }

@@ -61,6 +61,7 @@ struct Vm {
     LimitPlan limits;                           ///< of the start that is under way
     std::shared_ptr<GrowingFileDigest> digest;  ///< of the plain memory file that was written
     bool waits_for_space = false;
+    bool may_have_probe = false;  ///< of the owner before us
     /// Of a file in the guest folder.
     std::string path(const char* name) const { return guest_folder(directory) + "/" + name; }
 };
