@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <map>
 #include <memory>
 
 #include <sys/stat.h>
@@ -21,6 +22,7 @@
 #include "support/temporary_directory.hpp"
 #include <infrastructure_sdk/detail/run.hpp>
 #include <infrastructure_sdk/error.hpp>
+#include <infrastructure_sdk/isolation/isolation_engine.hpp>
 #include <infrastructure_sdk/providers/qemu.hpp>
 #include <infrastructure_sdk/sdk.hpp>
 #include <infrastructure_sdk/vm/image.hpp>
@@ -107,6 +109,18 @@ protected:
     }
     ProcessIdentity process_of(const VmSpec& spec) {
         return run(*runtime_, provider_->inspect(spec.id, call())).process.value();
+    }
+    /// What probes of the network find of one guest beside another: "NET-04" -> "pass: ...".
+    std::map<std::string, std::string> probed(const VmSpec& spec, const VmSpec& other) {
+        IsolationEngine engine(runtime_->environment());
+        std::vector<IsolationSubject> subjects{{"subject", spec.id, provider_->evidence(spec.id)}},
+            neighbours{{"neighbour", other.id, provider_->evidence(other.id)}};
+        auto reports = run(*runtime_, engine.audit_with_probes(subjects, neighbours, {Layer::network},
+                                                               {"NET-04", "NET-05", "NET-07", "NET-11"}, call()));
+        std::map<std::string, std::string> found;
+        for (const auto& finding : reports.front().findings)
+            found[finding.check().id] = std::string(name_of(finding.status())) + ": " + finding.reason();
+        return found;
     }
     static std::string tables() { return qemu::tool_output({"/bin/sh", "-c", "nft list tables"}); }
     static std::string links() { return qemu::tool_output({"/bin/sh", "-c", "ip -o link"}); }
@@ -232,6 +246,10 @@ TEST_F(NetworkModes, InternetIsOutboundToPublicAddressesOnly) {
     EXPECT_EQ(neighbour->reached(), 0);
     EXPECT_EQ(read_in(a, {"203.0.113.2 7000"}), "NONCE-OUTSIDE") << "the way out is still open";
 
+    auto found = probed(a, b);
+    for (const char* check : {"NET-01", "NET-02", "NET-03", "NET-04", "NET-05", "NET-07", "NET-11"})
+        EXPECT_EQ(found[check].substr(0, 5), "pass:") << check << " " << found[check];
+
     // It was the rules: without them the same guest reaches all but the host's loopback, which is not in its namespace.
     qemu::run_tool({"/bin/sh", "-c", "nft flush ruleset"});
     EXPECT_EQ(read_in(a, {b_guest + " 7003"}), "NONCE-NEIGHBOUR");
@@ -297,6 +315,18 @@ TEST_F(NetworkModes, ABridgeIsSharedWithItsNetworkAndWithNoOtherGuest) {
     EXPECT_EQ(as("02:00:00:00:00:02"), "");
     EXPECT_EQ(lan.reached(), 0);
     EXPECT_EQ(as(a.mac_address), "NONCE-LAN");
+    auto found = probed(a, b);
+    for (const char* check : {"NET-03", "NET-04", "NET-05", "NET-11"})
+        EXPECT_EQ(found[check].substr(0, 5), "pass:") << check << " " << found[check];
+    // The host is on that network too.
+    EXPECT_EQ(found["NET-07"].substr(0, 27), "fail: the host at 10.77.0.1") << found["NET-07"];
+    // Without what keeps them apart.
+    qemu::run_tool({"/bin/sh", "-c", "nft flush ruleset"});
+    for (const auto& guest : {a, b})
+        qemu::run_tool({"/bin/sh", "-c", "bridge link set dev " + interface_of(guest) + " isolated off"});
+    found = probed(a, b);
+    for (const char* check : {"NET-04", "NET-10", "NET-11"})
+        EXPECT_EQ(found[check].substr(0, 5), "fail:") << check << " " << found[check];
 
     const auto interface = interface_of(a);
     operate(provider_->destroy(a.id, call()));

@@ -23,14 +23,21 @@ namespace infrastructure_sdk::test {
 /// This thread, and every thread that it starts, is in a new network namespace until the end of the block.
 class OwnNetwork {
 public:
-    OwnNetwork() : home_(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)) {
-        if (home_ < 0 || ::unshare(CLONE_NEWNET) != 0) throw std::runtime_error("no network namespace");
+    OwnNetwork()
+        : home_(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)),
+          mounts_(::open("/proc/thread-self/ns/mnt", O_RDONLY | O_CLOEXEC)) {
+        if (home_ < 0 || ::unshare(CLONE_NEWNET | CLONE_NEWNS) != 0) throw std::runtime_error("no network namespace");
         here_ = ::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+        // /sys shows the interfaces of the namespace in which it was mounted.
+        qemu::run_tool({"/bin/sh", "-c",
+                        "mount --make-rprivate / && mount -t sysfs none /mnt && mount --bind /mnt/class/net "
+                        "/sys/class/net && mount --bind /mnt/devices/virtual/net /sys/devices/virtual/net"});
     }
+    /// The threads that were made meanwhile have ended.
     ~OwnNetwork() {
         ::setns(home_, CLONE_NEWNET);
-        ::close(home_);
-        ::close(here_);
+        ::setns(mounts_, CLONE_NEWNS);
+        for (int fd : {home_, mounts_, here_}) ::close(fd);
     }
     OwnNetwork(const OwnNetwork&) = delete;
     OwnNetwork& operator=(const OwnNetwork&) = delete;
@@ -49,7 +56,7 @@ public:
     int descriptor() const { return here_; }
 
 private:
-    int home_, here_ = -1;
+    int home_, mounts_, here_ = -1;
 };
 
 /// One word after the other.

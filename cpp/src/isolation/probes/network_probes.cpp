@@ -12,6 +12,7 @@
 
 #include "core/async_tools.hpp"
 #include "core/network_visit.hpp"
+#include "isolation/collectors/reading.hpp"
 #include "isolation/probes/canaries.hpp"
 #include "isolation/probes/protocol.hpp"
 #include "isolation/probes/wire.hpp"
@@ -34,6 +35,7 @@ struct Place {
     ProbeLink link;
     std::string tap, bridge;  ///< empty in user mode
     std::int64_t pid = 0;
+    std::uint64_t start_time_ticks = 0;
 };
 
 std::string text_of(const std::string& path) {
@@ -69,6 +71,7 @@ Place place_of(const Facts& facts) {
     Place place;
     place.link.guest.mac = *mac;
     place.pid = identity->value("pid", std::int64_t());
+    place.start_time_ticks = identity->value("start_time_ticks", std::uint64_t());
     auto own = fact(facts, "proc.namespaces", read_namespaces),
          ours = fact(facts, "sys.our_namespaces", read_namespaces);
     if (!own || !ours) throw no(facts.why(own ? "sys.our_namespaces" : "proc.namespaces"));
@@ -159,7 +162,7 @@ std::shared_ptr<Stage> set_stage(const Place& place, std::vector<std::string> no
     stage->canaries["host"] = std::make_unique<Canary>("0.0.0.0", nonces.at(1));
     if (link.user_mode) {
         {
-            NetworkVisit visit(place.pid, [] { return true; });
+            NetworkVisit visit(place.pid, [&] { return is_process(place.pid, place.start_time_ticks); });
             if (visit.is_away()) raise_loopback();
             stage->canaries["inside"] = std::make_unique<Canary>("127.0.0.1", nonces.at(2));
         }
@@ -323,8 +326,9 @@ void add_sightings(Run& run, const ProbePlan& plan, ProbeSightings& seen) {
     bool answers = run.place.link.user_mode && port_answers(run.place.link, seen.own);
     for (const auto& frame : run.stage->bridge ? run.stage->bridge->received() : std::vector<std::string>()) {
         answers = answers || frame.find(plan.greeting_nonce) != std::string::npos;
+        // The bridge itself is on the guest's network: it may hear what is for everybody there, or for another guest.
         for (const auto& step : plan.steps)
-            if (step.fact != "probe.host" && frame.find(step.nonce) != std::string::npos)
+            if (step.fact != "probe.host" && step.fact != "probe.guests" && frame.find(step.nonce) != std::string::npos)
                 seen.payloads.insert(step.payload);
     }
     // Of what came in unseen, nobody knows what it was.
