@@ -1054,7 +1054,8 @@ def test_the_command_line_runs_automation(site: isdk.InfraSDKConfig, ops: Path, 
     assert "pool.drained" in (tmp_path / "notes").read_text()
     told = call("automation", "history", "--name", "note", "-o", "json")
     assert {record["outcome"] for record in json.loads(told.stdout) if record["stage"] == "finished"} == {"succeeded"}
-    assert call("automation", "history", "--verify").exit_code == 0
+    verified = call("automation", "history", "--verify")
+    assert (verified.exit_code, verified.stdout) == (0, "verified\n")
     assert json.loads(call("automation", "parked", "-o", "json").stdout) == []
     assert call("automation", "retry", "note", "1").exit_code == 3
     assert call("runbook", "run", str(ops), "absent").exit_code == 3

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import infrastructure_sdk as isdk
 import infrastructure_sdk.sync as sync
-from infrastructure_sdk import _core, events, exceptions, session, snapshot, vm, webhooks
+from infrastructure_sdk import _core, desktop, events, exceptions, files, session_manager, snapshot, vm, webhooks
 from infrastructure_sdk import isolation as isolation_module
 
 
@@ -95,13 +95,13 @@ def test_requests_refuse_what_they_do_not_know() -> None:
 @pytest.mark.parametrize(
     ("mirror", "original"),
     [
-        (sync.Session, session.Session),
-        (sync.UserSessionManager, session.UserSessionManager),
-        (sync.FileClient, session.FileClient),
+        (sync.Session, isdk.Session),
+        (sync.UserSessionManager, session_manager.UserSessionManager),
+        (sync.FileClient, files.FileClient),
         (sync.ForkResult, snapshot.ForkResult),
         (sync.Snapshot, snapshot.Snapshot),
         (sync.SnapshotCatalogue, snapshot.SnapshotCatalogue),
-        (sync.DesktopClient, session.DesktopClient),
+        (sync.DesktopClient, desktop.DesktopClient),
         (sync.VMLifecycleController, vm.VMLifecycleController),
         (sync.LimitCatalogue, vm.LimitCatalogue),
         (sync.EventLog, events.EventLog),
@@ -147,6 +147,7 @@ def test_correlation_ids_nest() -> None:
         "automation.clock",
         "automation.declare",
         "notebook.recording",
+        "simulation.picture",
     ],
 )
 def test_examples_in_docstrings_hold(name: str) -> None:
@@ -158,17 +159,17 @@ def test_examples_in_docstrings_hold(name: str) -> None:
 
 async def test_an_empty_clipboard_is_told_from_one_that_cannot_be_read() -> None:
     class Answering:
-        result = session.ExecResult(0, b"text", b"", False, False, 0.0)
+        result = isdk.ExecResult(0, b"text", b"", False, False, 0.0)
 
-        async def exec(self, *_words: object, **_options: object) -> session.ExecResult:
+        async def exec(self, *_words: object, **_options: object) -> isdk.ExecResult:
             return self.result
 
     guest = Answering()
-    desktop = session.DesktopClient(guest)  # type: ignore[arg-type]
-    assert await desktop.clipboard() == "text"
-    guest.result = session.ExecResult(1, b"", b"Error: target UTF8_STRING not available\n", False, False, 0.0)
-    assert await desktop.clipboard() == ""
-    guest.result = session.ExecResult(1, b"", b"Error: Can't open display: :0\n", False, False, 0.0)
+    screen = desktop.DesktopClient(guest)  # type: ignore[arg-type]
+    assert await screen.clipboard() == "text"
+    guest.result = isdk.ExecResult(1, b"", b"Error: target UTF8_STRING not available\n", False, False, 0.0)
+    assert await screen.clipboard() == ""
+    guest.result = isdk.ExecResult(1, b"", b"Error: Can't open display: :0\n", False, False, 0.0)
     with pytest.raises(isdk.ProviderError) as caught:
-        await desktop.clipboard()
+        await screen.clipboard()
     assert "display" in caught.value.context["detail"]

@@ -120,6 +120,7 @@ def history(
             print(problem, file=sys.stderr)
         if found:
             raise typer.Exit(1)
+        print("verified")
         return
     columns = {
         "time": "time",

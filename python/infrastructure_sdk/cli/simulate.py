@@ -15,7 +15,7 @@ from infrastructure_sdk.cli import context
 from infrastructure_sdk.cli.output import Format, Output, console, show_one
 
 EPILOG = (
-    "Example:  infra-sdk simulate --users 1000 --days 30 --policy strict.yaml --against builtin --picture diff.svg"
+    "Example: infra-sdk simulate --users 1000 --days 30 --policy strict.yaml --against builtin --picture diff.svg"
     "   |   infra-sdk simulate --events log.jsonl --policy strict.yaml -o json"
     "   |   infra-sdk simulate --trace sessions.csv --policy builtin --set boot_time=90s"
 )

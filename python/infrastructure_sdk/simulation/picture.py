@@ -120,28 +120,36 @@ def _bars(results: Sequence[Result], top: float) -> list[str]:
     first = results[0]
     groups: list[tuple[str, list[tuple[str, float, str, str]]]] = []
 
-    def group(title: str, base: float | None, values: Sequence[float], form: str) -> None:
-        rows = [] if base is None else [("always on", base, GREY, form.format(base))]
+    def group(title: str, base: float | None, values: Sequence[float]) -> None:
+        rows = [] if base is None else [("always on", base, GREY, _amount(base))]
         rows += [
-            (result.policy, value, COLORS[i], form.format(value))
+            (result.policy, value, COLORS[i], _amount(value))
             for i, (result, value) in enumerate(zip(results, values, strict=True))
         ]
         groups.append((title, rows))
 
-    group("Hours run", first.baseline_hours, [result.hours_run for result in results], "{:,.0f}")
+    group("Hours run", first.baseline_hours, [result.hours_run for result in results])
     group(
         f"Cost, {first.currency}",
         first.total.cost + first.money_saved,
         [result.total.cost for result in results],
-        "{:,.0f}",
     )
-    group("Wrongly suspended", None, [float(result.total.wrongly_suspended) for result in results], "{:,.0f}")
-    group("Waited by people, hours", None, [result.total.waited_seconds / 3600 for result in results], "{:,.1f}")
+    group("Wrongly suspended", None, [float(result.total.wrongly_suspended) for result in results])
+    group("Waited by people, hours", None, [result.total.waited_seconds / 3600 for result in results])
     width = (WIDTH - LEFT - RIGHT) / len(groups)
     parts: list[str] = []
     for i, (title, rows) in enumerate(groups):
         parts += _bar_group(LEFT + i * width, top, width - 24, title, rows)
     return parts
+
+
+def _amount(value: float) -> str:
+    """Whole from a hundred on; below it three digits, so that a bar of a short log is not called 0.
+
+    >>> _amount(1418.6), _amount(2.714), _amount(0.0448), _amount(0)
+    ('1,419', '2.71', '0.0448', '0')
+    """
+    return f"{value:,.0f}" if value >= 100 else f"{round(value, 4):.3g}"
 
 
 def _bar_group(
