@@ -74,6 +74,12 @@ public:
         co_return not_decided(timed_out, point, "no answer within the time budget");
     }
 
+    std::size_t overdue() const override {
+        auto still_runs = [](const auto& thread) { return !thread->ended().stop_requested(); };
+        auto lost = std::count_if(lost_.begin(), lost_.end(), still_runs);
+        return static_cast<std::size_t>(lost) + (thread_->overdue() ? 1 : 0);
+    }
+
     Task<void> close() override {
         closed_ = true;
         thread_->stop();
@@ -88,6 +94,7 @@ private:
         --fresh_threads_;
         // The lost one ends if it ever comes back.
         thread_->stop();
+        lost_.push_back(thread_);
         thread_ = std::make_shared<PolicyThread>(environment_.clock, nullptr);
         thread_->start(std::move(loaded));
         return true;
@@ -96,6 +103,7 @@ private:
     Environment environment_;
     unsigned fresh_threads_;
     std::shared_ptr<PolicyThread> thread_;
+    std::vector<std::shared_ptr<PolicyThread>> lost_;  ///< replaced; what they run was given up
     PolicyIdentity identity_;
     std::vector<DecisionPoint> points_;
     bool closed_ = false;

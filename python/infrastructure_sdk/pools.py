@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from infrastructure_sdk.sdk import InfrastructureSDK
 
 __all__ = ["PoolManager", "WarmPool"]
-"""Seconds, a duration such as "90s", or None for no limit."""
 
 
 @dataclass(frozen=True)

@@ -268,6 +268,7 @@ def test_an_unknown_session_is_exit_3_for_a_check_and_125_for_exec(infra: Comman
         (["list", "--limit", "1001"], "limit"),
         (["extend", NOBODY, "soon"], "by"),
         (["console", NOBODY, "--valid-for", "soon"], "valid_for"),
+        (["console", ""], "id"),
         (["console"], "SESSION is needed unless just one session is active; active: none"),
         (["cp", "here", "there"], "SESSION:/absolute/path"),
         (["cp", "here", f"{NOBODY}:relative"], "SESSION:/absolute/path"),

@@ -48,6 +48,33 @@ async def test_a_file_says_who_gets_a_session(config: isdk.InfraSDKConfig, tmp_p
         assert await sdk.policies.status("gate") == listed
 
 
+LOOPING = """
+from infrastructure_sdk.policy import AdmitDecision, AdmitRequest, policy
+
+
+@policy("admit", name="looping", version="1")
+def looping(request: AdmitRequest) -> AdmitDecision:
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+"""
+
+
+async def test_a_policy_that_does_not_come_back_is_shown(config: isdk.InfraSDKConfig, tmp_path: Path) -> None:
+    path = tmp_path / "looping.py"
+    path.write_text(LOOPING)
+    section = {"files": [str(path)], "time_budget": "20ms"}
+    config = config.overlaid_with(isdk.InfraSDKConfig.from_dict({"policy": section}))
+    async with isdk.InfrastructureSDK(config) as sdk:
+        request = isdk.SessionRequest(user_id="alice", template="linux-tiny")
+        assert await sdk.sessions.can_create(request) is None
+        while (await sdk.policies.status("looping"))["overdue"] == 0:
+            await sdk.sessions.can_create(request)
+
+
 @pytest.mark.parametrize("untrusted", [False, True], ids=["in_process", "sandboxed"])
 @pytest.mark.parametrize("text", ["import time\n1 / 0\n", GATE.replace("return admit()", "return 1"), None])
 async def test_a_policy_that_is_not_good_keeps_the_sdk_closed(

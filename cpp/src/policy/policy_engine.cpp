@@ -176,38 +176,50 @@ Task<PolicyAnswer> PolicyEngine::Impl::ask_and_wait(LoadedPolicyPtr policy, Poli
                 put_question(policy, pending, std::move(request), std::move(state), inner));
     while (!pending->answer && !within.deadline.expired(*env.clock) && !call.stop.stop_requested())
         co_await pending->answered.wait(*env.clock, within);
+    const bool is_late = !pending->answer || pending->answer->outcome == PolicyAnswer::Outcome::timed_out;
+    if (is_late && !std::exchange(policy->watched, true))
+        tasks.spawn(env.logger, "watch policy " + policy->identity.name, tell_when_stuck(policy, point));
     if (pending->answer) co_return std::move(*pending->answer);
     pending->given_up = true;
     ++policy->overdue;
     given_up.request_stop();
-    if (!std::exchange(policy->watched, true))
-        tasks.spawn(env.logger, "watch policy " + policy->identity.name, tell_when_stuck(policy, point));
     if (call.stop.stop_requested()) throw Error(Errc::cancelled, "cancelled: asking a policy");
     co_return not_decided(PolicyAnswer::Outcome::timed_out, point,
                           "no answer within " + std::to_string(budget / std::chrono::microseconds(1)) + " us");
 }
 
-/// Of one that does not come back from a question that it was told to leave: told once, for it keeps a thread and may
-/// keep a core.
+/// Of one that does not come back from a question that it was told to leave: told once, until it has come back.
 Task<void> PolicyEngine::Impl::tell_when_stuck(LoadedPolicyPtr policy, DecisionPoint point) {
     auto self = shared_from_this();
-    const auto latest = Deadline::after(*env.clock, stuck_after);
-    Call wait{latest, tasks.stop_source().get_token(), std::string()};
-    while (policy->overdue > 0 && !latest.expired(*env.clock) && !wait.stop.stop_requested())
-        co_await policy->came_back.wait(*env.clock, wait);
-    policy->watched = policy->overdue > 0;
-    if (policy->overdue == 0 || wait.stop.stop_requested()) co_return;
+    const auto stop = tasks.stop_source().get_token();
+    bool is_told = false;
+    for (;;) {
+        co_await env.clock->sleep_until(env.clock->monotonic_now() + stuck_after, stop);
+        if (stop.stop_requested()) co_return;
+        if (overdue_of(*policy) == 0 || policy->retired) break;
+        if (!std::exchange(is_told, true)) co_await tell_stuck(policy, point);
+    }
+    policy->watched = false;
+}
+
+/// It keeps a thread and may keep a core.
+Task<void> PolicyEngine::Impl::tell_stuck(LoadedPolicyPtr policy, DecisionPoint point) {
     const char* advice = policy->source.untrusted
                              ? "its process is ended and started anew"
                              : "its thread may keep a core until this process ends; untrusted: true gives it a process "
                                "of its own, which is ended when it is late";
     json data{
-        {"policy", policy->identity}, {"point", name_of(point)}, {"overdue", policy->overdue}, {"reason", advice}};
+        {"policy", policy->identity}, {"point", name_of(point)}, {"overdue", overdue_of(*policy)}, {"reason", advice}};
     env.logger->log(LogLevel::error, "policy", "a policy does not come back from a question",
                     {{"policy", policy->identity.name}, {"point", name_of(point)}, {"detail", advice}});
     Batch batch;
     batch.events.push_back(event_of(*policy, "policy.stuck", one_line(data)));
-    co_await store->commit(std::move(batch));
+    try {
+        co_await store->commit(std::move(batch));
+    } catch (const Error& error) {
+        env.logger->log(LogLevel::warning, "policy", "an event of a policy could not be stored",
+                        {{"policy", policy->identity.name}, {"detail", error.message()}});
+    }
 }
 
 /// What an answer means for the verdict.

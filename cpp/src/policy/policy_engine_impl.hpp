@@ -55,6 +55,9 @@ struct LoadedPolicy {
 };
 using LoadedPolicyPtr = std::shared_ptr<LoadedPolicy>;
 
+/// Questions that nobody waits for any more and that it has not come back from.
+inline std::size_t overdue_of(const LoadedPolicy& policy) { return policy.overdue + policy.host->overdue(); }
+
 /// A session that a policy stopped.
 struct PolicyStop {
     std::string policy;

@@ -225,7 +225,7 @@ PolicyStatus PolicyEngine::Impl::status_of(const LoadedPolicy& policy) const {
     status.failed = policy.failed;
     status.last_failure = policy.last_failure;
     status.last_failure_at = policy.last_failure_at;
-    status.overdue = policy.overdue;
+    status.overdue = overdue_of(policy);
     status.missing_protections = policy.host->missing_protections();
     std::tie(status.suspensions, status.came_back) = stopped_by(policy);
     return status;

@@ -43,7 +43,9 @@ Task<Session> SessionEngine::Impl::plan_asking(SessionRequest request, std::stri
     SizeRequest asked{now(), planned_policy_session(session)};
     auto verdict = co_await ask(std::move(asked), question, call);
     if (!verdict.is_standard()) try {
-            auto larger = plan(resized(request, std::get<SizeDecision>(verdict.decision)), fingerprint);
+            std::string print_of_larger;
+            auto larger = plan(resized(request, std::get<SizeDecision>(verdict.decision)), &print_of_larger);
+            *fingerprint = std::move(print_of_larger);
             // What the policy left is kept for the session that it was asked about.
             larger.id = session.id;
             larger.mac_address = session.mac_address;
@@ -95,6 +97,9 @@ Task<std::string> SessionEngine::Impl::ask_to_place(LivePtr target, VmSpec spec,
     if (!asks(DecisionPoint::place)) co_return std::string();
     auto candidates = provider->places(spec);
     if (candidates.size() < 2) co_return std::string();
+    // A VM that is there stays where it is.
+    const auto there = co_await provider->inspect(spec.id, call);
+    if (there.state != VmState::deleted) co_return std::string();
     PlaceRequest asked{now(), policy_session(target->session), std::move(candidates)};
     PolicyQuestion question;
     auto verdict = co_await ask(std::move(asked), question, call);

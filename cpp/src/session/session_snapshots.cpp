@@ -77,8 +77,10 @@ Task<SnapshotPtr> SessionEngine::Impl::take_snapshot(std::string session_id, std
     digits.erase(std::remove(digits.begin(), digits.end(), '-'), digits.end());
     std::string id = "snap-";
     id.append(digits, 0, 16);
-    auto entry =
-        std::make_shared<LiveSnapshot>(plan_snapshot(target->session, id, name, mode, temporary, now()), env.executor);
+    auto planned = plan_snapshot(target->session, id, name, mode, temporary, now());
+    if (auto source = options.templates.find(planned.template_name); source != options.templates.end())
+        leave_network_to(source->second, planned);
+    auto entry = std::make_shared<LiveSnapshot>(std::move(planned), env.executor);
     const auto& snapshot = entry->snapshot;
     Batch batch;
     auto held = reservations.take(reservation_of(snapshot), batch);

@@ -164,9 +164,9 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target,
     if (auto answers = target->use.heartbeat.hear(sample.agent_answered)) co_await note_heartbeat(target, *answers);
     if (is_due) {
         const bool is_same = session.state == SessionState::active && session.execution_id == execution;
-        if (!closing && is_same) co_await end_idleness(target, sample, verdict);
-        // One that a policy keeps may have become due without a warning ahead of it.
-        const bool is_kept = session.state == SessionState::active && session.execution_id == execution;
+        bool is_kept = false;
+        if (!closing && is_same) is_kept = co_await end_idleness(target, sample, verdict);
+        // It may have become due without a warning ahead of it.
         if (!closing && is_kept) co_await tell_idleness(target, verdict, before);
         co_return verdict;
     }
@@ -174,22 +174,23 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target,
     co_return verdict;
 }
 
-/// The idle clock acts, or what a policy decides instead.
-Task<void> SessionEngine::Impl::end_idleness(LivePtr target, ActivitySample sample, IdleVerdict verdict) {
+/// The idle clock acts, or what a policy decides instead. @return whether a policy keeps the session
+Task<bool> SessionEngine::Impl::end_idleness(LivePtr target, ActivitySample sample, IdleVerdict verdict) {
     auto action = target->session.clocks.idle_timeout.on_expiry;
     const auto execution = target->session.execution_id;
     PolicyVerdict policy;
     if (asks(DecisionPoint::idle)) {
-        if (now() < target->rest.idle) co_return;
+        if (now() < target->rest.idle) co_return true;
         policy = co_await ask_about_idleness(target, sample, verdict);
         if (closing || target->session.state != SessionState::active || target->session.execution_id != execution)
-            co_return;
+            co_return false;
     }
     if (!policy.is_standard()) {
         const auto decided = std::get<SessionDecision>(policy.decision).action;
         if (decided == SessionAction::keep) {
             target->rest.idle = now() + rest_of(policy.decision);
-            co_return co_await write_news(target, std::move(policy));
+            co_await write_news(target, std::move(policy));
+            co_return true;
         }
         action = on_expiry(decided);
     }
@@ -213,6 +214,7 @@ Task<void> SessionEngine::Impl::end_idleness(LivePtr target, ActivitySample samp
     };
     ClockDeadline due{ClockKind::idle_timeout, action, sample.at, sample.at, false};
     co_await act(target, due, record, is_unused);
+    co_return false;
 }
 
 /// Remembers a sample; the detector's memory ahead of the first one kept makes the verdict reproducible.

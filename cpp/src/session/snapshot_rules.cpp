@@ -148,6 +148,13 @@ Reservation reservation_of(const Snapshot& snapshot) {
     return reservation;
 }
 
+void leave_network_to(const Template& source, Snapshot& snapshot) {
+    if (snapshot.mode == SnapshotMode::memory) return;
+    if (snapshot.network != source.network || snapshot.bridge != source.bridge) return;
+    snapshot.network.reset();
+    snapshot.bridge.clear();
+}
+
 SessionRequest begin_from(SessionRequest request, const Snapshot& snapshot, const Template& source) {
     if (snapshot.state != SnapshotState::ready)
         throw Error(Errc::conflict, "snapshot " + snapshot.id + " is " + name_of(snapshot.state) + ", not ready",

@@ -34,6 +34,9 @@ Snapshot plan_snapshot(const Session& session, const std::string& id, const std:
                        bool temporary, WallTime now);
 /// `ready`, with what the provider shows of it.
 Snapshot completed(Snapshot snapshot, const VmSnapshot& seen);
+/// Where the session had the template's network, what begins from the snapshot of its disk has the template's of then.
+/// Memory remembers its network card and keeps the network.
+void leave_network_to(const Template& source, Snapshot& snapshot);
 /// What it counts for, under its own id: the disk's size and, if it has memory, that of the memory.
 Reservation reservation_of(const Snapshot& snapshot);
 

@@ -47,6 +47,13 @@ def pairs(option: str, items: list[str] | None, form: str) -> dict[str, str]:
     return found
 
 
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise typer.BadParameter("--user is needed: this process has no login name") from None
+
+
 @app.command(epilog="Example:  infra-sdk session create --user alice --template linux-tiny --ttl 2h --wait")
 def create(
     user: Annotated[
@@ -56,7 +63,7 @@ def create(
             "-u",
             help="Who the session belongs to.",
             metavar="NAME",
-            default_factory=getpass.getuser,
+            default_factory=_login_name,
             show_default="your login name",
         ),
     ],
@@ -374,7 +381,7 @@ def console(
 
         from infrastructure_sdk.server.console import console_of
 
-        handle = await sdk.sessions.get(session) if session else await _the_only_active(sdk)
+        handle = await _the_only_active(sdk) if session is None else await sdk.sessions.get(session)
         over = asyncio.ensure_future(_until_over(handle))
         while not over.done():
             url = await handle.console_url(valid_for=valid_for, share=share)

@@ -40,6 +40,7 @@ public:
         co_return;
     }
     std::vector<std::string> missing_protections() const override { return missing; }
+    std::size_t overdue() const override { return given_up; }
     void set_sha256(std::string digest) { identity_.sha256 = std::move(digest); }
 
     std::shared_ptr<Clock> clock;  ///< set: it takes `delay` for an answer
@@ -47,6 +48,7 @@ public:
     bool raises = false;
     std::function<void()> thinks;  ///< called when it begins to take its time
     int asked = 0, closed = 0;
+    std::size_t given_up = 0;  ///< what `overdue` says
     std::vector<PolicyRequest> requests;
     std::vector<std::string> missing;
 

@@ -514,7 +514,9 @@ TEST(IsolationCollectors, SeeALockOfADisk) {
     auto files = isolation::read_files(json::parse(facts_of(::getpid(), {"proc.files"})["proc.files"].json));
     ASSERT_TRUE(files);
     for (const auto& file : *files) {
-        if (file.number == fd) EXPECT_EQ(file.locks, 1u);
+        if (file.number == fd) {
+            EXPECT_EQ(file.locks, 1u);
+        }
     }
     ::close(fd);
 }

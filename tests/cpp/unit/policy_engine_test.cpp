@@ -135,6 +135,34 @@ TEST(PolicyEngine, TellsOnceOfAPolicyThatDoesNotComeBack) {
     EXPECT_EQ(world.engine->status("stuck").overdue, 0u);
 }
 
+TEST(PolicyEngine, TellsAgainOfAPolicyWhoseHostGaveItUpAfterItHadComeBack) {
+    World world;
+    auto rule = [](const PolicyRequest& request, const std::string&) {
+        return not_decided(PolicyAnswer::Outcome::timed_out, point_of(request), "late");
+    };
+    auto looping = std::make_shared<ScriptedPolicy>("looping", std::vector{DecisionPoint::schedule}, rule);
+    looping->clock = world.runtime.environment().clock;
+    world.open({looping});
+    auto told = [&] {
+        auto events = world.runtime.run(world.store().events({}));
+        return std::count_if(events.begin(), events.end(), [](const Event& e) { return e.type == "policy.stuck"; });
+    };
+    world.settle(schedule());
+    world.runtime.run_for(1min);
+    EXPECT_EQ(told(), 0) << "it came back";
+    looping->given_up = 1;
+    world.settle(schedule());
+    EXPECT_EQ(world.engine->status("looping").overdue, 1u);
+    world.runtime.run_for(1min);
+    EXPECT_EQ(told(), 1);
+    looping->given_up = 0;
+    world.runtime.run_for(1min);
+    looping->given_up = 1;
+    world.settle(schedule());
+    world.runtime.run_for(1min);
+    EXPECT_EQ(told(), 2);
+}
+
 TEST(PolicyEngine, TheFirstAnswerThatIsNotStandardDecides) {
     World world;
     auto quiet = always("quiet", DecisionPoint::schedule, SessionDecision{});

@@ -26,8 +26,9 @@ VmSpec tiny() {
     spec.id.value = "11111111-2222-4333-8444-555555555555";
     spec.name = "s-1";
     spec.owner_session = "s-1";
-    spec.image = {"linux-tiny",         "v1",    "/images/kernel", "/images/initrd", "console=ttyS0",
-                  "/images/disk.qcow2", "qcow2", 64 << 20};
+    spec.image = {
+        "linux-tiny", "v1", "/images/kernel", "/images/initrd", "console=ttyS0", "/images/disk.qcow2", "qcow2",
+        64 << 20,     ""};
     spec.mac_address = "02:11:22:33:44:55";
     spec.channels = {"agent", "display"};
     return spec;

@@ -340,7 +340,9 @@ TEST(SessionSnapshot, SurvivesDeathAtEachPointOfSnapshotForkAndDelete) {
         world.run_for(1min);
     };
     test::die_at_each_point(life, 40, [](SimulatedWorld& world, std::size_t point) {
-        if (point == 0) EXPECT_THAT(world.host().snapshots(), IsEmpty());
+        if (point == 0) {
+            EXPECT_THAT(world.host().snapshots(), IsEmpty());
+        }
     });
 }
 

@@ -199,6 +199,22 @@ TEST(SnapshotRules, BeginsWithTheLimitsAndTheNetworkOfTheSource) {
     EXPECT_EQ(begin_from(request, snapshot).resources.bridge, "br1") << "it is refused as what it is";
 }
 
+TEST(SnapshotRules, LeavesTheNetworkToTheTemplateThatItCameFrom) {
+    auto session = some_session();
+    session.network = NetworkMode::bridge;
+    session.bridge = "br0";
+    Template source;
+    source.network = NetworkMode::bridge;
+    for (auto mode : {SnapshotMode::disk, SnapshotMode::memory})
+        for (std::string bridge : {"br0", "br1"}) {
+            auto planned = plan_snapshot(session, "snap-1", "x", mode, false, WallTime());
+            source.bridge = bridge;
+            leave_network_to(source, planned);
+            EXPECT_EQ(planned.network.has_value(), mode == SnapshotMode::memory || bridge == "br1") << bridge;
+            EXPECT_EQ(planned.bridge.empty(), !planned.network) << bridge;
+        }
+}
+
 TEST(SnapshotRules, IsNeededByWhoHasNoDiskYet) {
     auto snapshot = some_snapshot();
     auto session = some_session(SessionState::provisioning);

@@ -68,6 +68,9 @@ public:
     /// Of one in a process of its own: what this host does not allow, each with its reason ("network: Operation not
     /// permitted"); empty = all of it is in force.
     virtual std::vector<std::string> missing_protections() const { return {}; }
+    /// Questions that it has given up and that the policy still has not come back from: each keeps a thread and may
+    /// keep a core.
+    virtual std::size_t overdue() const { return 0; }
     /// Lets go; nothing may be asked afterwards. Completes when what can be ended has ended.
     virtual Task<void> close() = 0;
 };

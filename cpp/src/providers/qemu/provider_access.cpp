@@ -149,6 +149,7 @@ Task<Fact> QemuProvider::collect(VmId id, std::string name, Call call) {
             fact.source = "agent";
             fact.locator = "/etc/machine-id and /etc/ssh/ssh_host_*_key.pub of the guest";
             fact.vantage = "guest";
+            need_named(vm->record);
             value = co_await guest_identity(vm->agent, call);
         } else {
             auto request = monitor_request(name);

@@ -93,6 +93,8 @@ Task<GuestStreamPtr> QemuProvider::open_port(VmId id, std::uint16_t port, Call c
         throw Error(Errc::unsupported, "the VM has no network that ports can be reached through",
                     {{"capability", "forward"}, {"network", name_of(vm->record.spec.network)}});
     need_named(vm->record);
+    // Before the turn: a guest that is slow to answer makes nobody else wait.
+    const auto target = co_await forward_target_of(vm, call);
     auto guard = co_await vm->forwarding.lock(*environment_.clock, call, "opening a port of the guest");
     auto client = co_await qmp(vm, call);
     if (!vm->record.process) throw Error(Errc::not_ready, "the VM does not run");
@@ -102,7 +104,6 @@ Task<GuestStreamPtr> QemuProvider::open_port(VmId id, std::uint16_t port, Call c
         return true;
     };
     co_await run_blocking(environment_.blocking, raise);
-    const auto target = co_await forward_target_of(vm, call);
     const auto host_port = co_await add_rule(client, target, port, call);
     GuestStreamPtr stream;
     std::exception_ptr failure;
