@@ -102,6 +102,7 @@ struct PolicyEngine::Impl : std::enable_shared_from_this<PolicyEngine::Impl> {
                         PolicyVerdict& verdict);
     Task<PolicyAnswer> ask_and_wait(LoadedPolicyPtr policy, PolicyRequest request, std::string state, Call call);
     Task<void> tell_when_stuck(LoadedPolicyPtr policy, DecisionPoint point);
+    Task<void> tell_stuck(LoadedPolicyPtr policy, DecisionPoint point);
     void take(LoadedPolicy& policy, PolicyAnswer answer, const PolicyRequest& request, const PolicyQuestion& question,
               PolicyVerdict& verdict);
     void judge(const PolicyJudgement& judged, bool dry_run) const;
