@@ -234,6 +234,11 @@ def test_an_unknown_session_is_exit_3(words: list[str], infra: Command) -> None:
     assert not Path("never.png").exists() and not Path("never").exists()
 
 
+def test_an_empty_id_is_no_session_and_not_the_only_one(infra: Command) -> None:
+    said = infra("session", "console", "")
+    assert (said.code, said.out) == (3, "")
+
+
 def test_an_unknown_session_is_exit_3_for_a_check_and_125_for_exec(infra: Command) -> None:
     assert infra("isolation", "check", NOBODY).code == 3
     for options in ([], ["--follow"]):
@@ -268,7 +273,6 @@ def test_an_unknown_session_is_exit_3_for_a_check_and_125_for_exec(infra: Comman
         (["list", "--limit", "1001"], "limit"),
         (["extend", NOBODY, "soon"], "by"),
         (["console", NOBODY, "--valid-for", "soon"], "valid_for"),
-        (["console", ""], "id"),
         (["console"], "SESSION is needed unless just one session is active; active: none"),
         (["cp", "here", "there"], "SESSION:/absolute/path"),
         (["cp", "here", f"{NOBODY}:relative"], "SESSION:/absolute/path"),

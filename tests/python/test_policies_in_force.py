@@ -49,17 +49,20 @@ async def test_a_file_says_who_gets_a_session(config: isdk.InfraSDKConfig, tmp_p
 
 
 LOOPING = """
-from infrastructure_sdk.policy import AdmitDecision, AdmitRequest, policy
+from infrastructure_sdk.policy import AdmitDecision, AdmitRequest, admit, policy
 
 
 @policy("admit", name="looping", version="1")
 def looping(request: AdmitRequest) -> AdmitDecision:
-    while True:
+    if request.session.user_id != "mallory":
+        return admit()
+    for _ in range(30):  # interruptions
         try:
-            while True:
+            while request:
                 pass
         except BaseException:
             pass
+    return admit()
 """
 
 
@@ -69,10 +72,10 @@ async def test_a_policy_that_does_not_come_back_is_shown(config: isdk.InfraSDKCo
     section = {"files": [str(path)], "time_budget": "20ms"}
     config = config.overlaid_with(isdk.InfraSDKConfig.from_dict({"policy": section}))
     async with isdk.InfrastructureSDK(config) as sdk:
-        request = isdk.SessionRequest(user_id="alice", template="linux-tiny")
+        request = isdk.SessionRequest(user_id="mallory", template="linux-tiny")
         assert await sdk.sessions.can_create(request) is None
-        while (await sdk.policies.status("looping"))["overdue"] == 0:
-            await sdk.sessions.can_create(request)
+        shown = [(await sdk.policies.status("looping"))["overdue"] for _ in range(500)]
+        assert 1 in shown
 
 
 @pytest.mark.parametrize("untrusted", [False, True], ids=["in_process", "sandboxed"])
