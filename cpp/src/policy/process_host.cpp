@@ -320,7 +320,17 @@ Task<std::shared_ptr<ProcessPolicy>> load_process_policy(Environment environment
                {"memory_budget", options.memory_budget},
                {"lint", options.lint}};
     auto host = std::make_shared<ProcessHost>(environment, setup.dump(), std::move(sha256), std::move(options));
-    co_await host->start(call);
+    std::exception_ptr problem;
+    try {
+        co_await host->start(call);
+    } catch (const std::exception&) {
+        problem = std::current_exception();
+    }
+    if (problem) {
+        // What watched the process holds it: it is gone when this returns.
+        co_await host->close();
+        std::rethrow_exception(problem);
+    }
     host->tell_what_is_missing();
     co_return host;
 }
