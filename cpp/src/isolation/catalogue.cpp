@@ -34,13 +34,13 @@ std::vector<std::string> recommendations(const std::vector<Finding>& findings, W
     std::vector<Item> items;
     for (const auto& finding : findings) {
         if (finding.status() != FindingStatus::fail && finding.status() != FindingStatus::unknown) continue;
-        std::vector<Finding> without;
+        std::vector<const Finding*> without;
         for (const auto& other : findings)
-            if (std::string(other.check().root_cause) != finding.check().root_cause) without.push_back(other);
+            if (std::string_view(other.check().root_cause) != finding.check().root_cause) without.push_back(&other);
         // The weakest layer decides; among equals, what helps its own layer most. A layer without findings loses
         // nothing.
         std::pair<double, double> reached{100, 0};
-        for (const auto& layer : layer_scores(without, now)) {
+        for (const auto& layer : layer_scores_of(without, now)) {
             reached.first = std::min(reached.first, layer.lower);
             reached.second -= 100 - layer.lower;
         }

@@ -57,14 +57,14 @@ Task<void> collect_one(std::shared_ptr<Facts> facts, std::shared_ptr<EvidenceSou
     add(*facts, std::move(fact));
 }
 
-Task<void> collect_blocking(std::shared_ptr<Facts> facts, Executor blocking, std::function<std::vector<Fact>()> work) {
+Task<void> collect_blocking(std::shared_ptr<Facts> facts, Executor blocking, std::function<HeldFacts()> work) {
     auto found = co_await run_blocking(blocking, work);
-    for (auto& fact : found) add(*facts, std::move(fact));
+    for (auto& held : found) facts->add(std::move(held), facts->epoch);
 }
 
 /// Process and host by the names that are wanted; probes are not run here.
-std::vector<std::function<std::vector<Fact>()>> blocking_work(const ProcessSubject& process,
-                                                              const std::set<std::string>& wanted) {
+std::vector<std::function<HeldFacts()>> blocking_work(const ProcessSubject& process,
+                                                      const std::set<std::string>& wanted) {
     // The slow ones beside the others.
     std::set<std::string> files, rest;
     for (const auto& name : wanted)
@@ -72,10 +72,10 @@ std::vector<std::function<std::vector<Fact>()>> blocking_work(const ProcessSubje
                                                                                                               : rest)
             .insert(name);
     auto now = process.now;
-    std::vector<std::function<std::vector<Fact>()>> work;
+    std::vector<std::function<HeldFacts()>> work;
     work.emplace_back([process, rest] { return collect_process(process, rest); });
     if (!files.empty()) work.emplace_back([process, files] { return collect_process(process, files); });
-    work.emplace_back([rest, now] { return collect_host(rest, now); });
+    work.emplace_back([rest, now, round = process.round] { return collect_host(rest, now, *round); });
     return work;
 }
 

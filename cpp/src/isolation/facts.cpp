@@ -42,28 +42,53 @@ double vantage_factor(const std::string& vantage) {
     return vantage == "pod-exec" || vantage == "peer" ? 0.8 : 0;
 }
 
-const nlohmann::json* Facts::value(const std::string& name) const {
+const nlohmann::json* HeldFact::value() {
+    if (!fact_.could_not_look.empty() || fact_.json.empty()) return nullptr;
+    std::lock_guard guard(mutex_);
+    if (!parsed_) parsed_ = nlohmann::json::parse(fact_.json, nullptr, false);
+    return parsed_->is_discarded() ? nullptr : &*parsed_;
+}
+
+const std::string& HeldFact::sha256() {
+    std::lock_guard guard(mutex_);
+    if (sha256_.empty()) sha256_ = sha256_hex(fact_.json);
+    return sha256_;
+}
+
+void Facts::add(Fact fact) {
+    auto instance = fact.instance;
+    add(std::make_shared<HeldFact>(std::move(fact)), std::move(instance));
+}
+
+void Facts::add(std::shared_ptr<HeldFact> held, std::string instance) {
+    const auto& name = held->fact().name;
+    facts_[name] = {std::move(held), std::move(instance)};
+}
+
+HeldFact* Facts::usable(const std::string& name) const {
     auto it = facts_.find(name);
-    if (!broken.empty() || it == facts_.end() || !it->second.could_not_look.empty() || it->second.json.empty() ||
-        it->second.instance != epoch)
-        return nullptr;
-    auto parsed = parsed_.find(name);
-    if (parsed == parsed_.end())
-        parsed = parsed_.emplace(name, nlohmann::json::parse(it->second.json, nullptr, false)).first;
-    return parsed->second.is_discarded() ? nullptr : &parsed->second;
+    bool usable = broken.empty() && it != facts_.end() && it->second.instance == epoch;
+    return usable ? it->second.held.get() : nullptr;
+}
+
+const nlohmann::json* Facts::value(const std::string& name) const {
+    auto* held = usable(name);
+    return held ? held->value() : nullptr;
 }
 
 std::string Facts::why(const std::string& name) const {
     if (!broken.empty()) return "could not look at the VM's process: " + broken;
     auto it = facts_.find(name);
     if (it == facts_.end()) return "could not look at " + name + ": nobody collected it";
-    if (!it->second.could_not_look.empty()) return "could not look at " + name + ": " + it->second.could_not_look;
+    const auto& fact = it->second.held->fact();
+    if (!fact.could_not_look.empty()) return "could not look at " + name + ": " + fact.could_not_look;
     if (it->second.instance != epoch) return "could not look at " + name + ": what was read is of another instance";
     return "could not look at " + name + ": what was read makes no sense";
 }
 
 Evidence Facts::evidence(const CheckDefinition& check, const std::string& name, const std::string& excerpt) const {
-    const auto& fact = facts_.at(name);
+    auto& held = *facts_.at(name).held;
+    const auto& fact = held.fact();
     Evidence item;
     item.id = std::string(check.id) + "/" + name;
     item.check_id = check.id;
@@ -75,7 +100,7 @@ Evidence Facts::evidence(const CheckDefinition& check, const std::string& name, 
     item.strength = strength_of(fact.source);
     item.collected_at = fact.collected_at;
     item.ttl = ttl_of(name, check.severity);
-    item.sha256 = sha256_hex(fact.json);
+    item.sha256 = held.sha256();
     item.excerpt = shortened(excerpt, 500);
     return item;
 }
@@ -98,8 +123,8 @@ Evidence Facts::neighbour_evidence(const CheckDefinition& check, const std::stri
         auto it = neighbour->facts_.find(name);
         ++count;
         if (it == neighbour->facts_.end()) continue;
-        digests += neighbour->session_id + " " + neighbour->epoch + " " + sha256_hex(it->second.json) + "\n";
-        auto at = it->second.collected_at;
+        digests += neighbour->session_id + " " + neighbour->epoch + " " + it->second.held->sha256() + "\n";
+        auto at = it->second.held->fact().collected_at;
         item.collected_at = item.collected_at == WallTime() ? at : std::min(item.collected_at, at);
     }
     if (item.collected_at == WallTime()) item.collected_at = looked_at;

@@ -9,17 +9,26 @@
 
 #include <nlohmann/json.hpp>
 
+#include "isolation/held_fact.hpp"
 #include <infrastructure_sdk/isolation/isolation.hpp>
-#include <infrastructure_sdk/vm/evidence_source.hpp>
 
 namespace infrastructure_sdk::isolation {
 
-/// Facts by name: those of EvidenceSource and those of the collectors (see readings.hpp for their shapes).
+/// Facts by name: those of EvidenceSource and those of the collectors (see readings.hpp for their shapes). Copies share
+/// what was made of them. Reading is thread-safe.
 class Facts {
 public:
-    void add(Fact fact) { facts_[fact.name] = std::move(fact); }
+    void add(Fact fact);
+    /// One that holds for many, here for `instance`.
+    void add(std::shared_ptr<HeldFact> held, std::string instance);
     /// nullptr when it could not be had, or is of another instance; `why()` tells.
     const nlohmann::json* value(const std::string& name) const;
+    /// The same as `read` understands it.
+    template <class T>
+    const T* as(const std::string& name, std::optional<T> (*read)(const nlohmann::json&)) const {
+        auto* held = usable(name);
+        return held ? held->as(read) : nullptr;
+    }
     std::string why(const std::string& name) const;
     /// Evidence from a fact that was had.
     Evidence evidence(const CheckDefinition& check, const std::string& name, const std::string& excerpt) const;
@@ -37,8 +46,13 @@ public:
     std::optional<std::vector<std::shared_ptr<const Facts>>> neighbours;
 
 private:
-    std::map<std::string, Fact> facts_;
-    mutable std::map<std::string, nlohmann::json> parsed_;
+    struct Entry {
+        std::shared_ptr<HeldFact> held;
+        std::string instance;  ///< of whom it is
+    };
+    HeldFact* usable(const std::string& name) const;
+
+    std::map<std::string, Entry> facts_;
 };
 
 /// The text under `key` of what should be an object; nullopt when it is anything else. Never throws.
@@ -63,6 +77,9 @@ std::vector<Check> storage_checks();
 
 /// The judgement for the platform of the facts. On a platform without collectors it is `unknown`.
 Finding judge(const Check& check, const Facts& facts);
+
+/// Of some findings, as `layer_scores` of all. Pure.
+std::vector<LayerScore> layer_scores_of(const std::vector<const Finding*>& findings, WallTime now);
 
 /// What raises the lower bound most, first. Pure.
 std::vector<std::string> recommendations(const std::vector<Finding>& findings, WallTime now);

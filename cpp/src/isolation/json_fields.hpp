@@ -31,9 +31,13 @@ inline bool get(const Json& object, const char* key, bool& into) {
     into = value->get<bool>();
     return true;
 }
+/// What was made here holds signed numbers where what was parsed has unsigned ones.
+inline bool is_count(const Json& value) {
+    return value.is_number_unsigned() || (value.is_number_integer() && value.get<std::int64_t>() >= 0);
+}
 inline bool get(const Json& object, const char* key, std::uint64_t& into) {
     auto value = at(object, key);
-    if (!value || !value->is_number_unsigned()) return false;
+    if (!value || !is_count(*value)) return false;
     into = value->get<std::uint64_t>();
     return true;
 }

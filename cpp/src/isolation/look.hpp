@@ -15,35 +15,36 @@ class Look {
 public:
     Look(const CheckDefinition& check, const Facts& facts) : check_(check), facts_(facts) {}
 
-    /// The fact as `read` understands it. Without it the check is blind.
+    /// The fact as `read` understands it. Without it (nullptr) the check is blind.
     template <class T>
-    std::optional<T> need(const std::string& name, std::optional<T> (*read)(const nlohmann::json&)) {
-        auto value = facts_.value(name);
-        auto result = value ? read(*value) : std::nullopt;
+    const T* need(const std::string& name, std::optional<T> (*read)(const nlohmann::json&)) {
+        const auto* result = facts_.as(name, read);
         if (!result) blind(facts_.why(name));
         return result;
     }
     /// The same without becoming blind: for what only adds to the picture.
     template <class T>
-    std::optional<T> may(const std::string& name, std::optional<T> (*read)(const nlohmann::json&)) const {
-        auto value = facts_.value(name);
-        return value ? read(*value) : std::nullopt;
+    const T* may(const std::string& name, std::optional<T> (*read)(const nlohmann::json&)) const {
+        return facts_.as(name, read);
     }
     std::string why(const std::string& name) const { return facts_.why(name); }
 
-    /// (session, fact) of every neighbour; blind where one could not be seen.
     template <class T>
-    std::vector<std::pair<std::string, T>> neighbours(const std::string& name,
-                                                      std::optional<T> (*read)(const nlohmann::json&)) {
-        std::vector<std::pair<std::string, T>> found;
+    struct Neighbour {
+        const std::string& session;
+        const T& fact;
+    };
+    /// The fact of every neighbour; blind where one could not be seen.
+    template <class T>
+    std::vector<Neighbour<T>> neighbours(const std::string& name, std::optional<T> (*read)(const nlohmann::json&)) {
+        std::vector<Neighbour<T>> found;
         if (!facts_.neighbours) {
             blind("could not look at neighbours:" + name + ": nobody listed the other sessions");
             return found;
         }
         for (const auto& other : *facts_.neighbours) {
-            auto value = other->value(name);
-            auto result = value ? read(*value) : std::nullopt;
-            if (result) found.emplace_back(other->session_id, std::move(*result));
+            const auto* result = other->as(name, read);
+            if (result) found.push_back({other->session_id, *result});
             else blind("a neighbour could not be looked at: " + other->session_id + ": " + other->why(name));
         }
         saw_neighbours(name, "compared with " + std::to_string(facts_.neighbours->size()) + " other sessions");

@@ -137,7 +137,7 @@ std::optional<std::vector<std::string>> read_strings(const Json& value) {
 }
 std::optional<std::vector<std::uint64_t>> read_numbers(const Json& value) {
     return each<std::uint64_t>(value, [](const Json& item, std::uint64_t& number) {
-        if (!item.is_number_unsigned()) return false;
+        if (!fields::is_count(item)) return false;
         number = item.get<std::uint64_t>();
         return true;
     });

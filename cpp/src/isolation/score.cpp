@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <map>
+#include <string_view>
 
 #include "isolation/facts.hpp"
 
@@ -56,7 +57,7 @@ FindingStatus status_at(const Finding& finding, WallTime now) {
 }
 
 /// Failures with one root cause count once, by the worst of them; unrelated ones compound.
-double surviving(const std::map<std::string, double>& losses) {
+double surviving(const std::map<std::string_view, double>& losses) {
     double left = 100;
     for (const auto& loss : losses) left *= 1 - loss.second;
     return left;
@@ -67,11 +68,18 @@ constexpr Layer all_layers[] = {Layer::compute, Layer::network, Layer::storage, 
 }  // namespace
 
 std::vector<LayerScore> layer_scores(const std::vector<Finding>& findings, WallTime now) {
+    std::vector<const Finding*> all;
+    for (const auto& finding : findings) all.push_back(&finding);
+    return isolation::layer_scores_of(all, now);
+}
+
+std::vector<LayerScore> isolation::layer_scores_of(const std::vector<const Finding*>& findings, WallTime now) {
     std::vector<LayerScore> scores;
     for (auto layer : all_layers) {
-        std::map<std::string, double> failed, open;
+        std::map<std::string_view, double> failed, open;
         bool any = false;
-        for (const auto& finding : findings) {
+        for (const auto* each : findings) {
+            const auto& finding = *each;
             if (finding.check().layer != layer) continue;
             auto status = status_at(finding, now);
             if (status == FindingStatus::not_applicable) continue;

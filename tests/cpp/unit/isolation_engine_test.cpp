@@ -431,8 +431,9 @@ std::map<std::string, Fact> facts_of(std::int64_t pid, const std::set<std::strin
                                      const std::string& directory = "") {
     isolation::ProcessSubject subject{pid, directory, true, WallTime(), std::make_shared<isolation::DigestCache>()};
     std::map<std::string, Fact> found;
-    for (auto& fact : isolation::collect_process(subject, names)) found[fact.name] = fact;
-    for (auto& fact : isolation::collect_host(names, WallTime())) found[fact.name] = fact;
+    for (auto& held : isolation::collect_process(subject, names)) found[held->fact().name] = held->fact();
+    for (auto& held : isolation::collect_host(names, WallTime(), *subject.round))
+        found[held->fact().name] = held->fact();
     return found;
 }
 

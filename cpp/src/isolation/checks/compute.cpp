@@ -40,12 +40,10 @@ bool overlap(const Cpus& a, const Cpus& b) {
 
 /// Core scheduling keeps a core's siblings to threads of one cookie; zero is the cookie of everybody.
 bool own_cookies(const Facts& facts) {
-    auto value = facts.value("proc.core_cookies");
-    auto own = value ? read_numbers(*value) : std::nullopt;
+    auto own = facts.as("proc.core_cookies", read_numbers);
     if (!own || own->empty() || std::count(own->begin(), own->end(), 0u) > 0 || !facts.neighbours) return false;
     for (const auto& other : *facts.neighbours) {
-        auto theirs_value = other->value("proc.core_cookies");
-        auto theirs = theirs_value ? read_numbers(*theirs_value) : std::nullopt;
+        auto theirs = other->as("proc.core_cookies", read_numbers);
         if (!theirs) return false;
         for (auto cookie : *theirs)
             if (std::count(own->begin(), own->end(), cookie) > 0) return false;
@@ -75,8 +73,8 @@ Finding judge_cmp_02(const CheckDefinition& check, const Facts& facts) {
     Look look(check, facts);
     auto smt = look.need("sys.smt", read_word);
     if (smt) look.saw("sys.smt", "smt/active " + *smt);
-    if (smt == "0") return look.conclude("no processor core runs two threads at a time");
-    if (smt && smt != "1") look.blind("could not look at sys.smt: it says " + *smt);
+    if (smt && *smt == "0") return look.conclude("no processor core runs two threads at a time");
+    if (smt && *smt != "1") look.blind("could not look at sys.smt: it says " + *smt);
     auto siblings = look.need("sys.siblings", read_strings);
     auto threads = look.need("proc.threads", read_threads);
     auto others = look.neighbours("proc.threads", read_threads);
@@ -88,10 +86,11 @@ Finding judge_cmp_02(const CheckDefinition& check, const Facts& facts) {
         return look.conclude({});
     }
     look.saw("proc.threads", std::to_string(own->size()) + " processors with their siblings");
+    const bool scheduled_apart = own_cookies(facts);
     for (const auto& [session, theirs] : others) {
         auto cpus = closed_cpus(theirs, *siblings);
         if (!cpus) look.blind("a neighbour could not be looked at: " + session + ": where its threads may run");
-        else if (overlap(*own, *cpus) && !own_cookies(facts))
+        else if (overlap(*own, *cpus) && !scheduled_apart)
             look.fault("it may run on a core together with session " + session);
     }
     return look.conclude("no core can run this session and another one at the same time");
@@ -101,13 +100,13 @@ Finding judge_cmp_03(const CheckDefinition& check, const Facts& facts) {
     Look look(check, facts);
     auto smt = look.need("sys.smt", read_word);
     auto files = look.need("sys.vulnerabilities", read_texts);
-    if (smt && smt != "0" && smt != "1") look.blind("could not look at sys.smt: it says " + *smt);
+    if (smt && *smt != "0" && *smt != "1") look.blind("could not look at sys.smt: it says " + *smt);
     std::string excerpt;
     for (const auto& [name, text] : files ? *files : std::map<std::string, std::string>()) {
         if (text.empty()) look.blind("could not look at sys.vulnerabilities: " + name + " says nothing");
         bool open = text.starts_with("Vulnerable");
         // Siblings leak only when they run: CMP-02 looks at who shares a core.
-        bool siblings = text.find("SMT vulnerable") != std::string::npos && smt == "1";
+        bool siblings = text.find("SMT vulnerable") != std::string::npos && smt && *smt == "1";
         if (open || siblings) {
             look.fault("the processor is open to " + name + ": " + text);
             excerpt += name + ": " + text + "; ";
@@ -148,7 +147,7 @@ Finding judge_cmp_06(const CheckDefinition& check, const Facts& facts) {
     if (identity) look.saw("process.identity", "boot " + text_at(*identity, "boot_id").value_or("?"));
     if (promises && promises->exclusive) {
         auto others = look.neighbours("process.identity", read_object);
-        for (const auto& other : others) look.fault("session " + other.first + " runs on the same host");
+        for (const auto& other : others) look.fault("session " + other.session + " runs on the same host");
         return look.conclude("no other session runs on this host");
     }
     return look.absent("all sessions share this one host, and this one does not ask for a host of its own");

@@ -20,15 +20,20 @@ std::optional<std::optional<std::uint64_t>> read_core_limit(const Json& value) {
     return value.is_string() ? parse_core_limit(value.get_ref<const std::string&>()) : std::nullopt;
 }
 
-std::set<std::uint64_t> uids_of(const std::vector<ThreadStatus>& threads) {
+/// Who a process is to the kernel when it wants to read another's memory.
+struct Tracer {
     std::set<std::uint64_t> uids;
-    for (const auto& thread : threads) uids.insert(thread.uids.begin(), thread.uids.end());
-    return uids;
-}
-
-bool may_trace(const std::vector<ThreadStatus>& threads) {
-    return std::any_of(threads.begin(), threads.end(),
-                       [](const auto& thread) { return (thread.effective_capabilities & sys_ptrace) != 0; });
+    bool traces_all = false;
+};
+std::optional<Tracer> read_tracer(const Json& value) {
+    auto threads = read_threads(value);
+    if (!threads) return std::nullopt;
+    Tracer tracer;
+    for (const auto& thread : *threads) {
+        tracer.uids.insert(thread.uids.begin(), thread.uids.end());
+        tracer.traces_all = tracer.traces_all || (thread.effective_capabilities & sys_ptrace) != 0;
+    }
+    return tracer;
 }
 
 std::string limit_text(const Limit& limit) {
@@ -66,26 +71,27 @@ Finding judge_mem_02(const CheckDefinition& check, const Facts& facts) {
 
 Finding judge_mem_03(const CheckDefinition& check, const Facts& facts) {
     Look look(check, facts);
-    auto threads = look.need("proc.threads", read_threads);
+    auto own = look.need("proc.threads", read_tracer);
     auto scope = look.need("sys.ptrace_scope", read_word);
     auto spaces = look.need("proc.namespaces", read_namespaces);
-    auto others = look.neighbours("proc.threads", read_threads);
+    auto others = look.neighbours("proc.threads", read_tracer);
     auto their_spaces = look.neighbours("proc.namespaces", read_namespaces);
-    if (!threads || !scope || !spaces) return look.conclude({});
-    auto own = uids_of(*threads);
-    look.saw("proc.threads", "uid " + std::to_string(*own.begin()));
+    if (!own || !scope || !spaces) return look.conclude({});
+    look.saw("proc.threads", "uid " + std::to_string(*own->uids.begin()));
     look.saw("sys.ptrace_scope", "ptrace_scope " + *scope);
     // Without Yama the scope is that of classic ptrace: everybody of the same uid.
     bool open = *scope == "absent" || *scope == "0";
-    std::map<std::string, std::map<std::string, std::uint64_t>> spaces_of(their_spaces.begin(), their_spaces.end());
+    std::map<std::string_view, const std::map<std::string, std::uint64_t>*> spaces_of;
+    for (const auto& [session, theirs] : their_spaces) spaces_of[session] = &theirs;
     for (const auto& [session, theirs] : others) {
         auto space = spaces_of.find(session);
         if (space == spaces_of.end()) continue;  // said above to be unseen
-        bool together = space->second.at("pid") == spaces->at("pid") && space->second.at("user") == spaces->at("user");
-        auto uids = uids_of(theirs);
-        bool same = std::any_of(uids.begin(), uids.end(), [&](auto uid) { return own.contains(uid); });
+        bool together =
+            space->second->at("pid") == spaces->at("pid") && space->second->at("user") == spaces->at("user");
+        bool same =
+            std::any_of(theirs.uids.begin(), theirs.uids.end(), [&](auto uid) { return own->uids.contains(uid); });
         if (same && (open || together)) look.fault("session " + session + " runs under the same uid and may read it");
-        if (may_trace(theirs) && together) look.fault("session " + session + " may trace every process of this host");
+        if (theirs.traces_all && together) look.fault("session " + session + " may trace every process of this host");
     }
     if (facts.value("probe.memory")) judge_probe(look, "probe.memory");
     return look.conclude("no other session's process may read its memory");

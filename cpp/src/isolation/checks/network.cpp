@@ -43,7 +43,8 @@ void judge_filters(Look& look, const std::set<std::string>& taps, bool to_guest)
 
 /// Of a user-mode network that leaves through these interfaces of the host alone.
 std::vector<std::string> uplinks_of(const Look& look) {
-    return look.may("sys.uplinks", read_strings).value_or(std::vector<std::string>());
+    const auto* names = look.may("sys.uplinks", read_strings);
+    return names ? *names : std::vector<std::string>();
 }
 
 /// Addresses that are never the internet, one of each kind, and what clouds keep their metadata at.
@@ -134,14 +135,11 @@ Finding judge_reach(const CheckDefinition& check, const Facts& facts, const char
     return look.conclude(sentence);
 }
 
-std::optional<std::set<std::string>> macs_of(const Facts& facts, std::string& why) {
-    auto filters = facts.value("qmp:query-rx-filter"), text = facts.value("hmp:info network");
-    auto current = filters ? read_filters(*filters) : std::nullopt;
-    auto network = text ? read_network(*text) : std::nullopt;
-    if (!current || !network) {
-        why = facts.why(current ? "hmp:info network" : "qmp:query-rx-filter");
-        return std::nullopt;
-    }
+/// Every address that the VM has or uses; nullopt when one of the two cannot be seen.
+std::optional<std::set<std::string>> macs_of(const Facts& facts) {
+    auto current = facts.as("qmp:query-rx-filter", read_filters);
+    auto network = facts.as("hmp:info network", read_network);
+    if (!current || !network) return std::nullopt;
     std::set<std::string> macs(current->begin(), current->end());
     macs.insert(network->macs.begin(), network->macs.end());
     return macs;
@@ -244,9 +242,8 @@ Finding judge_net_10(const CheckDefinition& check, const Facts& facts) {
     auto taps = look.need("sys.taps", read_taps);
     auto others = look.neighbours("sys.taps", read_taps);
     for (const auto& name : names) {
-        auto tap = taps ? std::find_if(taps->begin(), taps->end(), [&](const Tap& t) { return t.name == name; })
-                        : std::vector<Tap>::iterator();
         if (!taps) break;
+        auto tap = std::find_if(taps->begin(), taps->end(), [&](const Tap& t) { return t.name == name; });
         if (tap == taps->end()) {
             look.blind("could not look at sys.taps: " + name + " is not among them");
             continue;
@@ -267,25 +264,23 @@ Finding judge_net_11(const CheckDefinition& check, const Facts& facts) {
 
 Finding judge_net_12(const CheckDefinition& check, const Facts& facts) {
     Look look(check, facts);
-    std::string why;
-    auto own = macs_of(facts, why);
-    if (!own) {
-        look.blind(why);
-        return look.conclude({});
-    }
+    look.need("qmp:query-rx-filter", read_filters);
+    look.need("hmp:info network", read_network);
+    auto own = macs_of(facts);
+    if (!own) return look.conclude({});
     auto listed = own->empty() ? std::string("no network device") : *own->begin();
     look.saw("qmp:query-rx-filter", listed);
     look.saw("hmp:info network", listed);
     if (own->empty()) return look.absent("the VM has no network device");
     // QEMU's default, the same for everybody who sets none.
     if (own->contains("52:54:00:12:34:56")) look.fault("it has QEMU's default address 52:54:00:12:34:56");
-    look.neighbours("qmp:query-rx-filter", read_filters);
-    look.neighbours("hmp:info network", read_network);
-    for (const auto& other : facts.neighbours ? *facts.neighbours : std::vector<std::shared_ptr<const Facts>>()) {
-        auto theirs = macs_of(*other, why);
-        for (const auto& mac : theirs ? *theirs : std::set<std::string>())
-            if (own->contains(mac)) look.fault("session " + other->session_id + " has the same address " + mac);
-    }
+    auto compare = [&](const std::string& session, const std::vector<std::string>& macs) {
+        for (const auto& mac : macs)
+            if (own->contains(mac)) look.fault("session " + session + " has the same address " + mac);
+    };
+    for (const auto& [session, macs] : look.neighbours("qmp:query-rx-filter", read_filters)) compare(session, macs);
+    for (const auto& [session, theirs] : look.neighbours("hmp:info network", read_network))
+        compare(session, theirs.macs);
     return look.conclude(listed + " is used by no other session");
 }
 

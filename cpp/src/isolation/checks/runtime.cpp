@@ -112,6 +112,25 @@ bool is_expected_function(const std::string& id) {
     return known.contains(id) || (id.starts_with("1af4:") && id != "1af4:1009" && id != "1af4:1053");
 }
 
+/// Without what ends it; empty when there is none.
+std::optional<std::string> read_label(const Json& value) {
+    auto label = read_string(value);
+    while (label && !label->empty() && (label->back() == '\n' || label->back() == '\0')) label->pop_back();
+    return label;
+}
+
+std::optional<std::string> read_uuid(const Json& value) { return text_at(value, "UUID"); }
+
+/// agent.identity: what tells guests apart; nullopt unless all of it was told.
+std::optional<std::set<std::string>> read_guest_marks(const Json& value) {
+    auto machine = text_at(value, "machine_id");
+    auto keys = machine && value.contains("host_keys") ? read_strings(value["host_keys"]) : std::nullopt;
+    if (!keys) return std::nullopt;
+    std::set<std::string> marks(keys->begin(), keys->end());
+    marks.insert(*machine);
+    return marks;
+}
+
 }  // namespace
 
 Finding judge_run_01(const CheckDefinition& check, const Facts& facts) {
@@ -156,9 +175,8 @@ Finding judge_run_03(const CheckDefinition& check, const Facts& facts) {
 
 Finding judge_run_04(const CheckDefinition& check, const Facts& facts) {
     Look look(check, facts);
-    auto label = look.need("proc.label", read_string);
+    auto label = look.need("proc.label", read_label);
     if (!label) return look.conclude({});
-    while (!label->empty() && (label->back() == '\n' || label->back() == '\0')) label->pop_back();
     look.saw("proc.label", label->empty() ? "no label" : *label);
     // SELinux: "system_u:system_r:svirt_t:s0:c1,c2"; AppArmor: "libvirt-<uuid> (enforce)".
     bool enforced = label->ends_with("(enforce)") || std::count(label->begin(), label->end(), ':') >= 3;
@@ -250,37 +268,18 @@ Finding judge_run_10(const CheckDefinition& check, const Facts& facts) {
 
 Finding judge_run_11(const CheckDefinition& check, const Facts& facts) {
     Look look(check, facts);
-    auto marks = [](const std::string& uuid, const Json& guest) {
-        std::set<std::string> found{uuid};
-        if (auto machine = text_at(guest, "machine_id")) found.insert(*machine);
-        for (const auto& key : read_strings(guest.value("host_keys", Json())).value_or(std::vector<std::string>()))
-            found.insert(key);
-        return found;
-    };
-    auto readable = [](const Json& guest) {
-        return text_at(guest, "machine_id") && guest.contains("host_keys") && read_strings(guest["host_keys"]);
-    };
-    auto own = look.need("qmp:query-uuid", read_object);
-    auto guest = look.need("agent.identity", read_object);
-    auto uuid = own ? text_at(*own, "UUID") : std::nullopt;
-    if (own && !uuid) look.blind("could not look at qmp:query-uuid: what was read makes no sense");
-    if (guest && !readable(*guest)) look.blind("could not look at agent.identity: what was read makes no sense");
+    auto uuid = look.need("qmp:query-uuid", read_uuid);
+    auto guest = look.need("agent.identity", read_guest_marks);
     if (uuid) look.saw("qmp:query-uuid", *uuid);
     if (guest) look.saw("agent.identity", "machine id and host keys, as digests");
-    auto uuids = look.neighbours("qmp:query-uuid", read_object);
-    auto guests = look.neighbours("agent.identity", read_object);
-    std::map<std::string, Json> guest_of(guests.begin(), guests.end());
-    auto mine = uuid && guest && readable(*guest) ? marks(*uuid, *guest) : std::set<std::string>{uuid.value_or("?")};
-    for (const auto& [session, theirs] : uuids) {
-        auto other = guest_of.find(session);
-        bool told = other != guest_of.end() && readable(other->second);
-        if (other != guest_of.end() && !told)
-            look.blind("a neighbour could not be looked at: " + session + ": agent.identity");
-        auto their_uuid = text_at(theirs, "UUID");
-        if (!their_uuid) look.blind("a neighbour could not be looked at: " + session + ": qmp:query-uuid");
-        for (const auto& mark : marks(their_uuid.value_or("?"), told ? other->second : Json::object()))
-            if (mark != "?" && mine.contains(mark)) look.fault("session " + session + " has the same identity or keys");
-    }
+    std::set<std::string> mine = guest ? *guest : std::set<std::string>();
+    if (uuid) mine.insert(*uuid);
+    auto compare = [&](const std::string& session, const std::string& mark) {
+        if (mine.contains(mark)) look.fault("session " + session + " has the same identity or keys");
+    };
+    for (const auto& [session, theirs] : look.neighbours("qmp:query-uuid", read_uuid)) compare(session, theirs);
+    for (const auto& [session, theirs] : look.neighbours("agent.identity", read_guest_marks))
+        for (const auto& mark : theirs) compare(session, mark);
     return look.conclude("its identity and host keys are its own");
 }
 

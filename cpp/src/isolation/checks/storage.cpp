@@ -29,6 +29,14 @@ bool is_inside(const std::string& path, const std::string& folder) {
     return !relative.empty() && *relative.begin() != "..";
 }
 
+/// The VM's folder in plain form with a slash at its end; empty when nobody declared one.
+std::optional<std::string> read_own_folder(const Json& value) {
+    auto paths = read_paths(value);
+    if (!paths) return std::nullopt;
+    if (!*paths) return std::string();
+    return (std::filesystem::path((*paths)->vm_directory) / "").lexically_normal().string();
+}
+
 struct Digest {
     std::string path, actual, registered;
 };
@@ -75,9 +83,9 @@ Finding judge_sto_01(const CheckDefinition& check, const Facts& facts) {
     for (const auto& disk : writable_disks(files ? *files : Files())) own.insert(key_of(disk));
     look.saw("proc.files", std::to_string(own.size()) + " writable disks");
     for (const auto& [session, theirs] : look.neighbours("proc.files", read_files))
-        for (const auto& disk : writable_disks(theirs))
-            if (own.contains(key_of(disk)))
-                look.fault("session " + session + " writes to the same disk " + disk.target);
+        for (const auto& file : theirs)
+            if (is_writable_disk(file) && own.contains(key_of(file)))
+                look.fault("session " + session + " writes to the same disk " + file.target);
     return look.conclude("no other session writes to a disk of this one");
 }
 
@@ -223,18 +231,20 @@ Finding judge_sto_08(const CheckDefinition& check, const Facts& facts) {
     Look look(check, facts);
     auto files = look.need("proc.files", read_files);
     auto others = look.neighbours("proc.files", read_files);
-    auto folders = look.neighbours("process.paths", read_paths);
+    auto folders = look.neighbours("process.paths", read_own_folder);
     std::set<Key> read;
     for (const auto& file : files ? *files : Files())
         if (is_stored(file) && !file.writable && !file.mapped && file.number > 2) {
             read.insert(key_of(file));
-            for (const auto& [session, paths] : folders)
-                if (paths && is_inside(file.target, paths->vm_directory))
+            const auto target = std::filesystem::path(file.target).lexically_normal().string();
+            for (const auto& [session, folder] : folders)
+                if (!folder.empty() && target.starts_with(folder))
                     look.fault("it reads " + file.target + " of session " + session);
         }
     for (const auto& [session, theirs] : others)
-        for (const auto& disk : writable_disks(theirs))
-            if (read.contains(key_of(disk))) look.fault("it reads the disk " + disk.target + " of session " + session);
+        for (const auto& disk : theirs)
+            if (is_writable_disk(disk) && read.contains(key_of(disk)))
+                look.fault("it reads the disk " + disk.target + " of session " + session);
     look.saw("proc.files", std::to_string(read.size()) + " files open for reading only");
     return look.conclude("none of its images comes from another session");
 }

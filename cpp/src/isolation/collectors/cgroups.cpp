@@ -90,28 +90,35 @@ Level read_huge(const std::string& folder, int version) {
     return {entry, {}};
 }
 
+Level read_level(const std::string& folder, int version, const std::string& controller) {
+    if (controller == "cpu") return read_cpu(folder, version);
+    if (controller == "swap") return read_swap(folder, version);
+    if (controller == "hugetlb") return read_huge(folder, version);
+    if (controller == "pids") return read_simple(folder, "pids.max");
+    return read_simple(folder, version == 2 ? "memory.max" : "memory.limit_in_bytes");
+}
+
 }  // namespace
 
-Reading read_cgroup(std::int64_t pid, const std::string& controller) {
-    auto groups = read_file("/proc/" + std::to_string(pid) + "/cgroup").text;
-    auto mounts = read_file("/proc/self/mountinfo").text;
-    if (!groups || groups->empty() || !mounts) return could_not("it is not known in which group the process is");
-    auto place = place_of(*groups, parse_cgroup_mounts(*mounts), controller == "swap" ? "memory" : controller);
+Reading read_cgroup(const ProcessSubject& subject, const std::string& controller) {
+    auto& round = *subject.round;
+    const auto file = "/proc/" + std::to_string(subject.pid) + "/cgroup";
+    auto groups = round.once(file, [&] { return read_file(file).text.value_or(""); });
+    auto mounts = round.once("cgroup mounts",
+                             [] { return parse_cgroup_mounts(read_file("/proc/self/mountinfo").text.value_or("")); });
+    if (groups->empty() || mounts->empty()) return could_not("it is not known in which group the process is");
+    auto place = place_of(*groups, *mounts, controller == "swap" ? "memory" : controller);
     auto levels = json::array();
     // A kernel without the controller limits nothing.
     if (!place) return {levels, {}};
     auto path = place->path;
     if (!path.empty() && !fs::exists(place->mount + path)) return could_not(place->mount + path + " cannot be seen");
     for (;; path = path.substr(0, path.rfind('/'))) {
-        auto folder = place->mount + path;
-        Level level;
-        if (controller == "cpu") level = read_cpu(folder, place->version);
-        else if (controller == "swap") level = read_swap(folder, place->version);
-        else if (controller == "hugetlb") level = read_huge(folder, place->version);
-        else if (controller == "pids") level = read_simple(folder, "pids.max");
-        else level = read_simple(folder, place->version == 2 ? "memory.max" : "memory.limit_in_bytes");
-        if (!level.why.empty()) return could_not(level.why);
-        if (level.entry) levels.push_back(*level.entry);
+        const auto folder = place->mount + path;
+        auto level =
+            round.once(controller + " of " + folder, [&] { return read_level(folder, place->version, controller); });
+        if (!level->why.empty()) return could_not(level->why);
+        if (level->entry) levels.push_back(*level->entry);
         if (path.empty() || path.rfind('/') == std::string::npos) break;
     }
     return {levels, {}};

@@ -34,6 +34,20 @@ Reading reading_of_file(const std::string& path) {
     return {nlohmann::json(std::move(*file.text)), {}};
 }
 
+std::shared_ptr<HeldFact> held_fact(const char* name, const char* source, std::string locator, Reading reading,
+                                    WallTime now) {
+    Fact fact{name, source, std::move(locator), "node", {}, std::move(reading.why), now, {}};
+    if (!reading.value) return std::make_shared<HeldFact>(std::move(fact));
+    try {
+        fact.json = reading.value->dump();
+    } catch (const nlohmann::json::exception&) {
+        // Bytes that are no text are replaced, and what is judged is what the report shows.
+        fact.json = reading.value->dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+        return std::make_shared<HeldFact>(std::move(fact));
+    }
+    return std::make_shared<HeldFact>(std::move(fact), std::move(*reading.value));
+}
+
 std::optional<std::string> DigestCache::digest(const std::string& path) {
     struct stat status{};
     if (::stat(path.c_str(), &status) != 0) return std::nullopt;

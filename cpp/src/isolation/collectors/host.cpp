@@ -116,14 +116,12 @@ const Row rows[] = {
 
 }  // namespace
 
-std::vector<Fact> collect_host(const std::set<std::string>& wanted, WallTime now) {
-    std::vector<Fact> facts;
-    for (const auto& row : rows) {
-        if (!wanted.contains(row.name)) continue;
-        auto reading = row.read();
-        auto text = reading.value ? reading.value->dump(-1, ' ', false, json::error_handler_t::replace) : std::string();
-        facts.push_back({row.name, row.source, row.locator, "node", std::move(text), std::move(reading.why), now, {}});
-    }
+HeldFacts collect_host(const std::set<std::string>& wanted, WallTime now, RoundReadings& round) {
+    HeldFacts facts;
+    for (const auto& row : rows)
+        if (wanted.contains(row.name))
+            facts.push_back(
+                *round.once(row.name, [&] { return held_fact(row.name, row.source, row.locator, row.read(), now); }));
     return facts;
 }
 

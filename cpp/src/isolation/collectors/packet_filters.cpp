@@ -76,13 +76,6 @@ Reading read_iptables() {
     return {nlohmann::json(*text), {}};
 }
 
-Reading RoundReadings::once(const std::string& name, Reading (*read)()) {
-    std::lock_guard guard(mutex_);
-    auto known = known_.find(name);
-    if (known == known_.end()) known = known_.emplace(name, read()).first;
-    return known->second;
-}
-
 namespace {
 
 /// The index of the other end when the message is about a veth; 0 otherwise.

@@ -111,7 +111,8 @@ std::optional<OpenFile> Process::open_file(const std::string& number) {
         return std::nullopt;
     }
     file.has_acl = *acl;
-    file.encryption = mapper_uuid(file.device);
+    file.encryption =
+        *subject_.round->once("mapper " + std::to_string(file.device), [&] { return mapper_uuid(file.device); });
     look_at_folder(file, base + "/root");
     return file;
 }
@@ -161,31 +162,43 @@ Reading files_of(Process& process) {
 
 Reading sockets_of(Process& process) {
     if (!process.files()) return could_not("its descriptors cannot be read");
-    auto reading = read_sockets_of(process.subject(), *process.files());
-    // A socket that is opened or closed meanwhile is in one of the two lists only: look again.
-    if (!reading.value || (*reading.value)["strange"] == 0u) return reading;
-    Process again(process.subject());
-    return again.files() ? read_sockets_of(process.subject(), *again.files()) : reading;
+    auto reading = read_sockets_of(process.subject(), *process.files(), Freshness::none);
+    // A socket that is opened or closed meanwhile is in one of the two lists only: look again, at both.
+    for (auto freshness : {Freshness::local, Freshness::all}) {
+        if (!reading.value || (*reading.value)["strange"] == 0u) break;
+        Process again(process.subject());
+        if (!again.files()) break;
+        reading = read_sockets_of(process.subject(), *again.files(), freshness);
+    }
+    return reading;
 }
 
-Reading maps_of(Process& process) {
-    const auto& maps = process.maps();
+/// How paths of memory on huge pages begin.
+std::vector<std::string> read_huge_places() {
+    std::vector<std::string> places;
     auto mounts = read_file("/proc/self/mountinfo").text;
-    if (!maps || !mounts) return could_not("its memory map cannot be read");
-    std::vector<std::string> huge{"/anon_hugepage"};
+    if (!mounts) return places;
+    places.emplace_back("/anon_hugepage");
     std::istringstream lines(*mounts);
     for (std::string line; std::getline(lines, line);) {
         if (line.find(" - hugetlbfs ") == std::string::npos) continue;
         std::istringstream words(line);
         std::string id, parent, device, root, point;
         words >> id >> parent >> device >> root >> point;
-        huge.push_back(point + "/");
+        places.push_back(point + "/");
     }
+    return places;
+}
+
+Reading maps_of(Process& process) {
+    const auto& maps = process.maps();
+    const auto huge = process.subject().round->once("huge places", read_huge_places);
+    if (!maps || huge->empty()) return could_not("its memory map cannot be read");
     auto list = json::array();
     std::set<std::string> seen;
     for (const auto& map : *maps) {
         bool large =
-            std::any_of(huge.begin(), huge.end(), [&](const auto& point) { return map.path.starts_with(point); });
+            std::any_of(huge->begin(), huge->end(), [&](const auto& point) { return map.path.starts_with(point); });
         // All of the anonymous kind share one inode, and are no memory of a file.
         if (!map.writable || (!map.shared && !large) || map.path.starts_with("anon_inode:")) continue;
         json item{
@@ -271,10 +284,11 @@ Reading taps_of(Process& process) {
     return {taps, {}};
 }
 
-Reading rules_of(Process& process, const std::string& name, Reading (*read)()) {
-    if (interfaces_of(process).empty() && (!process.uplinks().value || process.uplinks().value->empty()))
-        return could_not("not needed: it holds no interface of the host, and none leads into its network namespace");
-    return process.subject().round->once(name, read);
+/// The rules of the host do not matter to everybody.
+const char* rules_unneeded(Process& process) {
+    bool has_way = !interfaces_of(process).empty() || (process.uplinks().value && !process.uplinks().value->empty());
+    return has_way ? nullptr
+                   : "not needed: it holds no interface of the host, and none leads into its network namespace";
 }
 
 Reading folder_of(Process& process) {
@@ -325,6 +339,8 @@ struct Row {
     const char* source;
     const char* locator;  ///< '*' at the start: /proc/PID
     Reading (*read)(Process&);
+    bool of_all = false;                          ///< the same for every process: read once in a round
+    const char* (*unneeded)(Process&) = nullptr;  ///< why this process is not asked; nullptr = it is
 };
 
 const Row rows[] = {
@@ -340,37 +356,38 @@ const Row rows[] = {
     {"proc.environ", "procfs", "*/environ (names only)", variables_of},
     {"proc.label", "procfs", "*/attr/current", label_of},
     {"proc.core_cookies", "procfs", "prctl(PR_SCHED_CORE_GET) of */task/*", cookies_of},
-    {"cgroup.cpu", "cgroup", "*/cgroup: cpu", [](Process& p) { return read_cgroup(p.subject().pid, "cpu"); }},
-    {"cgroup.pids", "cgroup", "*/cgroup: pids", [](Process& p) { return read_cgroup(p.subject().pid, "pids"); }},
-    {"cgroup.memory", "cgroup", "*/cgroup: memory", [](Process& p) { return read_cgroup(p.subject().pid, "memory"); }},
-    {"cgroup.swap", "cgroup", "*/cgroup: swap", [](Process& p) { return read_cgroup(p.subject().pid, "swap"); }},
-    {"cgroup.hugetlb", "cgroup", "*/cgroup: hugetlb",
-     [](Process& p) { return read_cgroup(p.subject().pid, "hugetlb"); }},
+    {"cgroup.cpu", "cgroup", "*/cgroup: cpu", [](Process& p) { return read_cgroup(p.subject(), "cpu"); }},
+    {"cgroup.pids", "cgroup", "*/cgroup: pids", [](Process& p) { return read_cgroup(p.subject(), "pids"); }},
+    {"cgroup.memory", "cgroup", "*/cgroup: memory", [](Process& p) { return read_cgroup(p.subject(), "memory"); }},
+    {"cgroup.swap", "cgroup", "*/cgroup: swap", [](Process& p) { return read_cgroup(p.subject(), "swap"); }},
+    {"cgroup.hugetlb", "cgroup", "*/cgroup: hugetlb", [](Process& p) { return read_cgroup(p.subject(), "hugetlb"); }},
     {"file.directory", "file-stat", "the VM's folder", folder_of},
     {"file.digests", "file-stat", "sha256 of base images and their manifest", digests_of},
-    {"sys.init_namespaces", "procfs", "/proc/1/ns/*", [](Process&) { return namespaces_of("/proc/1/ns"); }},
-    {"sys.our_namespaces", "procfs", "/proc/self/ns/*", [](Process&) { return namespaces_of("/proc/self/ns"); }},
+    {"sys.init_namespaces", "procfs", "/proc/1/ns/*", [](Process&) { return namespaces_of("/proc/1/ns"); }, true},
+    {"sys.our_namespaces", "procfs", "/proc/self/ns/*", [](Process&) { return namespaces_of("/proc/self/ns"); }, true},
     {"sys.taps", "sysfs", "/sys/class/net/TAP", taps_of},
     {"sys.uplinks", "netlink", "links of its network namespace", [](Process& p) { return p.uplinks(); }},
-    {"nft.ruleset", "nft", "nft -j list ruleset", [](Process& p) { return rules_of(p, "nft", read_nft); }},
-    {"iptables.rules", "iptables", "iptables-save and ip6tables-save",
-     [](Process& p) { return rules_of(p, "iptables", read_iptables); }},
+    {"nft.ruleset", "nft", "nft -j list ruleset", [](Process&) { return read_nft(); }, true, rules_unneeded},
+    {"iptables.rules", "iptables", "iptables-save and ip6tables-save", [](Process&) { return read_iptables(); }, true,
+     rules_unneeded},
 };
 
 }  // namespace
 
-std::vector<Fact> collect_process(const ProcessSubject& subject, const std::set<std::string>& wanted) {
-    std::vector<Fact> facts;
+HeldFacts collect_process(const ProcessSubject& subject, const std::set<std::string>& wanted) {
+    HeldFacts facts;
     Process process(subject);
     for (const auto& row : rows) {
         if (!wanted.contains(row.name)) continue;
-        auto reading = row.read(process);
         std::string locator = row.locator;
         if (auto star = locator.find('*'); star != std::string::npos && !locator.starts_with('/'))
             locator.replace(star, 1, base_of(subject));
-        auto text = reading.value ? reading.value->dump(-1, ' ', false, json::error_handler_t::replace) : std::string();
-        facts.push_back(
-            {row.name, row.source, locator, "node", std::move(text), std::move(reading.why), subject.now, {}});
+        auto held = [&](Reading reading) {
+            return held_fact(row.name, row.source, locator, std::move(reading), subject.now);
+        };
+        if (const char* why = row.unneeded ? row.unneeded(process) : nullptr) facts.push_back(held(could_not(why)));
+        else if (row.of_all) facts.push_back(*subject.round->once(row.name, [&] { return held(row.read(process)); }));
+        else facts.push_back(held(row.read(process)));
     }
     return facts;
 }

@@ -8,12 +8,13 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "isolation/held_fact.hpp"
 #include "isolation/procfs.hpp"
-#include <infrastructure_sdk/vm/evidence_source.hpp>
 
 namespace infrastructure_sdk::isolation {
 
@@ -47,14 +48,31 @@ private:
     std::map<std::string, std::string> known_;
 };
 
-/// What is the same for everybody who is looked at together: read once. Thread-safe; others wait for the first.
+/// What is the same for many who are looked at together: read once. Thread-safe; others wait for the first.
 class RoundReadings {
 public:
-    Reading once(const std::string& name, Reading (*read)());
+    /// What `read` gave to the first who asked by that name, which stands for one type.
+    template <class F>
+    std::shared_ptr<const std::invoke_result_t<F>> once(const std::string& name, F read) {
+        auto slot = slot_of(name);
+        std::call_once(slot->once, [&] { slot->value = std::make_shared<const std::invoke_result_t<F>>(read()); });
+        return std::static_pointer_cast<const std::invoke_result_t<F>>(slot->value);
+    }
 
 private:
+    struct Slot {
+        std::once_flag once;
+        std::shared_ptr<const void> value;
+    };
+    std::shared_ptr<Slot> slot_of(const std::string& name) {
+        std::lock_guard guard(mutex_);
+        auto& slot = slots_[name];
+        if (!slot) slot = std::make_shared<Slot>();
+        return slot;
+    }
+
     std::mutex mutex_;
-    std::map<std::string, Reading> known_;
+    std::map<std::string, std::shared_ptr<Slot>> slots_;
 };
 
 /// Whom the collectors look at.
@@ -68,15 +86,21 @@ struct ProcessSubject {
     std::shared_ptr<RoundReadings> round = std::make_shared<RoundReadings>();
 };
 
+using HeldFacts = std::vector<std::shared_ptr<HeldFact>>;
+std::shared_ptr<HeldFact> held_fact(const char* name, const char* source, std::string locator, Reading reading,
+                                    WallTime now);
 /// The wanted facts of one process: proc.*, cgroup.*, file.*, sys.taps, sys.init_namespaces, nft.ruleset,
 /// iptables.rules. Names of other sources are left out. Blocking.
-std::vector<Fact> collect_process(const ProcessSubject& subject, const std::set<std::string>& wanted);
-/// The wanted facts of the host: the rest of sys.*. Blocking.
-std::vector<Fact> collect_host(const std::set<std::string>& wanted, WallTime now);
+HeldFacts collect_process(const ProcessSubject& subject, const std::set<std::string>& wanted);
+/// The wanted facts of the host: the rest of sys.*, once for all of a round. Blocking.
+HeldFacts collect_host(const std::set<std::string>& wanted, WallTime now, RoundReadings& round);
 
 // The collectors, one file each.
-Reading read_cgroup(std::int64_t pid, const std::string& controller);  ///< "cpu", "pids", "memory", "swap", "hugetlb"
-Reading read_sockets_of(const ProcessSubject& subject, const std::vector<OpenFile>& files);
+/// @param controller "cpu", "pids", "memory", "swap" or "hugetlb"
+Reading read_cgroup(const ProcessSubject& subject, const std::string& controller);
+/// Which tables of sockets are read anew though others of the round read them.
+enum class Freshness { none, local, all };
+Reading read_sockets_of(const ProcessSubject& subject, const std::vector<OpenFile>& files, Freshness freshness);
 Reading read_nft();
 Reading read_iptables();
 /// The host's ends of the veth pairs that lead into the process's own network namespace; none when it has none.

@@ -1,9 +1,12 @@
 // The sockets that a process holds, by the tables of its own network namespace and of ours: a descriptor may come from
 // either.
 
+#include <algorithm>
 #include <filesystem>
+#include <span>
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "isolation/collectors/reading.hpp"
 
@@ -19,35 +22,68 @@ struct Tables {
     std::string why;
 };
 
-void read_tables(const std::string& directory, Tables& tables) {
-    struct Table {
-        const char* name;
-        std::size_t column;
-    };
-    for (auto table :
-         {Table{"tcp", 9}, Table{"tcp6", 9}, Table{"udp", 9}, Table{"udp6", 9}, Table{"raw", 9}, Table{"raw6", 9},
-          Table{"icmp", 9}, Table{"icmp6", 9}, Table{"netlink", 9}, Table{"packet", 8}, Table{"unix", 6}}) {
-        auto file = read_file(directory + "/" + table.name);
+struct Table {
+    const char* name;
+    std::size_t column;  ///< of the inode
+    bool needed = false;
+};
+/// Those of the internet are long to read, and those of other protocols change seldom.
+constexpr Table others[] = {{"tcp", 9, true}, {"tcp6", 9}, {"udp", 9},   {"udp6", 9},    {"raw", 9},
+                            {"raw6", 9},      {"icmp", 9}, {"icmp6", 9}, {"netlink", 9}, {"packet", 8}};
+constexpr Table local[] = {{"unix", 6, true}};
+
+Tables read_tables(const std::string& directory, std::span<const Table> list) {
+    Tables tables;
+    for (const auto& table : list) {
+        const std::string name = table.name, path = directory + "/" + name;
+        auto file = read_file(path);
         // A kernel without the protocol has no such table.
-        if (file.error == ENOENT && table.name != std::string("tcp") && table.name != std::string("unix")) continue;
+        if (file.error == ENOENT && !table.needed) continue;
         auto inodes = file.text ? parse_socket_inodes(*file.text, table.column) : std::nullopt;
         if (!inodes) {
-            tables.why = directory + "/" + table.name + " cannot be read";
-            return;
+            tables.why = path + " cannot be read";
+            return tables;
         }
         tables.known.insert(inodes->begin(), inodes->end());
         bool understood = true;
-        if (std::string(table.name).starts_with("tcp")) {
+        if (name.starts_with("tcp")) {
             auto listeners = parse_tcp_listeners(*file.text);
             understood = listeners.has_value();
             if (listeners) tables.tcp.insert(tables.tcp.end(), listeners->begin(), listeners->end());
-        } else if (table.name == std::string("unix")) {
+        } else if (name == "unix") {
             auto listeners = parse_unix_listeners(*file.text);
             understood = listeners.has_value();
-            if (listeners) tables.local.insert(tables.local.end(), listeners->begin(), listeners->end());
+            if (listeners) tables.local = std::move(*listeners);
         }
-        if (!understood) tables.why = directory + "/" + table.name + " makes no sense";
+        if (!understood) tables.why = path + " makes no sense";
     }
+    return tables;
+}
+
+using TablesPtr = std::shared_ptr<const Tables>;
+
+/// Of the network namespace of `process`: once for all who are in it, or anew.
+TablesPtr tables_of(const ProcessSubject& subject, const std::string& process, std::span<const Table> list, bool anew) {
+    char space[64];
+    auto size = anew ? 0 : ::readlink((process + "/ns/net").c_str(), space, sizeof space);
+    auto read = [&] { return read_tables(process + "/net", list); };
+    if (size > 0) {
+        auto name = list.front().name + (" and more of " + std::string(space, static_cast<std::size_t>(size)));
+        auto shared = subject.round->once(name, read);
+        // What another process would not tell this one may.
+        if (shared->why.empty()) return shared;
+    }
+    return std::make_shared<const Tables>(read());
+}
+
+/// Of its own network namespace and of ours.
+std::vector<TablesPtr> all_tables(const ProcessSubject& subject, Freshness freshness) {
+    std::vector<TablesPtr> all;
+    for (const auto& process : {"/proc/" + std::to_string(subject.pid), std::string("/proc/self")}) {
+        all.push_back(tables_of(subject, process, others, freshness == Freshness::all));
+        all.push_back(tables_of(subject, process, local, freshness != Freshness::none));
+    }
+    return all;
 }
 
 /// Where the file of a socket may be: its path as the process sees it; or, when whoever made it did so through a
@@ -79,25 +115,27 @@ json shown(const ProcessSubject& subject, const std::string& path) {
 
 }  // namespace
 
-Reading read_sockets_of(const ProcessSubject& subject, const std::vector<OpenFile>& files) {
-    Tables tables;
-    read_tables("/proc/" + std::to_string(subject.pid) + "/net", tables);
-    if (tables.why.empty()) read_tables("/proc/self/net", tables);
-    if (!tables.why.empty()) return could_not(tables.why);
+Reading read_sockets_of(const ProcessSubject& subject, const std::vector<OpenFile>& files, Freshness freshness) {
+    const auto all = all_tables(subject, freshness);
+    for (const auto& tables : all)
+        if (!tables->why.empty()) return could_not(tables->why);
     std::set<std::uint64_t> held;
     for (const auto& file : files)
         if (file.target.starts_with("socket:[")) held.insert(std::strtoull(file.target.c_str() + 8, nullptr, 10));
     json value{{"tcp", json::array()}, {"unix", json::array()}, {"strange", 0u}};
     std::uint64_t strange = 0;
-    for (auto inode : held) strange += !tables.known.contains(inode);
+    for (auto inode : held)
+        strange += std::none_of(all.begin(), all.end(), [&](const auto& each) { return each->known.contains(inode); });
     value["strange"] = strange;
     std::set<std::uint64_t> shown_already;
-    for (const auto& listener : tables.tcp)
-        if (held.contains(listener.inode) && shown_already.insert(listener.inode).second)
-            value["tcp"].push_back({{"address", listener.address}, {"port", listener.port}});
-    for (const auto& listener : tables.local)
-        if (held.contains(listener.inode) && shown_already.insert(listener.inode).second)
-            value["unix"].push_back(shown(subject, listener.path));
+    for (const auto& tables : all) {
+        for (const auto& listener : tables->tcp)
+            if (held.contains(listener.inode) && shown_already.insert(listener.inode).second)
+                value["tcp"].push_back({{"address", listener.address}, {"port", listener.port}});
+        for (const auto& listener : tables->local)
+            if (held.contains(listener.inode) && shown_already.insert(listener.inode).second)
+                value["unix"].push_back(shown(subject, listener.path));
+    }
     return {value, {}};
 }
 

@@ -75,12 +75,6 @@ private:
     Owned listener_{-1};
 };
 
-template <class T>
-std::optional<T> fact(const Facts& facts, const std::string& name, std::optional<T> (*read)(const Json&)) {
-    auto value = facts.value(name);
-    return value ? read(*value) : std::nullopt;
-}
-
 /// What of the VM another user might open, absolute.
 struct Belongings {
     std::vector<std::string> sockets, disks;
@@ -88,16 +82,16 @@ struct Belongings {
 
 Belongings belongings_of(const Facts& facts) {
     Belongings found;
-    auto paths = fact(facts, "process.paths", read_paths);
-    auto folder = fact(facts, "file.directory", read_folder);
+    auto paths = facts.as("process.paths", read_paths);
+    auto folder = facts.as("file.directory", read_folder);
     if (paths && *paths && folder && *folder) {
         for (const auto& file : **folder)
             if (file.kind == "socket") found.sockets.push_back((*paths)->vm_directory + "/" + file.name);
-    } else if (auto sockets = fact(facts, "proc.sockets", read_sockets)) {
+    } else if (auto sockets = facts.as("proc.sockets", read_sockets)) {
         for (const auto& socket : sockets->local)
             if (socket.path.starts_with('/')) found.sockets.push_back(socket.path);
     }
-    auto files = fact(facts, "proc.files", read_files);
+    auto files = facts.as("proc.files", read_files);
     for (const auto& file : files ? *files : std::vector<OpenFile>())
         if (is_writable_disk(file) && file.target.starts_with('/') && !file.target.ends_with(" (deleted)"))
             found.disks.push_back(file.target);
@@ -119,7 +113,7 @@ std::vector<std::string> below(const std::vector<std::string>& paths, const std:
 /// That of another session, so that it is tried as who would try it; else nobody's.
 unsigned foreign_uid(const Facts& facts, const std::set<std::uint64_t>& own) {
     for (const auto& other : facts.neighbours ? *facts.neighbours : std::vector<std::shared_ptr<const Facts>>()) {
-        auto threads = fact(*other, "proc.threads", read_threads);
+        auto threads = other->as("proc.threads", read_threads);
         if (threads && !threads->empty() && threads->front().uids.front() != 0 &&
             !own.contains(threads->front().uids.front()))
             return static_cast<unsigned>(threads->front().uids.front());
@@ -132,7 +126,7 @@ void try_belongings(const Facts& facts, ProbeOutcomes& outcomes) {
         for (const char* name : {"probe.sockets", "probe.disks", "probe.memory"}) outcomes[name] = {nullptr, why, name};
     };
     auto belongings = belongings_of(facts);
-    auto threads = fact(facts, "proc.threads", read_threads);
+    auto threads = facts.as("proc.threads", read_threads);
     auto identity = facts.value("process.identity");
     auto ground = ground_of(belongings);
     if (!threads || !identity || ground.empty()) return refuse("its sockets and disks are not known");
@@ -197,7 +191,7 @@ std::vector<std::string> held_remains(const std::string& folder) {
 /// Two unnamed files, one after the other: what the first held must not be in the second.
 ProbeOutcome probe_leftovers(const Facts& facts, const std::string& nonce) {
     constexpr off_t size = 4 << 20;
-    auto paths = fact(facts, "process.paths", read_paths);
+    auto paths = facts.as("process.paths", read_paths);
     if (!paths || !*paths) return {nullptr, "nobody declared where its disks lie", "a fresh disk"};
     auto folder = fs::path((*paths)->vm_directory).parent_path().parent_path().string();
     bool fresh_is_empty = false, seen_when_there = false, next_is_empty = false, found = false;

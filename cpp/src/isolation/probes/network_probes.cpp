@@ -52,16 +52,10 @@ void use_defaults(ProbeLink& link) {
     link.gateway = {*frames::mac_bytes("52:55:0a:00:02:02"), *frames::address_bytes("10.0.2.2")};
 }
 
-template <class T>
-std::optional<T> fact(const Facts& facts, const std::string& name, std::optional<T> (*read)(const Json&)) {
-    auto value = facts.value(name);
-    return value ? read(*value) : std::nullopt;
-}
-
 /// Blocking. @throws Error(not_ready) with why it cannot be probed
 Place place_of(const Facts& facts) {
     auto no = [](const std::string& why) { return Error(Errc::not_ready, why); };
-    auto network = fact(facts, "hmp:info network", read_network);
+    auto network = facts.as("hmp:info network", read_network);
     auto identity = facts.value("process.identity");
     if (!network || !identity) throw no(facts.why(network ? "process.identity" : "hmp:info network"));
     if (network->backends.empty()) throw no("the VM has no network");
@@ -72,8 +66,7 @@ Place place_of(const Facts& facts) {
     place.link.guest.mac = *mac;
     place.pid = identity->value("pid", std::int64_t());
     place.start_time_ticks = identity->value("start_time_ticks", std::uint64_t());
-    auto own = fact(facts, "proc.namespaces", read_namespaces),
-         ours = fact(facts, "sys.our_namespaces", read_namespaces);
+    auto own = facts.as("proc.namespaces", read_namespaces), ours = facts.as("sys.our_namespaces", read_namespaces);
     if (!own || !ours) throw no(facts.why(own ? "sys.our_namespaces" : "proc.namespaces"));
     place.link.own_namespace = own->at("net") != ours->at("net");
     if (back.type == "user") {
@@ -83,7 +76,7 @@ Place place_of(const Facts& facts) {
         place.link.restricted = back.restricted();
         return place;
     }
-    auto taps = fact(facts, "sys.taps", read_taps);
+    auto taps = facts.as("sys.taps", read_taps);
     if (back.type != "tap" || !taps || taps->size() != 1 || taps->front().master.empty())
         throw no("probes know user-mode networks and taps on a bridge only, not " + back.type);
     place.tap = taps->front().name;
