@@ -5,16 +5,22 @@ while other sessions are probed), and 1 % of a core for looking at 100 sessions 
 kept. The sessions are real virtual machines; each report reads everything anew, but digests of base images, which are
 kept while the files do not change. The hundred are QEMU processes without a guest, judged against each other; each has
 its monitor asked over a connection of its own, which sessions need not make anew. What they take of a core counts the
-programs that are run for it, and what QEMU takes to answer is a row of its own.
+programs that are run for it. Not in it are Python's objects of the reports, which looks at running sessions do not
+make, and what QEMU takes to answer, which is a row of its own.
+
+Of the lab's faults, each of which must fail its check and no other but the declared companions, and of checks whose
+evidence is spoiled, the tests are run, and what was judged wrongly is counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import resource
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
@@ -30,6 +36,7 @@ DRIFTS = 5
 SESSIONS = 4
 PROCESSES = 100
 LOOKS = 5
+PROGRAMS = Path(__file__).parents[2] / "build" / "release" / "tests" / "cpp"
 INTERVAL = 30  # seconds between two looks, as isolation.recheck_interval has it
 
 
@@ -112,10 +119,10 @@ async def probes_of(sdk: isdk.InfrastructureSDK, sessions: list[isdk.Session]) -
             await probing
 
 
-def own_seconds() -> float:
-    """Processor time of this process and of the programs that it ran."""
+def native_seconds() -> float:
+    """Processor time of this process, but of its Python thread, and of the programs that it ran."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    return sum(each.ru_utime + each.ru_stime for each in used) - time.thread_time()
 
 
 def seconds_of(pids: Iterable[int]) -> float:
@@ -127,11 +134,11 @@ def seconds_of(pids: Iterable[int]) -> float:
 async def looked_at_again(sdk: isdk.InfrastructureSDK, sockets: dict[int, Path]) -> list[Row]:
     """The share of a core that looking at all of them every `INTERVAL` seconds takes."""
     await sdk.isolation.audit(sockets, qmp=sockets)
-    start, start_of_qemu = own_seconds(), seconds_of(sockets)
+    start, start_of_qemu = native_seconds(), seconds_of(sockets)
     for _ in range(LOOKS):
         reports = await sdk.isolation.audit(sockets, qmp=sockets)
         assert len(reports) == PROCESSES, len(reports)
-    used, of_qemu = own_seconds() - start, seconds_of(sockets) - start_of_qemu
+    used, of_qemu = native_seconds() - start, seconds_of(sockets) - start_of_qemu
     share = 100 / (LOOKS * INTERVAL)
     name = f"isolation.looking_again_at_{PROCESSES}"
     return [Row(name, used * share, "% of a core", 1), Row(f"{name}.by_qemu", of_qemu * share, "% of a core")]
@@ -156,6 +163,25 @@ def processes(place: Path) -> Iterator[dict[int, Path]]:
             process.wait()
 
 
+def judged_wrongly(name: str, program: str, tests: str, counted: str) -> list[Row]:
+    """What those tests found wrong, and among how many."""
+    with tempfile.TemporaryDirectory() as place:
+        result = Path(place) / "result.json"
+        command = [
+            str(PROGRAMS / program),
+            f"--gtest_filter={tests}",
+            f"--gtest_output=json:{result}",
+            "--gtest_brief=1",
+        ]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+        cases = [case for suite in json.loads(result.read_text())["testsuites"] for case in suite["testsuite"]]
+    wrong = sum(len(case.get("failures", [])) for case in cases)
+    return [
+        Row(f"{name}.{counted}", sum(int(case.get(counted, 0)) for case in cases), ""),
+        Row(f"{name}.wrong", wrong, ""),
+    ]
+
+
 async def benchmark() -> list[Row]:
     """Measure on one session, then beside others."""
     rows = []
@@ -178,6 +204,8 @@ async def benchmark() -> list[Row]:
             rows += rows_of("isolation.drift_to_event_while_probing", seconds, 2000)
             with processes(place) as sockets:
                 rows += await looked_at_again(sdk, sockets)
+    rows += judged_wrongly("isolation.matrix", "integration_tests", "IsolationLab.EverySeededFault*", "faults")
+    rows += judged_wrongly("isolation.blindness", "unit_tests", "IsolationBlindness.*", "facts_of_checks")
     return rows
 
 

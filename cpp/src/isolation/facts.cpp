@@ -123,7 +123,8 @@ Evidence Facts::neighbour_evidence(const CheckDefinition& check, const std::stri
         auto it = neighbour->facts_.find(name);
         ++count;
         if (it == neighbour->facts_.end()) continue;
-        digests += neighbour->session_id + " " + neighbour->epoch + " " + it->second.held->sha256() + "\n";
+        for (const auto* part : {&neighbour->session_id, &neighbour->epoch, &it->second.held->sha256()})
+            digests.append(*part) += ' ';
         auto at = it->second.held->fact().collected_at;
         item.collected_at = item.collected_at == WallTime() ? at : std::min(item.collected_at, at);
     }

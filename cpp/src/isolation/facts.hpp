@@ -1,10 +1,10 @@
 #pragma once
 // What was collected of one VM, and the judgement of a check upon it.
 
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -52,7 +52,7 @@ private:
     };
     HeldFact* usable(const std::string& name) const;
 
-    std::map<std::string, Entry> facts_;
+    std::unordered_map<std::string, Entry> facts_;
 };
 
 /// The text under `key` of what should be an object; nullopt when it is anything else. Never throws.

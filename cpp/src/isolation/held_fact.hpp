@@ -1,13 +1,14 @@
 #pragma once
 // One fact, and what was made of it.
 
-#include <map>
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <typeindex>
 #include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -30,20 +31,30 @@ public:
         const auto* json = value();
         if (!json) return nullptr;
         std::lock_guard guard(mutex_);
-        auto& known = understood_[{reinterpret_cast<void (*)()>(read), typeid(T)}];
-        if (!known) known = std::make_shared<const std::optional<T>>(read(*json));
-        const auto& result = *static_cast<const std::optional<T>*>(known.get());
+        const auto reader = reinterpret_cast<void (*)()>(read);
+        auto known = std::find_if(understood_.begin(), understood_.end(),
+                                  [&](const auto& one) { return one.reader == reader && one.type == typeid(T); });
+        if (known == understood_.end())
+            known = understood_.insert(known, {reader, typeid(T), std::make_shared<const std::optional<T>>(read(*json))});
+        const auto& result = *static_cast<const std::optional<T>*>(known->value.get());
         return result ? &*result : nullptr;
     }
     /// Hex.
     const std::string& sha256();
 
 private:
+    /// Of the few readers that a fact has.
+    struct Understood {
+        void (*reader)();
+        std::type_index type;
+        std::shared_ptr<const void> value;
+    };
+
     const Fact fact_;
     std::mutex mutex_;
     std::optional<nlohmann::json> parsed_;
     std::string sha256_;
-    std::map<std::pair<void (*)(), std::type_index>, std::shared_ptr<const void>> understood_;
+    std::vector<Understood> understood_;
 };
 
 }  // namespace infrastructure_sdk::isolation

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <list>
 #include <map>
 #include <set>
 
@@ -186,69 +185,6 @@ Facts with_neighbours(const std::vector<FactsPtr>& all, std::size_t own, WallTim
     return facts;
 }
 
-/// Probes change a VM for a moment, which no other look shall see: looks together, or one VM's probes alone. In the
-/// order in which they asked: a look waits for one VM's probes at most, whatever number of them is to come.
-class Turns {
-public:
-    explicit Turns(Executor executor) : changed_(std::move(executor)) {}
-    Task<void> look(const Clock& clock, Call call) {
-        co_await begin(clock, call, false);
-        ++looking_;
-        changed_.notify_all();
-    }
-    void looked() {
-        --looking_;
-        changed_.notify_all();
-    }
-    Task<void> probe(const Clock& clock, Call call) {
-        co_await begin(clock, call, true);
-        probing_ = true;
-    }
-    void probed() {
-        probing_ = false;
-        changed_.notify_all();
-    }
-
-private:
-    /// Its place among those who wait, until it goes on or gives up.
-    struct Place {
-        explicit Place(Turns& owner) : turns(owner), own(turns.waiting_.insert(turns.waiting_.end(), 0)) {}
-        ~Place() {
-            turns.waiting_.erase(own);
-            turns.changed_.notify_all();
-        }
-        Place(const Place&) = delete;
-        bool is_first() const { return own == turns.waiting_.begin(); }
-        Turns& turns;
-        std::list<char>::iterator own;
-    };
-    Task<void> begin(const Clock& clock, Call call, bool alone) {
-        Place place(*this);
-        while (!place.is_first() || probing_ || (alone && looking_ > 0)) {
-            check(call, clock, alone ? "waiting for other looks" : "waiting for a probe");
-            co_await changed_.wait(clock, call);
-        }
-    }
-
-    Signal changed_;
-    std::list<char> waiting_;
-    std::size_t looking_ = 0;
-    bool probing_ = false;
-};
-
-/// Ends a turn whatever happens in it.
-class TurnEnd {
-public:
-    TurnEnd(Turns& turns, void (Turns::*end)()) : turns_(turns), end_(end) {}
-    ~TurnEnd() { (turns_.*end_)(); }
-    TurnEnd(const TurnEnd&) = delete;
-    TurnEnd& operator=(const TurnEnd&) = delete;
-
-private:
-    Turns& turns_;
-    void (Turns::*end_)();
-};
-
 /// Facts of probes, by the epoch of whom they are of.
 class ProbeMemory {
 public:
@@ -273,9 +209,10 @@ private:
 }  // namespace
 
 struct IsolationEngine::Impl {
-    explicit Impl(const Executor& executor) : turns(executor), desk(std::make_shared<OwnCheckDesk>(executor)) {}
+    explicit Impl(const Executor& executor) : probing(executor), desk(std::make_shared<OwnCheckDesk>(executor)) {}
     std::shared_ptr<isolation::DigestCache> digests = std::make_shared<isolation::DigestCache>();
-    Turns turns;
+    /// One VM at a time: probes of two would see each other. Looks go on beside them.
+    AsyncMutex probing;
     ProbeMemory probed;
     std::shared_ptr<OwnCheckDesk> desk;
     std::vector<isolation::RegisteredCheck> own_checks;
@@ -288,14 +225,6 @@ struct IsolationEngine::Impl {
         return found;
     }
 
-    /// The facts of all, in one turn.
-    Task<std::vector<FactsPtr>> look(Environment environment, std::vector<IsolationSubject> subjects,
-                                     std::size_t judged, isolation::Wanted wanted, Call call) {
-        co_await turns.look(*environment.clock, call);
-        TurnEnd end(turns, &Turns::looked);
-        co_return co_await collect_all(environment, subjects, judged, wanted, digests, call);
-    }
-
     /// One subject, and what was found into the memory.
     Task<void> probe(Environment environment, std::vector<IsolationSubject> subjects, std::vector<FactsPtr> all,
                      std::size_t own, std::set<std::string> names, Call call) {
@@ -304,8 +233,7 @@ struct IsolationEngine::Impl {
         std::vector<isolation::ProbeSite> others;
         for (std::size_t i = 0; i < all.size(); ++i)
             if (i != own) others.push_back({all[i], subjects[i].source});
-        co_await turns.probe(*environment.clock, call);
-        TurnEnd end(turns, &Turns::probed);
+        auto turn = co_await probing.lock(*environment.clock, call, "waiting for a probe");
         auto found = co_await isolation::run_probes(environment, subject, std::move(others), names, call);
         probed.keep(subject.facts->epoch, found);
     }
@@ -351,7 +279,7 @@ Task<std::vector<IsolationReport>> IsolationEngine::audit_with_probes(std::vecto
     }
     const auto judged = subjects.size();
     subjects.insert(subjects.end(), neighbours.begin(), neighbours.end());
-    auto all = co_await impl->look(environment, subjects, judged, wanted, call);
+    auto all = co_await collect_all(environment, subjects, judged, wanted, impl->digests, call);
     for (std::size_t i = 0; i < judged && !probed.empty(); ++i)
         co_await impl->probe(environment, subjects, all, i, probed, call);
     check(Call{Deadline(), call.stop, std::string()}, *environment.clock, "an isolation report");

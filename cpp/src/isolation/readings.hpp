@@ -111,6 +111,7 @@ struct Network {
     };
     std::vector<std::string> macs;  ///< lower case
     std::vector<Backend> backends;
+    std::vector<Backend> filters;  ///< what sees, holds up or copies frames on their way
 };
 std::optional<Network> read_network(const Json&);
 /// hmp:info usernet: forwarded host ports.

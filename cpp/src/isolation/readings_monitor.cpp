@@ -53,9 +53,12 @@ std::optional<Network> read_network(const Json& value) {
     Network network;
     bool in_hub = false;
     for (auto line : split(value.get_ref<const std::string&>(), "\r\n")) {
-        // " \ net0: index=0,type=user,...": the peer of the line above.
+        // " \ net0: index=0,type=user,...": the peer of the line above; "  - name: type=...": a filter of it.
         auto start = line.find_first_not_of(" \\");
         auto colon = line.find(": ");
+        if (line == "filters:") continue;
+        const bool filter = line.starts_with("  - ");
+        if (filter) start = 4;
         if (line.starts_with("hub ")) {
             network.backends.push_back({line, "hubport", {}});
             in_hub = true;
@@ -72,6 +75,10 @@ std::optional<Network> read_network(const Json& value) {
             if (word.starts_with("macaddr=")) mac = word.substr(8);
         }
         if (back.type.empty()) return std::nullopt;
+        if (filter) {
+            network.filters.push_back(std::move(back));
+            continue;
+        }
         if (back.type != "nic") {
             network.backends.push_back(std::move(back));
             continue;

@@ -134,7 +134,9 @@ TEST_F(IsolationLab, EverySeededFaultFailsItsCheckAndOnlyTheDeclaredCompanions) 
     ASSERT_TRUE(neighbour_->is_up());
     auto good_report = report(twin);
     auto before = statuses(good_report);
-    for (const auto& fault : seeded_faults()) {
+    const auto faults = seeded_faults();
+    RecordProperty("faults", static_cast<int>(faults.size()));
+    for (const auto& fault : faults) {
         auto launch = good();
         fault.seed(launch, *neighbour_);
         LabProcess bad(place_.path(), fault.name, launch);
@@ -213,6 +215,24 @@ TEST_F(IsolationLab, ProbesFailTheSeededFaultsAndPassTheirGoodTwin) {
     EXPECT_EQ(after["RUN-08"], "fail") << reason(report, "RUN-08");
     for (const char* check : {"NET-03", "NET-04", "NET-05", "NET-07", "NET-11", "STO-05"})
         EXPECT_EQ(after[check], "pass") << check << ": " << reason(report, check);
+}
+
+/// Looks go on beside probes, whose parts are nobody's fault.
+TEST_F(IsolationLab, AnOpenPortChangesNothingThatALookSees) {
+    auto launch = good();
+    launch.runs = true;
+    LabProcess twin(place_.path(), "good", launch);
+    ASSERT_TRUE(twin.is_up());
+    auto source = evidence(twin);
+    std::vector<IsolationSubject> subjects{{"subject", VmId{}, source}};
+    auto look = [&] { return statuses(run_(engine_.audit(subjects, {}, {}, Call{})).front()); };
+    auto before = look();
+    auto port = run_(source->open_probe_port(Call{}));
+    auto network = run_(source->collect("hmp:info network", Call{}));
+    EXPECT_NE(network.json.find("probe-sent"), std::string::npos) << network.json << network.could_not_look;
+    EXPECT_EQ(look(), before);
+    EXPECT_EQ(before["NET-09"], "pass");
+    run_(port->close());
 }
 
 /// A port that is not there, and a VM that stands still: nothing is known.

@@ -372,59 +372,63 @@ public:
     Task<Fact> collect(std::string name, Call call) override {
         // Before and after a look, and after the probes.
         if (name == "process.identity" && ++identities == 3) {
-            on_probe();
+            order->push_back("a probe of " + label);
+            changed.notify_all();
             while (held) co_await changed.wait();
         }
         co_return co_await FakeSource::collect(std::move(name), call);
     }
     int identities = 0;
-    bool held = false;
+    bool held = true;
     Signal changed;
-    std::function<void()> on_probe = [] {};
+    std::string label;
+    std::vector<std::string>* order = nullptr;
 };
 
-/// A look that is asked for while the first of two VMs is probed, into `order`.
+Task<void> probe_and_tell(IsolationEngine& engine, IsolationSubject subject, std::vector<std::string>& order) {
+    std::vector<IsolationSubject> subjects{subject}, none;
+    std::vector<Layer> all;
+    std::vector<std::string> probes{"RUN-09"};
+    Call call;
+    co_await engine.audit_with_probes(subjects, none, all, probes, call);
+    order.push_back("the report of " + subject.session_id);
+}
+
+/// Two VMs are to be probed and a third is looked at, while the probe of the first is held.
 Task<void> look_meanwhile(const Environment& environment, IsolationEngine& engine, IsolationSubject first,
                           IsolationSubject second, IsolationSubject looked, std::vector<std::string>& order) {
     auto& held = static_cast<HeldSource&>(*first.source);
-    held.held = true;
-    bool probing = false;
-    held.on_probe = [&] {
-        probing = true;
-        held.changed.notify_all();
-    };
-    static_cast<HeldSource&>(*second.source).on_probe = [&] { order.push_back("the second probe"); };
+    static_cast<HeldSource&>(*second.source).held = false;
     TaskGroup group(environment.executor);
-    auto probe = [](IsolationEngine& judge, std::vector<IsolationSubject> subjects) -> Task<void> {
-        std::vector<IsolationSubject> none;
-        std::vector<Layer> all;
-        std::vector<std::string> probes{"RUN-09"};
-        Call call;
-        co_await judge.audit_with_probes(subjects, none, all, probes, call);
-    };
-    auto look = [](IsolationEngine& judge, IsolationSubject subject, std::vector<std::string>& told) -> Task<void> {
-        std::vector<IsolationSubject> none;
-        std::vector<Layer> all;
-        Call call;
-        co_await judge.validate(subject, none, all, call);
-        told.push_back("the look");
-    };
-    std::vector<IsolationSubject> subjects{first, second};
-    group.spawn(environment.logger, "probes", probe(engine, subjects));
-    while (!probing) co_await held.changed.wait();
-    group.spawn(environment.logger, "a look", look(engine, looked, order));
+    group.spawn(environment.logger, "a probe", probe_and_tell(engine, first, order));
+    while (order.empty()) co_await held.changed.wait();
+    group.spawn(environment.logger, "a probe", probe_and_tell(engine, second, order));
+    std::vector<IsolationSubject> subjects{looked}, neighbours{first};
+    std::vector<Layer> all;
+    Call call;
+    co_await engine.audit(subjects, neighbours, all, call);
+    order.push_back("the look");
     held.held = false;
     held.changed.notify_all();
     co_await group.join();
 }
 
-TEST_F(IsolationEngineTest, ALookWaitsForOneProbeAtMost) {
-    auto first = std::make_shared<HeldSource>(directory_.path(), environment().executor),
-         second = std::make_shared<HeldSource>(directory_.path(), environment().executor);
+TEST_F(IsolationEngineTest, LooksGoOnBesideProbesWhichWaitForEachOther) {
     std::vector<std::string> order;
+    auto source = [&](const char* label) {
+        auto made = std::make_shared<HeldSource>(directory_.path(), environment().executor);
+        made->label = label;
+        made->order = &order;
+        made->now = environment().clock->wall_now();
+        return made;
+    };
+    auto first = source("a"), second = source("b");
     run_(look_meanwhile(environment(), engine_, {"a", VmId{uuid}, first}, {"b", VmId{uuid}, second},
                         {"c", VmId{uuid}, source_}, order));
-    EXPECT_THAT(order, testing::ElementsAre("the look", "the second probe"));
+    ASSERT_EQ(order.size(), 5u);
+    EXPECT_THAT(std::vector(order.begin(), order.begin() + 2), testing::ElementsAre("a probe of a", "the look"));
+    EXPECT_THAT(order, testing::Contains("a probe of b"));
+    EXPECT_EQ(order.back(), "the report of b");
 }
 
 std::map<std::string, Fact> facts_of(std::int64_t pid, const std::set<std::string>& names,

@@ -33,7 +33,8 @@ struct PortFrame {
 };
 
 /// The place where a VM's card meets its network, for probes. While it is open, copies of all frames come out, and
-/// frames can be put in as if the card had sent them; the guest's own go on as before. On the Environment's executor.
+/// frames can be put in as if the card had sent them; the guest's own go on as before. Facts that are collected
+/// meanwhile may show its parts, whose names begin with "probe-". On the Environment's executor.
 class ProbePort {
 public:
     virtual ~ProbePort() = default;

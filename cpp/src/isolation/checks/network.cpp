@@ -224,6 +224,10 @@ Finding judge_net_09(const CheckDefinition& check, const Facts& facts) {
         if (network->backends.size() > 1 && !first_tap && !back.restricted())
             look.fault("its further network " + back.name + " (" + back.type + ") is not covered by the rules");
     }
+    // A probe's port is there while it is open (see ProbePort).
+    for (const auto& filter : network->filters)
+        if (!filter.name.starts_with("probe-"))
+            look.blind("it is not known who gets the frames of filter " + filter.name + " (" + filter.type + ")");
     return look.conclude("it has no network besides the one that is looked at");
 }
 
