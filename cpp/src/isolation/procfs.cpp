@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
+#include <charconv>
 #include <filesystem>
 #include <sstream>
 
@@ -17,23 +17,39 @@ namespace infrastructure_sdk::isolation {
 namespace fs = std::filesystem;
 namespace {
 
-std::optional<std::uint64_t> number(const std::string& word, int base) {
-    if (word.empty() || word.front() == '-') return std::nullopt;
-    char* end = nullptr;
-    auto value = std::strtoull(word.c_str(), &end, base);
-    if (*end != '\0') return std::nullopt;
+std::optional<std::uint64_t> number(std::string_view word, int base) {
+    std::uint64_t value = 0;
+    auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value, base);
+    if (error != std::errc() || end != word.data() + word.size()) return std::nullopt;
     return value;
+}
+
+constexpr const char* blanks = " \t";
+
+/// Off the front of the line.
+std::string_view next_word(std::string_view& line) {
+    line.remove_prefix(std::min(line.find_first_not_of(blanks), line.size()));
+    auto word = line.substr(0, line.find_first_of(blanks));
+    line.remove_prefix(word.size());
+    return word;
+}
+
+/// Off the front of the text.
+std::string_view next_line(std::string_view& text) {
+    auto line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    return line;
 }
 
 /// The words after "Name:" on its line.
 std::optional<std::vector<std::string>> line_of(std::string_view text, const std::string& name) {
-    std::istringstream lines{std::string(text)};
-    for (std::string line; std::getline(lines, line);) {
+    while (!text.empty()) {
+        auto line = next_line(text);
         if (!line.starts_with(name)) continue;
-        std::istringstream words(line.substr(name.size()));
-        std::vector<std::string> result;
-        for (std::string word; words >> word;) result.push_back(word);
-        return result;
+        line.remove_prefix(name.size());
+        std::vector<std::string> words;
+        for (auto word = next_word(line); !word.empty(); word = next_word(line)) words.emplace_back(word);
+        return words;
     }
     return std::nullopt;
 }
@@ -211,19 +227,17 @@ std::optional<std::vector<UnixListener>> parse_unix_listeners(std::string_view t
 
 std::optional<std::vector<MappedFile>> parse_maps(std::string_view text) {
     std::vector<MappedFile> maps;
-    std::istringstream lines{std::string(text)};
-    for (std::string line; std::getline(lines, line);) {
-        std::istringstream words(line);
-        std::string range, rights, offset, device, inode;
-        if (!(words >> range >> rights >> offset >> device >> inode) || rights.size() != 4) return std::nullopt;
+    while (!text.empty()) {
+        auto line = next_line(text);
+        const auto range = next_word(line), rights = next_word(line), offset = next_word(line),
+                   device = next_word(line), inode = next_word(line);
         auto colon = device.find(':');
-        auto node = number(inode, 10);
-        auto high = number(device.substr(0, colon), 16);
-        auto low = colon == std::string::npos ? std::nullopt : number(device.substr(colon + 1), 16);
-        if (!node || !high || !low) return std::nullopt;
+        auto node = number(inode, 10), high = number(device.substr(0, colon), 16);
+        auto low = colon == std::string_view::npos ? std::nullopt : number(device.substr(colon + 1), 16);
+        if (range.empty() || offset.empty() || rights.size() != 4 || !node || !high || !low) return std::nullopt;
         if (*node == 0) continue;
         MappedFile map;
-        std::getline(words >> std::ws, map.path);
+        map.path = line.substr(std::min(line.find_first_not_of(blanks), line.size()));
         map.device = makedev(static_cast<unsigned>(*high), static_cast<unsigned>(*low));
         map.inode = *node;
         map.writable = rights[1] == 'w';
@@ -235,9 +249,8 @@ std::optional<std::vector<MappedFile>> parse_maps(std::string_view text) {
 
 DescriptorInfo parse_descriptor_info(std::string_view text) {
     DescriptorInfo info;
-    std::istringstream lines{std::string(text)};
-    for (std::string line; std::getline(lines, line);) {
-        auto fields = split(line, " \t");
+    while (!text.empty()) {
+        auto fields = split(next_line(text), blanks);
         if (fields.size() == 2 && fields[0] == "flags:") info.flags = number(fields[1], 8);
         if (fields.size() == 2 && fields[0] == "iff:") info.interface = fields[1];
         // "lock: 1: OFDLCK ADVISORY READ -1 fe:00:9994248 100 101"
