@@ -1,7 +1,7 @@
 #include "isolation/collection.hpp"
 
 #include <algorithm>
-#include <functional>
+#include <iterator>
 
 #include "core/async_tools.hpp"
 #include "isolation/readings.hpp"
@@ -57,26 +57,16 @@ Task<void> collect_one(std::shared_ptr<Facts> facts, std::shared_ptr<EvidenceSou
     add(*facts, std::move(fact));
 }
 
-Task<void> collect_blocking(std::shared_ptr<Facts> facts, Executor blocking, std::function<HeldFacts()> work) {
+Task<void> collect_blocking(std::shared_ptr<Facts> facts, Executor blocking, ProcessSubject process,
+                            std::set<std::string> wanted) {
+    auto work = [process, wanted] {
+        auto found = collect_process(process, wanted);
+        auto of_host = collect_host(wanted, process.now, *process.round);
+        std::move(of_host.begin(), of_host.end(), std::back_inserter(found));
+        return found;
+    };
     auto found = co_await run_blocking(blocking, work);
     for (auto& held : found) facts->add(std::move(held), facts->epoch);
-}
-
-/// Process and host by the names that are wanted; probes are not run here.
-std::vector<std::function<HeldFacts()>> blocking_work(const ProcessSubject& process,
-                                                      const std::set<std::string>& wanted) {
-    // The slow ones beside the others.
-    std::set<std::string> files, rest;
-    for (const auto& name : wanted)
-        (name == "file.digests" || name == "nft.ruleset" || name == "iptables.rules" || name == "sys.uplinks" ? files
-                                                                                                              : rest)
-            .insert(name);
-    auto now = process.now;
-    std::vector<std::function<HeldFacts()>> work;
-    work.emplace_back([process, rest] { return collect_process(process, rest); });
-    if (!files.empty()) work.emplace_back([process, files] { return collect_process(process, files); });
-    work.emplace_back([rest, now, round = process.round] { return collect_host(rest, now, *round); });
-    return work;
 }
 
 }  // namespace
@@ -140,9 +130,8 @@ Task<void> collect(Environment environment, std::shared_ptr<Facts> into, Isolati
         if (name.starts_with("probe."))
             add(*into, {name, "probe", name, "node", "", "no probe was run", process.now, {}});
     }
-    for (auto& work : blocking_work(process, wanted))
-        group.spawn(environment.logger, "collect facts of the host",
-                    collect_blocking(into, environment.blocking, std::move(work)));
+    group.spawn(environment.logger, "collect facts of the host",
+                collect_blocking(into, environment.blocking, std::move(process), wanted));
     co_await group.join();
     auto last = call.within(Deadline::after(*environment.clock, last_patience));
     auto again = co_await source->collect("process.identity", last);
