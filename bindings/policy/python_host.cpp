@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <cxxabi.h>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -109,6 +111,31 @@ private:
     bool closed_ = false;
 };
 
+/// Python's state of a thread that Python did not begin, from the first question there until the thread's end: one
+/// for each question would be made and unmade with memory from the kernel.
+class KeptThreadState {
+public:
+    /// Needs no lock of Python, and leaves it as it is.
+    void keep() {
+        if (PyGILState_GetThisThreadState()) return;
+        PyGILState_Ensure();
+        state_ = PyEval_SaveThread();
+    }
+    ~KeptThreadState() {
+        // With its interpreter it is gone, and another one does not know it.
+        if (!state_ || !Py_IsInitialized() || PyGILState_GetThisThreadState() != state_) return;
+        try {
+            PyEval_RestoreThread(state_);
+            PyGILState_Release(PyGILState_UNLOCKED);
+        } catch (abi::__forced_unwind&) {
+            rest_after_python();
+        }
+    }
+
+private:
+    PyThreadState* state_ = nullptr;
+};
+
 /// Asks on the caller's thread.
 class InlineHost final : public PolicyHost {
 public:
@@ -130,6 +157,8 @@ public:
     std::vector<DecisionPoint> points() const override { return loaded_->points; }
 
     std::optional<PolicyAnswer> decide_now(const PolicyRequest& request, const std::string& state) override {
+        thread_local KeptThreadState thread;
+        thread.keep();
         py::gil_scoped_acquire gil;
         return ask(*loaded_, request, state);
     }
