@@ -124,63 +124,104 @@ void PolicyThread::run() {
     loading_.request_stop();
     PyThreadState_SetAsyncExc(python_id_, nullptr);
     auto* state = PyEval_SaveThread();
-    for (;;) {
-        std::shared_ptr<Question> question;
-        {
-            std::unique_lock lock(mutex_);
-            wake_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
-            if (stopping_) break;
-            question = std::move(waiting_.front());
-            waiting_.pop_front();
-            if (question->abandoned) continue;
-        }
+    while (wait_for_questions()) {
         PyEval_RestoreThread(state);
-        answer(question);
+        answer_all();
         state = PyEval_SaveThread();
-        question->finished.request_stop();
+        tell_of_answers();
     }
     PyEval_RestoreThread(state);
     std::shared_ptr<LoadedPolicy> last;
     {
         std::lock_guard lock(mutex_);
         last = std::move(loaded_);
-        for (auto& each : waiting_) each->finished.request_stop();
-        waiting_.clear();
     }
     last.reset();
     PyGILState_Release(gil);
+    finish_unanswered();
     watcher_wake_.notify_all();
     ended_.request_stop();
 }
 
-void PolicyThread::answer(const std::shared_ptr<Question>& question) {
+/// False = it is to end.
+bool PolicyThread::wait_for_questions() {
+    std::unique_lock lock(mutex_);
+    wake_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
+    return !stopping_;
+}
+
+/// Python's lock is kept from one to the next: it gives way to other threads while a policy runs.
+void PolicyThread::answer_all() {
+    for (;;) {
+        std::shared_ptr<Question> question;
+        {
+            std::lock_guard lock(mutex_);
+            if (stopping_ || waiting_.empty()) return;
+            question = std::move(waiting_.front());
+            waiting_.pop_front();
+            if (question->abandoned) continue;
+            running_ = question;
+            begun_ = clock_->monotonic_now();
+            busy_ = true;
+        }
+        answer(question);
+    }
+}
+
+void PolicyThread::tell_of_answers() {
+    std::stop_source answered(std::nostopstate);
     {
         std::lock_guard lock(mutex_);
-        if (question->abandoned) return;
-        running_ = question;
-        begun_ = clock_->monotonic_now();
-        busy_ = true;
+        answered = tell_;
     }
+    answered.request_stop();
+}
+
+void PolicyThread::finish_unanswered() {
+    {
+        std::lock_guard lock(mutex_);
+        for (auto& each : waiting_) each->finished.request_stop();
+        answered_.insert(answered_.end(), waiting_.begin(), waiting_.end());
+        waiting_.clear();
+    }
+    tell_of_answers();
+}
+
+void PolicyThread::answer(const std::shared_ptr<Question>& question) {
     auto found = bindings::ask(*loaded_, std::move(question->request), question->state);
     found.took = clock_->monotonic_now() - begun_;
     // Until here it may be interrupted; the GIL keeps the watcher away from what comes next.
     PyThreadState_SetAsyncExc(python_id_, nullptr);
-    std::lock_guard lock(mutex_);
-    running_.reset();
-    busy_ = given_up_ = lost_ = false;
     question->answer = std::move(found);
-}
-
-void PolicyThread::ask(std::shared_ptr<Question> question) {
     {
         std::lock_guard lock(mutex_);
+        running_.reset();
+        busy_ = given_up_ = lost_ = false;
+        answered_.push_back(question);
+    }
+    question->finished.request_stop();
+}
+
+void PolicyThread::ask(const Questions& questions) {
+    {
+        std::lock_guard lock(mutex_);
+        waiting_.insert(waiting_.end(), questions.begin(), questions.end());
         if (!stopping_) {
-            waiting_.push_back(std::move(question));
             wake_.notify_one();
             return;
         }
     }
-    question->finished.request_stop();
+    finish_unanswered();
+}
+
+Questions PolicyThread::take_answered() {
+    std::lock_guard lock(mutex_);
+    return std::exchange(answered_, {});
+}
+
+void PolicyThread::tell(std::stop_source answered) {
+    std::lock_guard lock(mutex_);
+    tell_ = std::move(answered);
 }
 
 std::optional<MonotonicTime> PolicyThread::give_up(const std::shared_ptr<Question>& question) {

@@ -11,6 +11,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "policy/loaded_policy.hpp"
 #include <infrastructure_sdk/clock.hpp>
@@ -25,7 +26,9 @@ struct Question {
     PolicyAnswer answer;
     std::stop_source finished;
     std::atomic<bool> abandoned{false};  ///< nobody waits for it any more
+    void* waiter = nullptr;              ///< of the WaitingRoom
 };
+using Questions = std::vector<std::shared_ptr<Question>>;
 
 /// Any method from any thread, without the GIL.
 class PolicyThread : public std::enable_shared_from_this<PolicyThread> {
@@ -42,7 +45,12 @@ public:
     const LoadedPolicy& loaded() const;
     std::shared_ptr<LoadedPolicy> share_loaded() const;
 
-    void ask(std::shared_ptr<Question> question);
+    /// They are answered in their order.
+    void ask(const Questions& questions);
+    /// Those that were finished since this was called last, by whatever.
+    Questions take_answered();
+    /// Requested when there are some and no question waits for its turn. Instead of what was given before.
+    void tell(std::stop_source answered);
     /// Nobody waits for it any more. If it runs and has used up its budget it is interrupted.
     /// @return when it will have used it up, if it runs: to be called again then
     std::optional<MonotonicTime> give_up(const std::shared_ptr<Question>& question);
@@ -58,7 +66,11 @@ public:
 private:
     void run();
     void load_here();
+    bool wait_for_questions();
+    void answer_all();
     void answer(const std::shared_ptr<Question>& question);
+    void tell_of_answers();
+    void finish_unanswered();
     void watch();
     void start_watching();
     bool interrupt();
@@ -72,6 +84,8 @@ private:
     std::condition_variable wake_, watcher_wake_;
     std::shared_ptr<LoadedPolicy> loaded_;
     std::deque<std::shared_ptr<Question>> waiting_;
+    Questions answered_;
+    std::stop_source tell_;
     std::shared_ptr<Question> running_;
     MonotonicTime begun_{};  ///< of what runs
     bool busy_ = false;      ///< Python runs: a question or the loading

@@ -10,7 +10,7 @@
 
 #include <pybind11/stl.h>
 
-#include "policy/policy_thread.hpp"
+#include "policy/waiting_room.hpp"
 #include <infrastructure_sdk/error.hpp>
 #include <infrastructure_sdk/policy/process_host.hpp>
 
@@ -39,7 +39,10 @@ class ThreadedHost final : public PolicyHost {
 public:
     /// `thread` has loaded its policy.
     ThreadedHost(Environment environment, std::shared_ptr<PolicyThread> thread, unsigned fresh_threads)
-        : environment_(std::move(environment)), fresh_threads_(fresh_threads), thread_(std::move(thread)) {
+        : environment_(std::move(environment)),
+          fresh_threads_(fresh_threads),
+          thread_(std::move(thread)),
+          room_(std::make_shared<WaitingRoom>(environment_, thread_)) {
         const auto& loaded = thread_->loaded();
         identity_ = loaded.identity;
         points_ = loaded.points;
@@ -62,14 +65,8 @@ public:
         question->budget = std::min(longest_budget, call.deadline.remaining(*environment_.clock));
         question->answer = not_decided(refused, point, "the policy was closed meanwhile");
         auto thread = thread_;
-        thread->ask(question);
-        auto finished = question->finished.get_token();
-        std::stop_source wake;
-        {
-            std::stop_callback answered(finished, [wake]() mutable { wake.request_stop(); });
-            co_await wait_for(*environment_.clock, wake, call);
-        }
-        if (finished.stop_requested()) co_return question->answer;
+        co_await room_->ask(question, call);
+        if (question->finished.stop_requested()) co_return std::move(question->answer);
         boost::asio::co_spawn(environment_.executor, interrupt_when_overdue(environment_.clock, thread, question),
                               boost::asio::detached);
         if (call.stop.stop_requested()) throw Error(Errc::cancelled, "the question to a policy was cancelled");
@@ -99,12 +96,14 @@ private:
         lost_.push_back(thread_);
         thread_ = std::make_shared<PolicyThread>(environment_.clock, nullptr);
         thread_->start(std::move(loaded));
+        room_ = std::make_shared<WaitingRoom>(environment_, thread_);
         return true;
     }
 
     Environment environment_;
     unsigned fresh_threads_;
     std::shared_ptr<PolicyThread> thread_;
+    std::shared_ptr<WaitingRoom> room_;
     std::vector<std::shared_ptr<PolicyThread>> lost_;  ///< replaced; what they run was given up
     PolicyIdentity identity_;
     std::vector<DecisionPoint> points_;

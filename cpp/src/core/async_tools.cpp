@@ -67,9 +67,9 @@ Task<AsyncMutex::Guard> AsyncMutex::lock(const Clock& clock, Call call, const ch
 }
 
 struct TaskGroup::State {
-    explicit State(Executor e) : executor(e), changed(e) {}
+    explicit State(Executor e) : executor(e), none_runs(e) {}
     Executor executor;
-    Signal changed;
+    Signal none_runs;
     std::size_t running = 0;
     std::stop_source stop;
 };
@@ -90,8 +90,7 @@ Task<void> run_child(std::shared_ptr<State> state, std::shared_ptr<const Logger>
         if (logger)
             logger->log(LogLevel::error, "core", "a background task failed: " + name, {{"detail", error.what()}});
     }
-    --state->running;
-    state->changed.notify_all();
+    if (--state->running == 0) state->none_runs.notify_all();
 }
 
 }  // namespace
@@ -104,7 +103,7 @@ void TaskGroup::spawn(std::shared_ptr<const Logger> logger, std::string name, Ta
 
 Task<void> TaskGroup::join() {
     auto state = state_;
-    while (state->running > 0) co_await state->changed.wait();
+    while (state->running > 0) co_await state->none_runs.wait();
 }
 
 std::size_t TaskGroup::size() const { return state_->running; }

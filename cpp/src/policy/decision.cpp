@@ -19,11 +19,10 @@ constexpr std::array<const char*, 5> outcome_names{"decided", "failed", "timed_o
 
 template <class Enum, std::size_t count>
 Enum parse(const std::array<const char*, count>& names, const char* field, const std::string& name) {
-    std::string allowed;
-    for (std::size_t i = 0; i < count; ++i) {
+    for (std::size_t i = 0; i < count; ++i)
         if (name == names[i]) return static_cast<Enum>(i);
-        allowed += (i ? ", " : "") + std::string(names[i]);
-    }
+    std::string allowed;
+    for (const char* each : names) allowed += (allowed.empty() ? "" : ", ") + std::string(each);
     throw Error(Errc::validation, std::string(field) + ": '" + name + "' is not allowed; " + allowed,
                 {{"field", field}, {"value", name}, {"allowed", allowed}});
 }
@@ -77,9 +76,12 @@ struct Checks {
     void operator()(const SessionDecision& decision) const {
         check_enum("action", decision.action, session_action_names.size());
         if (!decision.ask_again_after) return;
-        const auto text = number(std::chrono::duration<double>(*decision.ask_again_after).count());
-        if (decision.action != SessionAction::keep) refuse("ask_again_after", text, "with the action keep only");
-        if (*decision.ask_again_after < Duration::zero()) refuse("ask_again_after", text, "0 or more seconds");
+        auto refuse_it = [&](const char* allowed) {
+            refuse("ask_again_after", number(std::chrono::duration<double>(*decision.ask_again_after).count()),
+                   allowed);
+        };
+        if (decision.action != SessionAction::keep) refuse_it("with the action keep only");
+        if (*decision.ask_again_after < Duration::zero()) refuse_it("0 or more seconds");
     }
 };
 
