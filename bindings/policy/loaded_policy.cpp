@@ -84,7 +84,7 @@ PolicyDecision checked_decision(py::handle returned, const PolicyRequest& reques
         throw Error(Errc::policy, std::string("it returned ") + Py_TYPE(returned.ptr())->tp_name + ", not a decision",
                     {{"field", "decision"}, {"allowed", "the decision class of the point"}});
     check(*decision, request);
-    return *decision;
+    return std::move(*decision);
 }
 
 /// The decision and the state, from what the handler returned.
@@ -123,7 +123,7 @@ std::unique_ptr<LoadedPolicy> load_policy(const PolicyText& text, const PythonPo
     }
 }
 
-PolicyAnswer ask(LoadedPolicy& policy, PolicyRequest request, const std::string& state) {
+PolicyAnswer ask(LoadedPolicy& policy, const PolicyRequest& request, const std::string& state) {
     PolicyAnswer answer;
     auto point = point_of(request);
     answer.decision = standard_decision(point);
@@ -140,7 +140,7 @@ PolicyAnswer ask(LoadedPolicy& policy, PolicyRequest request, const std::string&
     }
     policy.meter->refused = false;
     try {
-        auto shown = to_python(request);
+        ShownRequest shown(request);
         py::object returned;
         {
             MeteredScope metered(policy.meter);

@@ -26,7 +26,7 @@ struct LoadedPolicy {
 std::unique_ptr<LoadedPolicy> load_policy(const PolicyText& text, const PythonPolicyOptions& options);
 
 /// Never throws for what the policy does. `took` is left to the caller.
-PolicyAnswer ask(LoadedPolicy& policy, PolicyRequest request, const std::string& state);
+PolicyAnswer ask(LoadedPolicy& policy, const PolicyRequest& request, const std::string& state);
 
 /// For threads that Python ends by unwinding (before 3.14, when they want its lock after its own end): nothing of ours
 /// can be unwound without the lock, so such a thread rests until the process ends. Call it where abi::__forced_unwind

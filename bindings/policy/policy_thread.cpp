@@ -188,18 +188,17 @@ void PolicyThread::finish_unanswered() {
 }
 
 void PolicyThread::answer(const std::shared_ptr<Question>& question) {
-    auto found = bindings::ask(*loaded_, std::move(question->request), question->state);
+    auto found = bindings::ask(*loaded_, question->request, question->state);
     found.took = clock_->monotonic_now() - begun_;
     // Until here it may be interrupted; the GIL keeps the watcher away from what comes next.
     PyThreadState_SetAsyncExc(python_id_, nullptr);
     question->answer = std::move(found);
-    {
-        std::lock_guard lock(mutex_);
-        running_.reset();
-        busy_ = given_up_ = lost_ = false;
-        answered_.push_back(question);
-    }
+    // Before anybody can take it.
     question->finished.request_stop();
+    std::lock_guard lock(mutex_);
+    running_.reset();
+    busy_ = given_up_ = lost_ = false;
+    answered_.push_back(question);
 }
 
 void PolicyThread::ask(const Questions& questions) {

@@ -1,4 +1,4 @@
-#include "policy/values.hpp"
+#include "policy/fields.hpp"
 
 #include <cmath>
 
@@ -56,13 +56,30 @@ Duration from_seconds(double seconds, const char* field) {
     return Duration(std::llround(seconds * 1e9));
 }
 
+py::object show(const std::map<std::string, std::string>& map) {
+    py::dict dict;
+    for (const auto& [key, value] : map) dict[show(key)] = show(value);
+    return py::reinterpret_steal<py::object>(PyDictProxy_New(dict.ptr()));
+}
+
 py::object to_python(PolicyRequest request) {
-    return std::visit([](auto&& value) { return py::cast(std::move(value)); }, std::move(request));
+    return std::visit([](auto&& value) { return to_frozen(std::move(value)); }, std::move(request));
 }
 
 py::object to_python(const PolicyDecision& decision) {
-    return std::visit([](const auto& value) { return py::cast(value); }, decision);
+    return std::visit([](const auto& value) { return to_frozen(value); }, decision);
 }
+
+ShownRequest::ShownRequest(const PolicyRequest& request)
+    : object_(std::visit(
+          []<class T>(const T& value) {
+              // Owned by nobody.
+              return frozen_class<T>->wrap(std::shared_ptr<const void>(std::shared_ptr<const void>(), &value));
+          },
+          request)),
+      class_(std::visit([]<class T>(const T&) { return frozen_class<T>; }, request)) {}
+
+ShownRequest::~ShownRequest() { class_->let_go_of_borrowed(object_); }
 
 namespace {
 
@@ -71,8 +88,7 @@ std::optional<Variant> alternative_from(py::handle object) {
     if constexpr (Index == std::variant_size_v<Variant>) {
         return std::nullopt;
     } else {
-        using Value = std::variant_alternative_t<Index, Variant>;
-        if (py::isinstance<Value>(object)) return Variant(object.cast<const Value&>());
+        if (const auto* value = frozen_value<std::variant_alternative_t<Index, Variant>>(object)) return *value;
         return alternative_from<Variant, Index + 1>(object);
     }
 }
