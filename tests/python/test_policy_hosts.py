@@ -145,6 +145,31 @@ def f(request):
             os.close(fd)
 
 
+async def test_an_answer_does_not_wait_for_a_later_question() -> None:
+    source = """
+import os
+from infrastructure_sdk.policy import keep, policy
+
+@policy("idle")
+def f(request):
+    if "gate" in request.session.tags:
+        os.read(int(request.session.tags["gate"]), 1)
+    return keep(request.session.id)
+"""
+    gate, other = os.pipe()
+    try:
+        async with await p.PolicyRunner.open(source=source, lint=False, time_budget=PLENTY) as runner:
+            asked = [about("a"), about("b", gate=str(gate)), about("c")]
+            first, second, third = (asyncio.create_task(runner.decide(request)) for request in asked)
+            assert (await asyncio.wait_for(first, PLENTY / 2)).decision.reason == "a"
+            assert not second.done() and not third.done()
+            os.write(other, b"x")
+            assert [(await task).decision.reason for task in (second, third)] == ["b", "c"]
+    finally:
+        os.close(gate)
+        os.close(other)
+
+
 async def test_memory_that_is_given_back_does_not_count() -> None:
     source = """
 from infrastructure_sdk.policy import keep, policy

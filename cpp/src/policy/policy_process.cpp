@@ -37,7 +37,7 @@ int limit(int what, rlim_t most) {
     return ::setrlimit(static_cast<__rlimit_resource_t>(what), &wanted) == 0 ? 0 : errno;
 }
 
-/// Only async-signal-safe calls: the parent has threads.
+/// Only async-signal-safe calls, and nothing of the parent is changed: they share their memory.
 [[noreturn]] void child(char* const* argv, int null, int socket, int report) {
     Report failed{};
     // Out of the way of the numbers that will be given.
@@ -52,10 +52,11 @@ int limit(int what, rlim_t most) {
         (void)!::write(report_fd, failed.data(), sizeof failed);
         ::_exit(127);
     }
+    // No handler of the parent may run here: first there is none, then signals may come.
+    for (int signal = 1; signal < 32; ++signal) ::signal(signal, SIG_DFL);
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    for (int signal = 1; signal < 32; ++signal) ::signal(signal, SIG_DFL);
     ::setsid();
     (void)!::chdir("/");
     if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) failed[step_parent_death] = errno;
@@ -165,6 +166,20 @@ void check_reports(const std::vector<Report>& reports, pid_t pid, const std::str
     refuse(program, reports.empty() ? ECHILD : last[step_exec]);
 }
 
+/// Runs `child`. Unlike after a fork none of the parent's pages are write-protected and copied, which its other threads
+/// would pay for: the pages are shared, and this thread rests until the program is another.
+pid_t start_child(char* const* argv, const Ends& ends) {
+    sigset_t all, before;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    const pid_t pid = ::vfork();
+    if (pid == 0) child(argv, ends.null.get(), ends.theirs.get(), ends.their_report.get());
+    const int code = errno;
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (pid < 0) refuse("vfork", code);
+    return pid;
+}
+
 }  // namespace
 
 StartedProcess start_policy_process(const ProcessPolicyOptions& options) {
@@ -175,9 +190,7 @@ StartedProcess start_policy_process(const ProcessPolicyOptions& options) {
     for (auto& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
     auto ends = make_ends();
-    pid_t pid = ::fork();
-    if (pid == 0) child(argv.data(), ends.null.get(), ends.theirs.get(), ends.their_report.get());
-    if (pid < 0) refuse("fork", errno);
+    const pid_t pid = start_child(argv.data(), ends);
     ends.theirs.close();
     ends.their_report.close();
     auto reports = read_reports(ends.report.get());

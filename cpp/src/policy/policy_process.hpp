@@ -23,7 +23,7 @@ struct StartedProcess {
 /// The descriptor of the socket in the process.
 constexpr int policy_socket = 3;
 
-/// Blocks for a fork and an exec. @throws Error(policy)
+/// Blocks until the interpreter runs. @throws Error(policy)
 StartedProcess start_policy_process(const ProcessPolicyOptions& options);
 
 /// One running process. Used on the executor only; ends it when it goes.
