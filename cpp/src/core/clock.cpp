@@ -7,6 +7,7 @@
 
 #include "core/asio.hpp"
 #include "core/async_tools.hpp"
+#include "core/sleeper.hpp"
 #include <infrastructure_sdk/error.hpp>
 
 namespace infrastructure_sdk {
@@ -58,11 +59,9 @@ public:
 Task<void> until_stopped(std::stop_token stop) {
     auto executor = co_await asio::this_coro::executor;
     if (stop.stop_requested()) co_return;
-    auto never = std::make_shared<asio::steady_timer>(executor, asio::steady_timer::time_point::max());
-    // The callback may run on any thread; the timer is touched on the executor only.
-    std::stop_callback wake(stop, [never, executor] { asio::post(executor, [never] { never->cancel(); }); });
-    boost::system::error_code ignored;
-    co_await never->async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    Sleeper sleeper(executor);
+    std::stop_callback wake(stop, [sleeper] { sleeper.wake(); });
+    co_await sleeper.sleep();
 }
 
 std::shared_ptr<Clock> make_system_clock() { return std::make_shared<SystemClock>(); }

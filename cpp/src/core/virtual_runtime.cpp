@@ -4,6 +4,7 @@
 
 #include "core/async_tools.hpp"
 #include "core/seeded_random.hpp"
+#include "core/sleeper.hpp"
 #include <infrastructure_sdk/error.hpp>
 
 namespace infrastructure_sdk {
@@ -17,13 +18,13 @@ public:
     MonotonicTime monotonic_now() const override { return now_; }
 
     Task<void> sleep_until(MonotonicTime when, std::stop_token stop) override {
+        auto executor = co_await asio::this_coro::executor;
         if (when <= now_ || stop.stop_requested()) co_return;
-        std::stop_source due;
-        std::stop_callback forward(stop, [due]() mutable { due.request_stop(); });
-        auto key = std::pair(when, ++sequence_);
-        timers_[key] = due;
-        co_await until_stopped(due.get_token());
-        timers_.erase(key);
+        Sleeper sleeper(executor);
+        const auto timer = timers_.emplace(std::pair(when, ++sequence_), sleeper).first;
+        std::stop_callback wake(stop, [sleeper] { sleeper.wake(); });
+        co_await sleeper.sleep();
+        timers_.erase(timer);
     }
 
     /// Fires the timers of the next due time, if that is not after `limit`.
@@ -32,9 +33,9 @@ public:
         auto next = timers_.begin()->first.first;
         if (next > limit || next == MonotonicTime::max()) return false;
         now_ = std::max(now_, next);
-        for (auto& [key, due] : timers_) {
+        for (const auto& [key, sleeper] : timers_) {
             if (key.first > now_) break;
-            due.request_stop();
+            sleeper.wake();
         }
         return true;
     }
@@ -45,7 +46,7 @@ private:
     MonotonicTime now_{};
     Duration wall_offset_;
     std::uint64_t sequence_ = 0;
-    std::map<std::pair<MonotonicTime, std::uint64_t>, std::stop_source> timers_;
+    std::map<std::pair<MonotonicTime, std::uint64_t>, Sleeper> timers_;
 };
 
 }  // namespace
