@@ -43,11 +43,9 @@ Task<void> SessionEngine::Impl::expire() {
 
 /// Until `next`, until `latest`, or until another session is the next one.
 Task<void> SessionEngine::Impl::wait_for_clock(std::optional<WallTime> next, Deadline latest) {
-    // The wall clock may jump: the next time is looked at again at least this often.
-    constexpr Duration longest = std::chrono::seconds(30);
     if (next)
-        latest =
-            latest.earlier(Deadline::after(*env.clock, std::clamp<Duration>(*next - now(), Duration::zero(), longest)));
+        latest = latest.earlier(Deadline::after(
+            *env.clock, std::clamp<Duration>(*next - now(), Duration::zero(), options.wall_clock_check)));
     Call pause{latest, tasks.stop_source().get_token(), std::string()};
     co_await clock_changed.wait(*env.clock, pause);
 }

@@ -62,6 +62,15 @@ ActivitySample make_sample(const VmActivity& seen, const LiveSession& live, Wall
     return sample;
 }
 
+constexpr const char* agent_condition = "AgentAnswers";
+
+/// That the agent is silent was told, and not yet that it is back.
+bool is_known_silent(const Session& session) {
+    return std::any_of(session.conditions.begin(), session.conditions.end(), [](const Condition& condition) {
+        return condition.type == agent_condition && condition.status == "False";
+    });
+}
+
 bool is_watched(const Session& session) {
     return session.state == SessionState::active &&
            (session.clocks.idle_timeout.limit || session.clocks.disconnect_timeout.limit);
@@ -114,11 +123,12 @@ Task<void> SessionEngine::Impl::look_at_use(LivePtr target) {
             {{"detail", error.message()}});
     }
     target->use.looking = false;
-    --looks_under_way;
+    target->changed.notify_all();  // who wants an explanation waits for this
+    const bool others_wait = looks_under_way-- == looks_at_once;
     if (!closing && is_watched(target->session) && find(target->session.id) == target)
         plan_look(target, verdict ? look_after(*target, *verdict)
                                   : env.clock->monotonic_now() + options.idleness.sample_interval);
-    looks_changed.notify_all();
+    if (others_wait) looks_changed.notify_all();
 }
 
 MonotonicTime SessionEngine::Impl::look_after(const LiveSession& target, const IdleVerdict& verdict) const {
@@ -161,7 +171,8 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target,
     if (!is_due) target->rest.idle = {};
     // Also of a session that a policy keeps: the clock of those who left runs on.
     co_await note_clients_of(target, sample);
-    if (auto answers = target->use.heartbeat.hear(sample.agent_answered)) co_await note_heartbeat(target, *answers);
+    const auto answers = target->use.heartbeat.hear(sample.agent_answered);
+    if (answers && *answers == is_known_silent(target->session)) co_await note_heartbeat(target, *answers);
     if (is_due) {
         const bool is_same = session.state == SessionState::active && session.execution_id == execution;
         bool is_kept = false;
@@ -257,17 +268,12 @@ Task<void> SessionEngine::Impl::note_clients_of(LivePtr target, const ActivitySa
 
 /// An agent that is silent, or answers what is no answer, and one that is back. Healthy ones are not told of.
 Task<void> SessionEngine::Impl::note_heartbeat(LivePtr target, bool answers) {
-    constexpr const char* type = "AgentAnswers";
     Edit edit = [&](Session& session, Batch& batch) {
-        const auto& known = session.conditions;
-        auto found =
-            std::find_if(known.begin(), known.end(), [](const Condition& condition) { return condition.type == type; });
-        const bool was_silent = found != known.end() && found->status == "False";
-        if (session.state != SessionState::active || answers != was_silent) return false;
+        if (session.state != SessionState::active || answers != is_known_silent(session)) return false;
         const std::string reason = answers ? "AgentAnswers" : "AgentSilent";
         const std::string message = answers ? "the guest's agent answers again"
                                             : "the guest's agent gives no answer; commands and files do not reach it";
-        set_condition(session, {type, answers ? "True" : "False", reason, message, now()});
+        set_condition(session, {agent_condition, answers ? "True" : "False", reason, message, now()});
         json data{{"vm_state", name_of(VmState::running)}, {"reason", reason}, {"message", message}};
         batch.events.push_back({0, now(), answers ? "session.health.recovered" : "session.health.degraded", session.id,
                                 session.execution_id, "", data.dump()});
@@ -389,7 +395,7 @@ Task<Explanation> SessionEngine::explain(std::string id, std::vector<Duration> o
                            use.samples.back().execution_id == target->session.execution_id;
         if (fresh && use.samples.size() > 1) break;
         if (use.looking) {
-            co_await impl->looks_changed.wait(*impl->env.clock, call);
+            co_await target->changed.wait(*impl->env.clock, call);
         } else if (fresh) {
             co_await impl->env.clock->sleep_until(Deadline(next).earlier(call.deadline).when(), call.stop);
         } else {
@@ -401,7 +407,7 @@ Task<Explanation> SessionEngine::explain(std::string id, std::vector<Duration> o
                 failure = std::current_exception();
             }
             use.looking = false;
-            impl->looks_changed.notify_all();
+            target->changed.notify_all();
             if (failure) std::rethrow_exception(failure);
         }
     }

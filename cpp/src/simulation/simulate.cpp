@@ -57,6 +57,8 @@ private:
         engine.idleness = policy_.idleness;
         // Looks that would say nothing new may be left out, so they may lie far apart.
         engine.idleness.thresholds.longest_gap = std::chrono::hours(87600);
+        // Nobody sets the wall clock of a simulation.
+        engine.wall_clock_check = std::chrono::hours(87600);
         engine.templates = options_.templates;
         give_time(engine);
         engine.limits = policy_.limits;

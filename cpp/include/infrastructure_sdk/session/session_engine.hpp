@@ -64,6 +64,8 @@ struct SessionEngineOptions {
     std::shared_ptr<PolicyEngine> policies;
     /// Gives an image by its name. Empty = read from `image_directory`.
     std::function<ImageFiles(const std::string& name)> load_image;
+    /// The wall clock may be set: times on it are looked at again at least this often.
+    Duration wall_clock_check = std::chrono::seconds(30);
     /// A simulation knows until when a VM is used, rate for rate, as it was since the look before: looks up to then
     /// that would see the same once more are left out, and the verdicts are those of all looks. A moment that is past =
     /// none is left out; so does an empty function.
