@@ -1,6 +1,7 @@
 #include "session/admission.hpp"
 
 #include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "session/amounts.hpp"
@@ -39,6 +40,11 @@ Amounts amounts_in(const Reservation* reservation, LimitScope scope, const std::
         return reservation->gpu_type == subject ? reservation->amounts : Amounts{};
     const auto* own = subject_of(*reservation, scope);
     return own && *own == subject ? reservation->amounts : Amounts{};
+}
+
+bool has_same_accounts(const Reservation& a, const Reservation& b) {
+    return a.user_id == b.user_id && a.tenant == b.tenant && a.template_name == b.template_name && a.warm == b.warm &&
+           a.gpu_type == b.gpu_type;
 }
 
 void require_session(const Reservation& reservation) {
@@ -87,8 +93,12 @@ std::optional<Denial> Admission::reserve(Reservation wanted) {
 void Admission::restore(Reservation reservation) {
     require_session(reservation);
     require_countable(reservation);
-    release(reservation.session_id);
-    const auto& kept = *reservations_.insert(std::move(reservation)).first;
+    if (auto held = reservations_.find(reservation.session_id); held != reservations_.end()) {
+        if (has_same_accounts(held->second, reservation)) return replace(held->second, std::move(reservation));
+        release(reservation.session_id);
+    }
+    auto& kept = reservations_[reservation.session_id];
+    kept = std::move(reservation);
     visit_accounts(kept, [&](Accounts& accounts, const std::string& subject) {
         auto& account = accounts[subject];
         account.total += kept.amounts;
@@ -96,13 +106,23 @@ void Admission::restore(Reservation reservation) {
     });
 }
 
+void Admission::replace(Reservation& held, Reservation wanted) {
+    visit_accounts(held, [&](Accounts& accounts, const std::string& subject) {
+        auto& total = accounts.find(subject)->second.total;
+        total -= held.amounts;
+        total += wanted.amounts;
+    });
+    held = std::move(wanted);
+}
+
 void Admission::release(const std::string& session_id) {
     auto found = reservations_.find(session_id);
     if (found == reservations_.end()) return;
-    visit_accounts(*found, [&](Accounts& accounts, const std::string& subject) {
+    const auto& held = found->second;
+    visit_accounts(held, [&](Accounts& accounts, const std::string& subject) {
         auto account = accounts.find(subject);
-        account->second.total -= found->amounts;
-        account->second.members.erase(&*found);
+        account->second.total -= held.amounts;
+        account->second.members.erase(&held);
         if (account->second.members.empty()) accounts.erase(account);
     });
     reservations_.erase(found);
@@ -135,7 +155,7 @@ std::vector<UsageLine> Admission::usage() const {
 
 const Reservation* Admission::held(const std::string& session_id) const {
     auto found = reservations_.find(session_id);
-    return found == reservations_.end() ? nullptr : &*found;
+    return found == reservations_.end() ? nullptr : &found->second;
 }
 
 std::optional<Limit> Admission::limit_on(LimitScope scope, const std::string& subject, LimitResource resource) const {

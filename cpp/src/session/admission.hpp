@@ -7,7 +7,7 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include <infrastructure_sdk/session/limits.hpp>
@@ -63,12 +63,6 @@ public:
     std::vector<UsageLine> usage() const;
 
 private:
-    struct BySession {
-        using is_transparent = void;
-        bool operator()(const Reservation& a, const Reservation& b) const { return a.session_id < b.session_id; }
-        bool operator()(const Reservation& a, std::string_view b) const { return a.session_id < b; }
-        bool operator()(std::string_view a, const Reservation& b) const { return a < b.session_id; }
-    };
     struct Account {
         Amounts total;
         std::set<const Reservation*> members;  ///< within `reservations_`
@@ -78,6 +72,8 @@ private:
     using Limits = std::array<std::map<std::string, Caps>, 4>;  ///< by LimitScope, then subject
 
     static Limits read(const std::vector<Limit>& limits);
+    /// The same accounts hold another amount.
+    void replace(Reservation& held, Reservation wanted);
     const Reservation* held(const std::string& session_id) const;
     std::optional<Limit> limit_on(LimitScope scope, const std::string& subject, LimitResource resource) const;
     std::optional<Denial> check_scope(const Reservation& wanted, LimitScope scope, const std::string& subject) const;
@@ -89,7 +85,7 @@ private:
     UsageLine usage_of(const Limit& limit, const std::string& subject) const;
 
     Limits limits_;
-    std::set<Reservation, BySession> reservations_;
+    std::unordered_map<std::string, Reservation> reservations_;  ///< by session
     std::array<Accounts, 4> accounts_;  ///< by LimitScope; only of subjects that have a reservation
     Accounts warm_;                     ///< by template
 };

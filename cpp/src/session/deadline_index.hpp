@@ -1,10 +1,10 @@
 #pragma once
 // Which session is due next, without looking at the others. Pure.
 
-#include <map>
 #include <optional>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -16,17 +16,28 @@ namespace infrastructure_sdk {
 template <class Time>
 class DeadlineIndex {
 public:
+    DeadlineIndex() = default;
+    DeadlineIndex(const DeadlineIndex&) = delete;
+    DeadlineIndex& operator=(const DeadlineIndex&) = delete;
+
     /// nullopt = none any more. True when the earliest deadline is another one now.
     bool set(const std::string& id, std::optional<Time> when) {
-        auto before = next();
-        if (auto known = by_id_.find(id); known != by_id_.end()) {
-            if (when == known->second) return false;
-            by_time_.erase({known->second, id});
-            by_id_.erase(known);
-        }
-        if (when) {
-            by_id_.emplace(id, *when);
-            by_time_.emplace(*when, id);
+        const auto before = next();
+        const auto known = by_id_.find(id);
+        if (known == by_id_.end()) {
+            if (!when) return false;
+            const auto added = by_id_.emplace(id, *when).first;
+            by_time_.insert(&*added);
+        } else if (when == known->second) {
+            return false;
+        } else {
+            auto entry = by_time_.extract(&*known);
+            if (when) {
+                known->second = *when;
+                by_time_.insert(std::move(entry));
+            } else {
+                by_id_.erase(known);
+            }
         }
         return next() != before;
     }
@@ -37,25 +48,32 @@ public:
     }
     std::optional<Time> next() const {
         if (by_time_.empty()) return std::nullopt;
-        return by_time_.begin()->first;
+        return (*by_time_.begin())->second;
     }
     std::optional<std::string> first_due(Time now) const {
-        if (by_time_.empty() || by_time_.begin()->first > now) return std::nullopt;
-        return by_time_.begin()->second;
+        if (by_time_.empty() || (*by_time_.begin())->second > now) return std::nullopt;
+        return (*by_time_.begin())->first;
     }
-    /// The sessions whose deadline is not after `now`, earliest first.
+    /// The sessions whose deadline is not after `now`, earliest first; of equal ones the smaller id.
     std::vector<std::string> due(Time now) const {
         std::vector<std::string> ids;
-        for (const auto& [when, id] : by_time_) {
-            if (when > now) break;
-            ids.push_back(id);
+        for (const auto* entry : by_time_) {
+            if (entry->second > now) break;
+            ids.push_back(entry->first);
         }
         return ids;
     }
 
 private:
-    std::set<std::pair<Time, std::string>> by_time_;
-    std::map<std::string, Time> by_id_;
+    using Entry = std::pair<const std::string, Time>;
+    struct Earlier {
+        bool operator()(const Entry* a, const Entry* b) const {
+            return a->second != b->second ? a->second < b->second : a->first < b->first;
+        }
+    };
+
+    std::unordered_map<std::string, Time> by_id_;
+    std::set<const Entry*, Earlier> by_time_;  // those of `by_id_`
 };
 
 }  // namespace infrastructure_sdk
