@@ -116,8 +116,8 @@ void ReservationLedger::Claim::committed() {
 // ---- the ledger ----------------------------------------------------------------------------------------------------
 
 ReservationLedger::ReservationLedger(std::vector<Limit> limits, std::string currency,
-                                     const std::map<std::string, std::int64_t>& gpus)
-    : admission_(with_gpus(std::move(limits), gpus)), currency_(std::move(currency)) {}
+                                     const std::map<std::string, std::int64_t>& gpus, bool keeps_rows)
+    : admission_(with_gpus(std::move(limits), gpus)), currency_(std::move(currency)), keeps_rows_(keeps_rows) {}
 
 std::unique_ptr<ReservationLedger::Change> ReservationLedger::change(Session& session, Batch& batch, bool may_be_alive,
                                                                      WallTime now) {
@@ -132,21 +132,21 @@ std::unique_ptr<ReservationLedger::Change> ReservationLedger::change(Session& se
     std::optional<std::uint64_t> version;
     if (!before) version = 0;
     if (ends) batch.erases.push_back({kind, session.id});
-    else if (before != wanted) batch.puts.push_back({kind, session.id, nlohmann::json(wanted).dump(), version});
+    else if (before != wanted) batch.puts.push_back({kind, session.id, row_of(wanted), version});
     auto metered = metered_of(session);
     auto ended = ends && metered ? std::optional(session) : std::nullopt;
     return std::make_unique<Change>(*this, std::move(wanted), std::move(metered), ends, std::move(ended));
 }
 
 std::unique_ptr<ReservationLedger::Change> ReservationLedger::take(Reservation wanted, Batch& batch) {
-    batch.puts.push_back({kind, wanted.session_id, nlohmann::json(wanted).dump(), std::nullopt});
+    batch.puts.push_back({kind, wanted.session_id, row_of(wanted), std::nullopt});
     return std::make_unique<Change>(*this, std::move(wanted), std::nullopt, false, std::nullopt);
 }
 
 std::unique_ptr<ReservationLedger::Change> ReservationLedger::change(const PoolUnit& unit, Batch& batch, bool ends) {
     auto wanted = reservation_of(unit);
     if (ends) batch.erases.push_back({kind, unit.id});
-    else batch.puts.push_back({kind, unit.id, nlohmann::json(wanted).dump(), std::nullopt});
+    else batch.puts.push_back({kind, unit.id, row_of(wanted), std::nullopt});
     return std::make_unique<Change>(*this, std::move(wanted), std::nullopt, ends, std::nullopt);
 }
 
@@ -155,7 +155,7 @@ std::unique_ptr<ReservationLedger::Claim> ReservationLedger::claim(const PoolUni
     turn(now);
     meter(session.charge, session.state, session.created_at);
     auto wanted = full_reservation_of(session, false);
-    batch.puts.push_back({kind, session.id, nlohmann::json(wanted).dump(), std::nullopt});
+    batch.puts.push_back({kind, session.id, row_of(wanted), std::nullopt});
     batch.erases.push_back({kind, unit.id});
     return std::make_unique<Claim>(*this, reservation_of(unit), std::move(wanted), metered_of(session));
 }
@@ -267,6 +267,10 @@ void ReservationLedger::recount_ended(const Account& account) {
     total.ended = true;
     total.amounts.money_per_month_micros = found->second;
     admission_.restore(std::move(total));
+}
+
+std::string ReservationLedger::row_of(const Reservation& reservation) const {
+    return keeps_rows_ ? nlohmann::json(reservation).dump() : std::string();
 }
 
 Denial ReservationLedger::with_words(Denial denial) const {

@@ -32,8 +32,9 @@ public:
     static constexpr const char* kind = "reservation";
 
     /// @param currency of money, in denials and usage. @param gpus how many of each type the host has: a limit too.
+    /// @param keeps_rows false = the store gives no row back, so none is put in words.
     explicit ReservationLedger(std::vector<Limit> limits, std::string currency = {},
-                               const std::map<std::string, std::int64_t>& gpus = {});
+                               const std::map<std::string, std::int64_t>& gpus = {}, bool keeps_rows = true);
     ReservationLedger(const ReservationLedger&) = delete;
     ReservationLedger& operator=(const ReservationLedger&) = delete;
 
@@ -128,9 +129,11 @@ private:
     void set_metered(const std::string& id, std::optional<Metered> metered);
     void note_ended(const Session& session);
     Denial with_words(Denial denial) const;
+    std::string row_of(const Reservation& reservation) const;
 
     Admission admission_;
     std::string currency_;
+    bool keeps_rows_;
     WallTime now_ = WallTime::min();  // of the last turn
     Month month_{};
     std::map<std::string, Metered> metered_;  // sessions with a price that are not terminated

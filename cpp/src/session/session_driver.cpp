@@ -81,25 +81,25 @@ Task<void> SessionEngine::Impl::drive(LivePtr target) {
         }
         target->work = std::stop_source();
         std::stop_callback forward(parent, [source = target->work]() mutable { source.request_stop(); });
-        Session session = target->session;
+        const auto state = target->session.state;
+        const auto execution = target->session.execution_id;
         Call call{Deadline(), target->work.get_token(), target->correlation_id};
         Outcome outcome{};
         bool stopped = false;
         try {
-            outcome = co_await step(target, session, call);
+            outcome = co_await step(target, target->session, call);
         } catch (const Error& error) {
             stopped = error.errc() == Errc::cancelled;
             if (!stopped) {
-                auto input = session.state == SessionState::provisioning ? SessionInput::startup_failed
-                             : session.state == SessionState::resuming   ? SessionInput::resume_failed
-                             : session.state == SessionState::suspending ? SessionInput::suspend_failed
-                                                                         : SessionInput::terminate_failed;
+                auto input = state == SessionState::provisioning ? SessionInput::startup_failed
+                             : state == SessionState::resuming   ? SessionInput::resume_failed
+                             : state == SessionState::suspending ? SessionInput::suspend_failed
+                                                                 : SessionInput::terminate_failed;
                 outcome = failure(input, error);
             }
         }
         // Another verb was recorded meanwhile: this step's end is not the session's news any more.
-        if (stopped || target->session.state != session.state || target->session.execution_id != session.execution_id)
-            continue;
+        if (stopped || target->session.state != state || target->session.execution_id != execution) continue;
         co_await transition(target, outcome.input, outcome, target->correlation_id, nullptr);
     }
     target->driven = false;
@@ -108,7 +108,7 @@ Task<void> SessionEngine::Impl::drive(LivePtr target) {
 
 Task<Outcome> SessionEngine::Impl::step(LivePtr target, Session session, Call call) {
     switch (session.state) {
-        case SessionState::provisioning: co_return co_await provision(target, session, call);
+        case SessionState::provisioning: co_return co_await provision(target, std::move(session), call);
         case SessionState::suspending: {
             auto within = call.within(budget(options.suspend_timeout));
             Outcome outcome{SessionInput::memory_saved, "", "", ""};
@@ -128,8 +128,8 @@ Task<Outcome> SessionEngine::Impl::step(LivePtr target, Session session, Call ca
             if (!runs) outcome.input = SessionInput::vm_lost;
             co_return outcome;
         }
-        case SessionState::resuming: co_return co_await resume_vm(target, session, call);
-        default: co_return co_await end_vm(session, call);
+        case SessionState::resuming: co_return co_await resume_vm(target, std::move(session), call);
+        default: co_return co_await end_vm(std::move(session), call);
     }
 }
 

@@ -40,15 +40,9 @@ json started_data(const Session& session) {
 }
 
 /// The intent, the session and its events.
-void record_creation(const Session& session, std::string document, const std::string& correlation_id, Batch& batch) {
-    batch.puts.push_back({intent_kind, session.id,
-                          json{{"verb", "create"},
-                               {"state", name_of(session.state)},
-                               {"vm_id", session.vm_id.value},
-                               {"execution_id", session.execution_id},
-                               {"since", to_rfc3339(session.created_at)}}
-                              .dump(),
-                          0});
+void record_creation(const Session& session, std::string document, std::string intent,
+                     const std::string& correlation_id, Batch& batch) {
+    batch.puts.push_back({intent_kind, session.id, std::move(intent), 0});
     batch.puts.push_back({session_kind, session.id, std::move(document), 0});
     auto tell = [&](const char* type, const json& data) {
         batch.events.push_back(
@@ -231,7 +225,8 @@ Task<Session> SessionEngine::create(SessionRequest request, Call call) {
     CommitResult result;
     try {
         if (boots_now) enter_provisioning(session);
-        record_creation(session, impl->document_of(session), call.correlation_id, batch);
+        record_creation(session, impl->document_of(session), impl->intent_of(session, "create", session.created_at),
+                        call.correlation_id, batch);
         result = co_await impl->commit(std::move(batch));
     } catch (...) {
         impl->leave_place(session.id);

@@ -6,6 +6,7 @@
 // session_access.cpp (what a user does with a session), session_isolation.cpp (isolation is looked at again),
 // session_policies.cpp (policies are asked, and what they decide is carried out).
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <set>
@@ -50,13 +51,15 @@ struct Outcome {
 /// What is known of a session's use. Lost with the process: a new owner begins to look anew.
 struct SessionUse {
     IdleDetector detector;
-    IdleMemory before;                    // the detector's, ahead of the first sample kept
-    std::vector<ActivitySample> samples;  // the latest, oldest first
+    IdleMemory before;                   // the detector's, ahead of the first sample kept
+    std::deque<ActivitySample> samples;  // the latest, oldest first
     std::uint64_t execs_started = 0;
     std::uint64_t touches = 0;
     std::uint32_t execs_in_flight = 0;
     bool looking = false;
     Heartbeat heartbeat;
+
+    std::vector<ActivitySample> kept() const { return {samples.begin(), samples.end()}; }
 };
 
 /// Until when policies said that they need not be asked. Lost with the process.
@@ -133,7 +136,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
           looks_changed(env.executor),
           isolation_changed(env.executor),
           boots(options.concurrent_boots ? options.concurrent_boots : provider->capabilities().concurrent_boots),
-          reservations(options.limits, options.currency, provider->capabilities().gpus),
+          reservations(options.limits, options.currency, provider->capabilities().gpus, store->keeps_documents()),
           events_written(env.executor),
           pools(env.executor) {}
 
@@ -193,6 +196,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<LivePtr> need(std::string id);
     /// What the store is given of a session; nothing when it would not give it back.
     std::string document_of(const Session& session) const;
+    /// The same, of what is under way: "create" or the verb that the session carries out since `since`.
+    std::string intent_of(const Session& session, const char* verb, WallTime since) const;
     Task<CommitResult> commit(Batch batch);
     Task<bool> update(LivePtr target, Edit edit);
     Task<bool> transition(LivePtr target, SessionInput input, Outcome outcome, std::string correlation_id, Edit also);

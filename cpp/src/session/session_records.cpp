@@ -58,6 +58,16 @@ std::string SessionEngine::Impl::document_of(const Session& session) const {
     return store->keeps_documents() ? json(session).dump() : std::string();
 }
 
+std::string SessionEngine::Impl::intent_of(const Session& session, const char* verb, WallTime since) const {
+    if (!store->keeps_documents()) return {};
+    return json{{"verb", verb},
+                {"state", name_of(session.state)},
+                {"vm_id", session.vm_id.value},
+                {"execution_id", session.execution_id},
+                {"since", to_rfc3339(since)}}
+        .dump();
+}
+
 /// To disk, then to those who watch.
 Task<CommitResult> SessionEngine::Impl::commit(Batch batch) {
     bool news = !batch.events.empty();
@@ -132,14 +142,7 @@ Task<bool> SessionEngine::Impl::transition(LivePtr target, SessionInput input, O
                       {"Ready", *next == SessionState::active ? "True" : "False", word, outcome.message, now()});
         // The intent to create was written with the session.
         if (is_transient(*next) && input != SessionInput::provision)
-            batch.puts.push_back({intent_kind, session.id,
-                                  json{{"verb", name_of(input)},
-                                       {"state", name_of(*next)},
-                                       {"vm_id", session.vm_id.value},
-                                       {"execution_id", session.execution_id},
-                                       {"since", to_rfc3339(now())}}
-                                      .dump(),
-                                  std::nullopt});
+            batch.puts.push_back({intent_kind, session.id, intent_of(session, name_of(input), now()), std::nullopt});
         if (!is_transient(*next)) batch.erases.push_back({intent_kind, session.id});
         if (*next == SessionState::terminated && options.policies) options.policies->forget(session.id, batch);
         json data{{"from", name_of(before)}, {"to", name_of(*next)}};

@@ -18,10 +18,12 @@ using nlohmann::json;
 
 constexpr std::size_t looks_at_once = 16;
 
+constexpr std::size_t fewest_samples = 2;  // a rate needs two
+
 /// More of few sessions, less of many: all together they stay within some megabytes.
 std::size_t samples_kept(std::size_t sessions) {
     constexpr std::size_t all_together = 50'000;
-    return std::clamp<std::size_t>(all_together / std::max<std::size_t>(sessions, 1), 2, 64);
+    return std::clamp<std::size_t>(all_together / std::max<std::size_t>(sessions, 1), fewest_samples, 64);
 }
 
 std::uint32_t active_holds(const Session& session, WallTime now) {
@@ -125,7 +127,7 @@ Task<void> SessionEngine::Impl::look_at_use(LivePtr target) {
     target->use.looking = false;
     target->changed.notify_all();  // who wants an explanation waits for this
     const bool others_wait = looks_under_way-- == looks_at_once;
-    if (!closing && is_watched(target->session) && find(target->session.id) == target)
+    if (!closing && is_watched(target->session))
         plan_look(target, verdict ? look_after(*target, *verdict)
                                   : env.clock->monotonic_now() + options.idleness.sample_interval);
     if (others_wait) looks_changed.notify_all();
@@ -209,7 +211,7 @@ Task<bool> SessionEngine::Impl::end_idleness(LivePtr target, ActivitySample samp
     std::string decided_on;
     if (store->keeps_documents())
         decided_on = json(ExplainInputs{sample.at, session.state, session.clocks, idle_settings(session),
-                                        target->use.samples, target->use.before, std::nullopt})
+                                        target->use.kept(), target->use.before, std::nullopt})
                          .dump(-1, ' ', false, json::error_handler_t::replace);
     // Another edit may have been under way: use since the look calls it off.
     auto is_unused = [&](const Session& seen) {
@@ -238,15 +240,14 @@ IdleVerdict SessionEngine::Impl::take_in(LivePtr target, ActivitySample sample) 
         use.heartbeat = {};
     }
     const auto verdict = use.detector.observe(sample, settings);
-    const auto most = samples_kept(live.size());
+    // What no decision is recorded with is of no use later.
+    const auto most = store->keeps_documents() ? samples_kept(live.size()) : fewest_samples;
     while (use.samples.size() >= most) {
         IdleDetector forgetting(use.before);
         forgetting.observe(use.samples.front(), settings);
         use.before = forgetting.memory();
-        use.samples.erase(use.samples.begin());
+        use.samples.pop_front();
     }
-    // There may have been room for more when there were fewer sessions.
-    if (use.samples.capacity() > 2 * most) use.samples.shrink_to_fit();
     use.samples.push_back(std::move(sample));
     return verdict;
 }
@@ -357,7 +358,7 @@ Task<ExplainInputs> SessionEngine::Impl::explain_inputs(LivePtr target) {
     ExplainInputs inputs;
     const auto& session = target->session;
     inputs.settings = idle_settings(session);
-    inputs.samples = target->use.samples;
+    inputs.samples = target->use.kept();
     inputs.before = target->use.before;
     std::vector<SignalReading> readings;
     if (session.state != SessionState::active) {

@@ -38,6 +38,13 @@ VerbPlan SimulatedHost::State::plan(const std::string& verb, const std::string& 
     return plan;
 }
 
+std::vector<VmId> SimulatedHost::State::ids() const {
+    std::vector<VmId> result;
+    for (const auto& entry : vms) result.push_back(entry.first);
+    std::sort(result.begin(), result.end());
+    return result;
+}
+
 void SimulatedHost::State::note(const char* verb, const VmId& id, const char* outcome) {
     if (options.keep_history) history.push_back(std::string(verb) + " " + id.value + " " + outcome);
 }
@@ -112,9 +119,11 @@ SimulatedHost::~SimulatedHost() = default;
 
 std::vector<SimulatedHost::VmView> SimulatedHost::vms() const {
     std::vector<VmView> views;
-    for (const auto& [id, vm] : state_->vms)
+    for (const auto& id : state_->ids()) {
+        const auto& vm = state_->vms.at(id);
         views.push_back({id, vm.state, vm.spec.owner_session, vm.execution_id, vm.processes, vm.spec.gpu_type,
                          vm.alive() ? vm.spec.gpu_count : 0, vm.alive() ? vm.place : ""});
+    }
     return views;
 }
 
@@ -128,7 +137,8 @@ void SimulatedHost::kill(const VmId& id) {
     state_->lose(id, "ProcessKilled", "the VM's process ended without being asked");
 }
 void SimulatedHost::press_memory(bool pressed) {
-    for (auto& [id, vm] : state_->vms) {
+    for (const auto& id : state_->ids()) {
+        auto& vm = state_->vms.at(id);
         if (vm.state != VmState::running) continue;
         vm.reason = pressed ? "HostMemoryPressure" : "HostHasMemory";
         vm.message = pressed ? "the host has too little memory" : "the host has memory again";

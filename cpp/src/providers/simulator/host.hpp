@@ -6,6 +6,8 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <unordered_map>
+#include <vector>
 
 #include "core/seeded_random.hpp"
 #include <infrastructure_sdk/providers/simulator.hpp>
@@ -34,6 +36,10 @@ struct SimulatedVm {
     void count_use(MonotonicTime now);
 };
 
+struct VmIdHash {
+    std::size_t operator()(const VmId& id) const { return std::hash<std::string>()(id.value); }
+};
+
 struct SimulatedSnapshot {
     std::string consistent;
     std::map<std::string, std::string> disk_files;
@@ -55,7 +61,7 @@ struct SimulatedHost::State {
 
     SimulatorOptions options;
     SeededRandom random;
-    std::map<VmId, SimulatedVm> vms;
+    std::unordered_map<VmId, SimulatedVm, VmIdHash> vms;
     std::map<std::string, SimulatedSnapshot> snapshots;
     std::list<std::function<void(const VmId&)>> listeners;  ///< told of a process that died by itself
     std::vector<std::string> history;
@@ -63,6 +69,8 @@ struct SimulatedHost::State {
 
     /// @param user whose VM it is, for `slow_by_user`
     VerbPlan plan(const std::string& verb, const std::string& user, Duration usual);
+    /// Of all VMs, sorted.
+    std::vector<VmId> ids() const;
     bool blind() { return random.chance(options.faults.blind); }
     void note(const char* verb, const VmId& id, const char* outcome);
     /// Those that it fits in now, its own choice first.

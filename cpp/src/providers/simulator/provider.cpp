@@ -245,7 +245,7 @@ public:
     Task<std::vector<VmStatus>> list_owned(Call call) override {
         check(call, *environment_.clock, "looking at all VMs");
         std::vector<VmStatus> found;
-        for (const auto& entry : host_->vms) found.push_back(status_of(entry.first));
+        for (const auto& id : host_->ids()) found.push_back(status_of(id));
         co_return found;
     }
 
