@@ -227,10 +227,10 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     MonotonicTime look_after(const LiveSession& target, const IdleVerdict& verdict) const;
     Task<std::optional<IdleVerdict>> sample_use(LivePtr target, bool acts);
     IdleVerdict take_in(LivePtr target, ActivitySample sample);
-    Task<bool> end_idleness(LivePtr target, ActivitySample sample, IdleVerdict verdict);
+    Task<bool> end_idleness(LivePtr target, const ActivitySample& sample, const IdleVerdict& verdict);
     Task<void> note_heartbeat(LivePtr target, bool answers);
     Task<void> note_clients_of(LivePtr target, const ActivitySample& sample);
-    Task<void> tell_idleness(LivePtr target, IdleVerdict verdict, IdleState before);
+    Task<void> tell_idleness(LivePtr target, const IdleVerdict& verdict, IdleState before);
     Task<ExplainInputs> explain_inputs(LivePtr target);
     Task<void> adopt(LivePtr target, Call call);
     Task<void> reap_orphans(Call call);

@@ -188,7 +188,7 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target,
 }
 
 /// The idle clock acts, or what a policy decides instead. @return whether a policy keeps the session
-Task<bool> SessionEngine::Impl::end_idleness(LivePtr target, ActivitySample sample, IdleVerdict verdict) {
+Task<bool> SessionEngine::Impl::end_idleness(LivePtr target, const ActivitySample& sample, const IdleVerdict& verdict) {
     auto action = target->session.clocks.idle_timeout.on_expiry;
     const auto execution = target->session.execution_id;
     PolicyVerdict policy;
@@ -284,7 +284,7 @@ Task<void> SessionEngine::Impl::note_heartbeat(LivePtr target, bool answers) {
 }
 
 /// The warning ahead of the idle clock's action, and that it is over.
-Task<void> SessionEngine::Impl::tell_idleness(LivePtr target, IdleVerdict verdict, IdleState before) {
+Task<void> SessionEngine::Impl::tell_idleness(LivePtr target, const IdleVerdict& verdict, IdleState before) {
     const auto news = news_of(before, verdict.state);
     if (news == IdleNews::none) co_return;
     const bool armed = news == IdleNews::armed;
