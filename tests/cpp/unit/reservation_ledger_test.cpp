@@ -58,6 +58,19 @@ TEST(ReservationLedger, ARowSaysWhoseItIsAndWhatItHolds) {
     EXPECT_EQ(session.charge.since, now) << "the meter is part of the record that is written with it";
 }
 
+TEST(ReservationLedger, PutsNoRowInWordsThatNobodyReads) {
+    const auto now = parse_rfc3339("2026-11-10T00:00:00Z");
+    for (bool keeps_rows : {true, false}) {
+        ReservationLedger ledger({}, "USD", {}, keeps_rows);
+        auto session = session_of("s-1", "alice", now, 3h);
+        Batch batch;
+        ledger.change(session, batch, false, now)->committed();
+        ASSERT_EQ(batch.puts.size(), 1u) << "the record is there all the same";
+        EXPECT_EQ(batch.puts[0].id, "s-1");
+        EXPECT_EQ(batch.puts[0].json.empty(), !keeps_rows);
+    }
+}
+
 TEST(ReservationLedger, AFailedSessionThatMayBeAliveHoldsItsMemoryButCostsNothing) {
     auto session = session_of("s-1", "alice", WallTime{}, 1h);
     meter(session.charge, session.state, WallTime{});
