@@ -12,7 +12,8 @@
 // long as a look at a few sessions takes. Its 99th percentile, from when it was due to its end, is measured beside
 // policies that loop, swallow interruptions, sleep, raise, leak and lie, against as many that behave and are asked as
 // often; theirs against none. On few cores the engine waits for a time slice of whatever else computes, so on a loaded
-// host all three are alike. Rounds take turns.
+// host all three are alike. Rounds take turns. "engine" is what sessions meet: the same hostile policies behind the
+// policy engine, whose circuit breaker leaves them alone after some failures.
 
 #include <chrono>
 #include <cstdlib>
@@ -21,12 +22,14 @@
 
 #include <infrastructure_sdk/detail/run.hpp>
 #include <infrastructure_sdk/error.hpp>
+#include <infrastructure_sdk/policy/policy_engine.hpp>
 #include <infrastructure_sdk/policy/process_host.hpp>
 #include <infrastructure_sdk/policy/python_host.hpp>
 #include <infrastructure_sdk/policy/python_interpreter.hpp>
 
 #include "core/async_tools.hpp"
 #include "rows.hpp"
+#include "simulation/forgetful_store.hpp"
 
 namespace infrastructure_sdk {
 namespace {
@@ -184,6 +187,34 @@ Task<std::vector<HostPtr>> load_attackers(Environment environment, std::string s
     co_return hosts;
 }
 
+/// Puts each host behind an engine of its own, as sessions meet it. @throws as PolicyEngine::open
+Task<std::vector<std::shared_ptr<PolicyEngine>>> engines_over(Environment environment, std::vector<HostPtr> hosts) {
+    std::vector<std::shared_ptr<PolicyEngine>> engines;
+    for (const auto& host : hosts) {
+        PolicyEngineOptions options;
+        options.sources.emplace_back().source = "hostile.py";
+        options.make_hosts = [host](PolicySource, Call) -> Task<std::vector<HostPtr>> {
+            co_return std::vector<HostPtr>{host};
+        };
+        auto store = make_forgetful_store([](const Event&) {});
+        engines.push_back(std::make_shared<PolicyEngine>(environment, store, std::move(options)));
+        Call call;
+        co_await engines.back()->open(call);
+    }
+    co_return engines;
+}
+
+/// As `pester`, by way of an engine.
+Task<void> pester_engine(Environment environment, std::shared_ptr<PolicyEngine> engine, std::string session,
+                         std::stop_token stop) {
+    while (!stop.stop_requested()) {
+        PolicyQuestion question;
+        Call call;
+        co_await engine->decide(question_about(session), question, call);
+        co_await environment.clock->sleep_until(environment.clock->monotonic_now() + 2ms, stop);
+    }
+}
+
 enum class Company { nobody, behaving, hostile };
 
 Task<double> p99_beside(Environment environment, std::vector<HostPtr> hosts, Company company) {
@@ -214,6 +245,27 @@ Task<void> measure_hostile(Environment environment, const Rows* rows, std::strin
     for (auto& host : hostile) co_await host->close();
 }
 
+/// What a reconciler feels of hostile policies: after some failures an engine leaves them alone. The first round, in
+/// which they fail, is a row of its own.
+Task<void> measure_engines(Environment environment, const Rows* rows, std::string kind, std::vector<HostPtr> hostile) {
+    auto engines = co_await engines_over(environment, hostile);
+    std::vector<HostPtr> nobody;
+    std::vector<double> none, bad;
+    for (int round = 0; round < rounds; ++round) {
+        none.push_back(co_await p99_beside(environment, nobody, Company::nobody));
+        TaskGroup group(environment.executor);
+        for (std::size_t i = 0; i < engines.size(); ++i)
+            group.spawn(environment.logger, attacks[i],
+                        pester_engine(environment, engines[i], attacks[i], group.stop_source().get_token()));
+        bad.push_back(co_await p99_of_passes(environment));
+        group.stop_source().request_stop();
+        co_await group.join();
+    }
+    rows->add("policy.engine p99 in the first second of hostile " + kind, bad.front(), "us", none.front());
+    rows->add("policy.engine p99 beside hostile " + kind, median(bad), "us", median(none));
+    for (auto& engine : engines) co_await engine->close();
+}
+
 std::string read_file(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     if (!file) throw Error(Errc::not_found, "cannot read " + path + ": run it from the project's folder");
@@ -235,9 +287,13 @@ Task<void> measure(Environment environment, const Rows* rows, std::string packag
     auto good_processes = co_await load_attackers(environment, hostile, package);
     auto processes = co_await load_attackers(environment, hostile, package);
     co_await measure_hostile(environment, rows, "processes", good_processes, processes);
+    processes = co_await load_attackers(environment, hostile, package);
+    co_await measure_engines(environment, rows, "processes", processes);
     auto good_threads = co_await load_attackers(environment, hostile, in_this_process);
     auto threads = co_await load_attackers(environment, hostile, in_this_process);
     co_await measure_hostile(environment, rows, "threads", good_threads, threads);
+    threads = co_await load_attackers(environment, hostile, in_this_process);
+    co_await measure_engines(environment, rows, "threads", threads);
     co_await hosts.thread->close();
     co_await hosts.process->close();
 }
