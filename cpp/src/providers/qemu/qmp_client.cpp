@@ -24,24 +24,36 @@ struct QmpClient::Impl {
     Signal changed;
     bool greeted = false;
     std::uint64_t next_id = 1;
-    // What waits for an answer; null until it came.
-    std::map<std::uint64_t, json> pending;
+    /// Each waits for its own answer: of many that are asked at once, one wakes one.
+    struct Pending {
+        explicit Pending(const Executor& executor) : changed(executor) {}
+        Signal changed;
+        json answer;  // null until it came
+    };
+    std::map<std::uint64_t, std::shared_ptr<Pending>> pending;
     std::function<void(const json&)> on_event;
 
+    void wake_all() {
+        changed.notify_all();
+        for (const auto& [id, waiting] : pending) waiting->changed.notify_all();
+    }
     void take(const std::string& line) {
         auto message = json::parse(line, nullptr, false);
         if (!message.is_object()) {
             connection->close();
+            wake_all();
         } else if (message.contains("QMP")) {
             greeted = true;
+            changed.notify_all();
         } else if (message.contains("event")) {
             if (on_event) on_event(message);
-            return;
         } else if (auto id = message.find("id"); id != message.end() && id->is_number_unsigned()) {
             // An answer that nobody waits for any more (its caller ran out of time) is dropped.
-            if (auto it = pending.find(id->get<std::uint64_t>()); it != pending.end()) it->second = std::move(message);
+            auto it = pending.find(id->get<std::uint64_t>());
+            if (it == pending.end()) return;
+            it->second->answer = std::move(message);
+            it->second->changed.notify_all();
         }
-        changed.notify_all();
     }
 };
 
@@ -70,7 +82,7 @@ Task<std::shared_ptr<QmpClient>> QmpClient::connect(Environment environment, std
         if (auto self = weak.lock()) self->take(line);
     };
     handlers.on_close = [weak] {
-        if (auto self = weak.lock()) self->changed.notify_all();
+        if (auto self = weak.lock()) self->wake_all();
     };
     impl->connection->start(std::move(handlers));
     while (!impl->greeted) {
@@ -90,7 +102,7 @@ Task<json> QmpClient::execute(std::string command, json arguments, Call call, in
     auto id = impl->next_id++;
     json message{{"execute", command}, {"id", id}};
     if (!arguments.empty()) message["arguments"] = std::move(arguments);
-    impl->pending[id] = nullptr;
+    auto pending = impl->pending[id] = std::make_shared<Impl::Pending>(impl->environment.executor);
     struct Forget {
         Impl& impl;
         std::uint64_t id;
@@ -98,14 +110,14 @@ Task<json> QmpClient::execute(std::string command, json arguments, Call call, in
     } forget{*impl, id};
     auto text = message.dump() + "\n";
     co_await impl->connection->write(text, call, fd);
-    while (impl->pending[id].is_null()) {
+    while (pending->answer.is_null()) {
         if (!impl->connection->is_open())
             throw Error(Errc::not_ready, "the QMP connection ended during " + command,
                         {{"channel", "qmp"}, {"command", command}});
         check(call, *impl->environment.clock, ("QMP " + command).c_str());
-        co_await impl->changed.wait(*impl->environment.clock, call);
+        co_await pending->changed.wait(*impl->environment.clock, call);
     }
-    json answer = std::move(impl->pending[id]);
+    json answer = std::move(pending->answer);
     if (auto error = answer.find("error"); error != answer.end()) {
         auto kind = error->is_object() ? error->value("class", "") : std::string();
         auto text_of = error->is_object() ? error->value("desc", "") : error->dump();
@@ -115,7 +127,7 @@ Task<json> QmpClient::execute(std::string command, json arguments, Call call, in
     auto value = answer.find("return");
     if (value == answer.end())
         throw Error(Errc::provider, "QEMU's answer to " + command + " has no return value", {{"command", command}});
-    co_return *value;
+    co_return std::move(*value);
 }
 
 void QmpClient::on_event(std::function<void(const json&)> handler) { impl_->on_event = std::move(handler); }
@@ -123,7 +135,7 @@ bool QmpClient::connected() const noexcept { return impl_->connection && impl_->
 
 void QmpClient::close() {
     if (impl_->connection) impl_->connection->close();
-    impl_->changed.notify_all();
+    impl_->wake_all();
 }
 
 Task<void> QmpClient::join() {
