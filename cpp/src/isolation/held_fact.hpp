@@ -35,7 +35,8 @@ public:
         auto known = std::find_if(understood_.begin(), understood_.end(),
                                   [&](const auto& one) { return one.reader == reader && one.type == typeid(T); });
         if (known == understood_.end())
-            known = understood_.insert(known, {reader, typeid(T), std::make_shared<const std::optional<T>>(read(*json))});
+            known =
+                understood_.insert(known, {reader, typeid(T), std::make_shared<const std::optional<T>>(read(*json))});
         const auto& result = *static_cast<const std::optional<T>*>(known->value.get());
         return result ? &*result : nullptr;
     }

@@ -60,8 +60,8 @@ std::optional<std::uint64_t> single(std::string_view text, const std::string& na
     return number(words->front(), base);
 }
 
-std::vector<std::string> split(std::string_view text, std::string_view separators) {
-    std::vector<std::string> parts;
+std::vector<std::string_view> split(std::string_view text, std::string_view separators) {
+    std::vector<std::string_view> parts;
     while (!text.empty()) {
         auto end = std::min(text.find_first_of(separators), text.size());
         if (end > 0) parts.emplace_back(text.substr(0, end));
@@ -71,7 +71,7 @@ std::vector<std::string> split(std::string_view text, std::string_view separator
 }
 
 /// "0100007F" and the like of /proc/net/tcp: words of 32 bits in the order of this machine.
-std::optional<std::string> address_of(const std::string& hex) {
+std::optional<std::string> address_of(std::string_view hex) {
     if (hex.size() != 8 && hex.size() != 32) return std::nullopt;
     std::uint32_t words[4] = {};
     for (std::size_t i = 0; i < hex.size() / 8; ++i) {
@@ -174,10 +174,10 @@ std::optional<std::vector<std::uint64_t>> parse_cpu_list(std::string_view text) 
 
 std::optional<std::vector<std::uint64_t>> parse_socket_inodes(std::string_view table, std::size_t column) {
     std::vector<std::uint64_t> inodes;
-    std::istringstream lines{std::string(table)};
-    std::string line;
-    if (!std::getline(lines, line)) return std::nullopt;
-    while (std::getline(lines, line)) {
+    if (table.empty()) return std::nullopt;
+    next_line(table);
+    while (!table.empty()) {
+        auto line = next_line(table);
         auto fields = split(line, " \t");
         auto inode = fields.size() > column ? number(fields[column], 10) : std::nullopt;
         if (!inode) return std::nullopt;
@@ -188,10 +188,9 @@ std::optional<std::vector<std::uint64_t>> parse_socket_inodes(std::string_view t
 
 std::optional<std::vector<TcpListener>> parse_tcp_listeners(std::string_view table) {
     std::vector<TcpListener> listeners;
-    std::istringstream lines{std::string(table)};
-    std::string line;
-    if (!std::getline(lines, line) || line.find("local_address") == std::string::npos) return std::nullopt;
-    while (std::getline(lines, line)) {
+    if (next_line(table).find("local_address") == std::string_view::npos) return std::nullopt;
+    while (!table.empty()) {
+        auto line = next_line(table);
         auto fields = split(line, " \t");
         if (fields.size() < 10) return std::nullopt;
         if (fields[3] != "0A") continue;  // TCP_LISTEN
@@ -207,10 +206,9 @@ std::optional<std::vector<TcpListener>> parse_tcp_listeners(std::string_view tab
 
 std::optional<std::vector<UnixListener>> parse_unix_listeners(std::string_view table) {
     std::vector<UnixListener> listeners;
-    std::istringstream lines{std::string(table)};
-    std::string line;
-    if (!std::getline(lines, line) || line.find("RefCount") == std::string::npos) return std::nullopt;
-    while (std::getline(lines, line)) {
+    if (next_line(table).find("RefCount") == std::string_view::npos) return std::nullopt;
+    while (!table.empty()) {
+        auto line = next_line(table);
         auto fields = split(line, " ");
         auto flags = fields.size() > 6 ? number(fields[3], 16) : std::nullopt;
         auto inode = fields.size() > 6 ? number(fields[6], 10) : std::nullopt;
@@ -220,7 +218,7 @@ std::optional<std::vector<UnixListener>> parse_unix_listeners(std::string_view t
         // The path may hold blanks: it is the rest of the line.
         std::size_t at = 0;
         for (int field = 0; field < 7; ++field) at = line.find_first_of(' ', line.find_first_not_of(' ', at));
-        listeners.push_back({*inode, at == std::string::npos ? "" : line.substr(at + 1)});
+        listeners.push_back({*inode, std::string(at == std::string_view::npos ? "" : line.substr(at + 1))});
     }
     return listeners;
 }
@@ -252,7 +250,7 @@ DescriptorInfo parse_descriptor_info(std::string_view text) {
     while (!text.empty()) {
         auto fields = split(next_line(text), blanks);
         if (fields.size() == 2 && fields[0] == "flags:") info.flags = number(fields[1], 8);
-        if (fields.size() == 2 && fields[0] == "iff:") info.interface = fields[1];
+        if (fields.size() == 2 && fields[0] == "iff:") info.interface = std::string(fields[1]);
         // "lock: 1: OFDLCK ADVISORY READ -1 fe:00:9994248 100 101"
         if (fields.size() != 9 || fields[0] != "lock:" || fields[2] != "OFDLCK") continue;
         auto first = number(fields[7], 10);

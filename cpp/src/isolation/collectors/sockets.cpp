@@ -62,14 +62,18 @@ Tables read_tables(const std::string& directory, std::span<const Table> list) {
 
 using TablesPtr = std::shared_ptr<const Tables>;
 
-/// Of the network namespace of `process`: once for all who are in it, or anew.
-TablesPtr tables_of(const ProcessSubject& subject, const std::string& process, std::span<const Table> list, bool anew) {
+/// Empty when it cannot be told.
+std::string network_of(const std::string& process) {
     char space[64];
-    auto size = anew ? 0 : ::readlink((process + "/ns/net").c_str(), space, sizeof space);
+    auto size = ::readlink((process + "/ns/net").c_str(), space, sizeof space);
+    return std::string(space, static_cast<std::size_t>(std::max<ssize_t>(size, 0)));
+}
+
+/// Of the network namespace of `process`: once for all who are in it, or anew.
+TablesPtr tables_of(RoundReadings& round, const std::string& process, std::span<const Table> list, bool anew) {
     auto read = [&] { return read_tables(process + "/net", list); };
-    if (size > 0) {
-        auto name = list.front().name + (" and more of " + std::string(space, static_cast<std::size_t>(size)));
-        auto shared = subject.round->once(name, read);
+    if (auto space = network_of(process); !anew && !space.empty()) {
+        auto shared = round.once(list.front().name + (" and more of " + space), read);
         // What another process would not tell this one may.
         if (shared->why.empty()) return shared;
     }
@@ -78,10 +82,13 @@ TablesPtr tables_of(const ProcessSubject& subject, const std::string& process, s
 
 /// Of its own network namespace and of ours.
 std::vector<TablesPtr> all_tables(const ProcessSubject& subject, Freshness freshness) {
+    const auto own = "/proc/" + std::to_string(subject.pid), ours = std::string("/proc/self");
+    std::vector<std::string> processes{own};
+    if (auto space = network_of(own); space.empty() || space != network_of(ours)) processes.push_back(ours);
     std::vector<TablesPtr> all;
-    for (const auto& process : {"/proc/" + std::to_string(subject.pid), std::string("/proc/self")}) {
-        all.push_back(tables_of(subject, process, others, freshness == Freshness::all));
-        all.push_back(tables_of(subject, process, local, freshness != Freshness::none));
+    for (const auto& process : processes) {
+        all.push_back(tables_of(*subject.round, process, others, freshness == Freshness::all));
+        all.push_back(tables_of(*subject.round, process, local, freshness != Freshness::none));
     }
     return all;
 }
