@@ -61,7 +61,6 @@ public:
     PyObject* construct(PyObject* const* arguments, std::size_t count, PyObject* names) const;
     PyObject* construct(PyObject* arguments, PyObject* named) const;
     std::string represent(pybind11::handle object) const;
-    const std::string& name() const { return name_; }
 
     const FrozenTraits traits;
 

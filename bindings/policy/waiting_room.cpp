@@ -18,6 +18,8 @@ constexpr auto longest_wait = 24h;
 /// The thread tells of its answers when nobody waits for his turn any more. Behind a question that takes long, earlier
 /// answers are found by looking.
 constexpr auto look_interval = 1ms;
+/// How long who serves stays in an empty room: the next one seldom lets wait for himself.
+constexpr auto lingering = 1s;
 
 }  // namespace
 
@@ -67,7 +69,7 @@ Task<void> WaitingRoom::ask(std::shared_ptr<Question> question, Call call) {
     auto post = [go, executor = environment_.executor] { asio::post(executor, go); };
     std::stop_callback stopped(call.stop, post);
     boost::system::error_code ignored;
-    co_await waiter->turn.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    if (waiter->waits) co_await waiter->turn.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
 }
 
 void WaitingRoom::let_go(Waiter& waiter) {
@@ -98,7 +100,7 @@ Task<void> WaitingRoom::serve(std::shared_ptr<WaitingRoom> self) {
         auto now = clock.monotonic_now();
         self->let_go_of_the_overdue(now);
         if (!self->waiting_.empty()) until = self->next_look(now);
-        else if (now >= until) break;
+        else if (until = std::min<MonotonicTime>(until, now + lingering); now >= until) break;
         co_await clock.sleep_until(until, wake.get_token());
     }
     self->is_served_ = false;

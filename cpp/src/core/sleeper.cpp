@@ -54,7 +54,8 @@ struct Sleeper::State {
     }
     void wake() {
         if (std::exchange(woken, true) || !place) return;
-        dormitory.let_out (*place)();
+        auto handler = dormitory.let_out(*place);
+        handler();
     }
 
     Executor executor;

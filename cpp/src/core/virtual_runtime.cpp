@@ -2,7 +2,7 @@
 
 #include <map>
 
-#include "core/async_tools.hpp"
+#include "core/asio.hpp"
 #include "core/seeded_random.hpp"
 #include "core/sleeper.hpp"
 #include <infrastructure_sdk/error.hpp>

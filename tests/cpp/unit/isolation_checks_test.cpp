@@ -320,18 +320,22 @@ TEST(CheckNet12, DoesNotApplyWithoutANetworkDevice) {
 
 TEST(IsolationNetwork, AFilterOfAProbeIsKnownAndAnotherIsNot) {
     Scene scene;
-    auto filter = [](const std::string& name) {
+    auto filter = [](const std::string& name, const std::string& type = "filter-mirror") {
         return "e1000.0: index=0,type=nic,model=e1000,macaddr=52:54:00:aa:bb:c1\r\n"
                " \\ net0: index=0,type=user,net=10.0.2.0,restrict=on\r\n"
                "filters:\r\n"
                "  - " +
-               name +
-               ": type=filter-mirror,vnet_hdr_support=true,outdev=probe-sent,position=tail,status=on,queue=rx\r\n";
+               name + ": type=" + type +
+               ",vnet_hdr_support=true,outdev=probe-sent,position=tail,status=on,queue=rx\r\n";
     };
     scene["hmp:info network"] = filter("probe-sent-filter");
     expect(scene.judge("NET-09"), Status::pass, "");
     scene["hmp:info network"] = filter("tap");
     expect(scene.judge("NET-09"), Status::unknown, "who gets the frames of filter tap (filter-mirror)");
+    for (auto [name, type] : {std::pair("probe-x", "filter-mirror"), std::pair("probe-sent-filter", "filter-dump")}) {
+        scene["hmp:info network"] = filter(name, type);
+        expect(scene.judge("NET-09"), Status::unknown, name);
+    }
 }
 
 // ---- packet filters ------------------------------------------------------------------------------------------------

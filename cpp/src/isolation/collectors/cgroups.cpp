@@ -103,7 +103,9 @@ Level read_level(const std::string& folder, int version, const std::string& cont
 Reading read_cgroup(const ProcessSubject& subject, const std::string& controller) {
     auto& round = *subject.round;
     const auto file = "/proc/" + std::to_string(subject.pid) + "/cgroup";
-    auto groups = round.once(file, [&] { return read_file(file).text.value_or(""); });
+    // The number alone may be another process's in the same round.
+    auto groups = round.once(file + " since " + std::to_string(subject.start_time_ticks),
+                             [&] { return read_file(file).text.value_or(""); });
     auto mounts = round.once("cgroup mounts",
                              [] { return parse_cgroup_mounts(read_file("/proc/self/mountinfo").text.value_or("")); });
     if (groups->empty() || mounts->empty()) return could_not("it is not known in which group the process is");
