@@ -42,8 +42,8 @@ Task<std::shared_ptr<PolicyHost>> load_python_policy(Environment environment, Po
                                                      PythonPolicyOptions options, Call call);
 
 /// The same, but it is asked on the caller's thread and without a time limit, and tells at once (`decide_now`): for
-/// simulations, whose clock stands still meanwhile. Blocks; the caller may hold Python's lock or not. A thread that asked
-/// takes that lock once more when it ends: who holds it must not wait for that.
+/// simulations, whose clock stands still meanwhile. Blocks; the caller may hold Python's lock or not. A thread that
+/// asked takes that lock once more when it ends: who holds it must not wait for that.
 /// @throws Error(policy)
 std::shared_ptr<PolicyHost> make_inline_python_policy(PolicyText text, PythonPolicyOptions options);
 
