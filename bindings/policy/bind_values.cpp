@@ -133,7 +133,8 @@ void bind_decisions(py::module_& module) {
     Frozen<SessionDecision>(module, "SessionDecision", "The answer about a running session.")
         .optional<&SessionDecision::action>("action", "standard, keep, disconnect, suspend or terminate.")
         .optional<&SessionDecision::reason>("reason", "For people.")
-        .optional<&SessionDecision::ask_again_after>("ask_again_after", "With keep: seconds; None = at the next look.")
+        .optional<&SessionDecision::ask_again_after>(
+            "ask_again_after", "With keep, and with standard at schedule and budget: seconds; None = at the next look.")
         .done_as<PolicyDecision>();
 }
 

@@ -1,11 +1,16 @@
 # Most of the time of a build goes into instantiating the same coroutine and JSON templates in each source. Compiled together, the
-# sources of a group share them. The other builds compile each source alone, which shows a missing include.
-set_target_properties(infrastructure_sdk PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+# sources of a group share them. The preset ci compiles each source alone, which shows a missing include.
 target_compile_options(infrastructure_sdk PRIVATE -Wno-subobject-linkage) # types in an anonymous namespace are local all the same
 
+# Not CMake's own unity build: that names the sources by their absolute paths, and no two clones could share a compiler cache.
 function(group_sources name)
+  list(TRANSFORM ARGN REPLACE "(.+)" "#include \"\\1\"" OUTPUT_VARIABLE includes)
+  list(JOIN includes "\n" content)
+  set(group ${PROJECT_BINARY_DIR}/groups/${name}.cpp)
+  file(CONFIGURE OUTPUT ${group} CONTENT "${content}\n" @ONLY)
   list(TRANSFORM ARGN PREPEND ${PROJECT_SOURCE_DIR}/cpp/src/ OUTPUT_VARIABLE files)
-  set_source_files_properties(${files} PROPERTIES UNITY_GROUP ${name})
+  set_source_files_properties(${files} PROPERTIES HEADER_FILE_ONLY ON)
+  target_sources(infrastructure_sdk PRIVATE ${group})
 endfunction()
 
 group_sources(engine_states session/session_engine.cpp session/session_driver.cpp session/session_recovery.cpp

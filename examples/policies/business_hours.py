@@ -13,6 +13,7 @@ from infrastructure_sdk.policy import (
     is_between,
     keep,
     policy,
+    seconds_until,
     standard,
     suspend,
 )
@@ -39,8 +40,12 @@ def at_idle(request: IdleRequest) -> SessionDecision:
 
 @policy("schedule")
 def at_night(request: ScheduleRequest) -> SessionDecision:
-    if request.session.tags.get("hours") == "always" or is_open(request):
+    if request.session.tags.get("hours") == "always":
+        return standard(request, ask_again_after=24 * 3600)
+    if is_open(request):
+        return standard(request, ask_again_after=seconds_until(request, CLOSES, zone=ZONE))
+    if request.quiet_for is None:
         return standard(request)
-    if request.quiet_for is None or request.quiet_for < PATIENCE_AT_NIGHT:
-        return standard(request)
+    if request.quiet_for < PATIENCE_AT_NIGHT:
+        return standard(request, ask_again_after=PATIENCE_AT_NIGHT - request.quiet_for)
     return suspend("outside of office hours and not in use")

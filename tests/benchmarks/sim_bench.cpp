@@ -5,7 +5,7 @@
 // "standing" sessions live for 30 days and nothing happens to them. "weeks" are sessions of five working days that are
 // suspended every evening and resumed every morning. "days" are sessions of a working day with a lunch break.
 // "fleet" is a made-up month of a tenth as many people whose use is watched, under the engine's own rules and under
-// policies; its sessions live for a working week.
+// built-in policies; its sessions live for a working week.
 
 #include <cstdio>
 
@@ -98,4 +98,7 @@ int main(int argc, char** argv) {
     auto strict = patient;
     strict.clocks.idle_timeout.limit = 10min;
     measure_fleet(rows, "strict", sessions / 10, strict);
+    auto office = patient;
+    office.policies.sources.emplace_back().source = "builtin:business-hours";
+    measure_fleet(rows, "business_hours", sessions / 10, office);
 }

@@ -6,6 +6,7 @@ import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -86,15 +87,17 @@ def test_business_hours() -> None:
     assert idle(SATURDAY, 1800).action == "suspend"
     assert idle(SATURDAY, 90000, tags={"hours": "always"}).action == "keep"
 
-    def schedule(now: datetime, quiet: float | None, **fields: Any) -> str:
+    def schedule(now: datetime, quiet: float | None, **fields: Any) -> tuple[str, float | None]:
         request = ScheduleRequest(now=now, session=session(now, **fields), quiet_for=quiet)
-        return str(ask(policy, "schedule", request).action)
+        decision = ask(policy, "schedule", request)
+        return decision.action, decision.ask_again_after
 
-    assert schedule(MONDAY_NOON, 90000) == "standard"
-    assert schedule(MONDAY_NIGHT, 899) == "standard"
-    assert schedule(MONDAY_NIGHT, 900) == "suspend"
-    assert schedule(MONDAY_NIGHT, None) == "standard", "what could not be seen is not suspended"
-    assert schedule(MONDAY_NIGHT, 900, tags={"hours": "always"}) == "standard"
+    closes = datetime(MONDAY_NOON.year, MONDAY_NOON.month, MONDAY_NOON.day, 19, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert schedule(MONDAY_NOON, 90000) == ("standard", (closes - MONDAY_NOON).total_seconds())
+    assert schedule(MONDAY_NIGHT, 840) == ("standard", 60), "it cannot be quiet for long enough before"
+    assert schedule(MONDAY_NIGHT, 900) == ("suspend", None)
+    assert schedule(MONDAY_NIGHT, None) == ("standard", None), "what could not be seen is not suspended"
+    assert schedule(MONDAY_NIGHT, 900, tags={"hours": "always"}) == ("standard", 86400)
 
 
 def test_students_lab() -> None:

@@ -222,6 +222,10 @@ def test_requests_and_decisions_cannot_be_changed() -> None:
     assert p.keep("x", ask_again_after=timedelta(minutes=1)) == p.SessionDecision(
         action="keep", reason="x", ask_again_after=60.0
     )
+    assert p.standard(p.sample_request("schedule"), ask_again_after=timedelta(minutes=1)) == p.SessionDecision(
+        ask_again_after=60.0
+    )
+    assert p.standard(p.sample_request("admit"), ask_again_after=60) == p.AdmitDecision()
     assert repr(p.deny("no")) == "AdmitDecision(action='deny', reason='no')"
 
 

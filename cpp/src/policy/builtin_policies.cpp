@@ -73,16 +73,22 @@ Rule business_hours(const Settings& settings) {
         const auto& session = session_of(request);
         const bool named =
             tenants.empty() || std::find(tenants.begin(), tenants.end(), session.tenant) != tenants.end();
-        const auto now = std::visit([](const auto& asked) { return asked.now; }, request);
-        const bool applies = named && !has_tag(session, except) && !policy::is_within(hours, offset, now);
-        if (!applies) return standard_decision(point_of(request));
-        if (point_of(request) == DecisionPoint::admit) {
-            if (!denies) return AdmitDecision{};
+        const bool concerns = named && !has_tag(session, except);
+        if (auto admit = std::get_if<AdmitRequest>(&request)) {
+            const bool denied = denies && concerns && !policy::is_within(hours, offset, admit->now);
+            if (!denied) return AdmitDecision{};
             return AdmitDecision{AdmitDecision::Action::deny, "sessions can be started within business hours only"};
         }
-        const auto quiet = std::get<ScheduleRequest>(request).quiet_for;
-        if (quiet_for > Duration::zero() && (!quiet || *quiet < quiet_for)) return SessionDecision{};
-        return SessionDecision{action, "outside of business hours", {}};
+        const auto& asked = std::get<ScheduleRequest>(request);
+        if (!concerns) return SessionDecision{SessionAction::standard, "", std::chrono::hours(24)};
+        const auto left = policy::left_within(hours, offset, asked.now);
+        if (left > Duration::zero()) return SessionDecision{SessionAction::standard, "", left};
+        const bool is_quiet = asked.quiet_for && *asked.quiet_for >= quiet_for;
+        if (is_quiet || quiet_for == Duration::zero()) return SessionDecision{action, "outside of business hours", {}};
+        // Use begins the quiet anew, which takes longer.
+        std::optional<Duration> again;
+        if (asked.quiet_for) again = quiet_for - *asked.quiet_for;
+        return SessionDecision{SessionAction::standard, "", again};
     };
 }
 

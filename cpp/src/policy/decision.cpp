@@ -80,7 +80,8 @@ struct Checks {
             refuse("ask_again_after", number(std::chrono::duration<double>(*decision.ask_again_after).count()),
                    allowed);
         };
-        if (decision.action != SessionAction::keep) refuse_it("with the action keep only");
+        const bool rests = decision.action == SessionAction::keep || decision.action == SessionAction::standard;
+        if (!rests) refuse_it("with the actions keep and standard only");
         if (*decision.ask_again_after < Duration::zero()) refuse_it("0 or more seconds");
     }
 };

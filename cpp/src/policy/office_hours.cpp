@@ -10,7 +10,6 @@ namespace infrastructure_sdk::policy {
 namespace {
 
 constexpr std::array<const char*, 7> day_names{"mon", "tue", "wed", "thu", "fri", "sat", "sun"};
-constexpr int minutes_of_day = 24 * 60;
 
 [[noreturn]] void refuse(const char* field, const std::string& value, const std::string& allowed) {
     throw Error(Errc::validation, std::string(field) + ": '" + value + "' is not allowed; " + allowed,
@@ -54,16 +53,32 @@ Duration parse_utc_offset(const std::string& text) {
 }
 
 bool is_within(const std::vector<Hours>& hours, Duration utc_offset, WallTime now) {
+    return left_within(hours, utc_offset, now) > Duration::zero();
+}
+
+Duration left_within(const std::vector<Hours>& hours, Duration utc_offset, WallTime now) {
     const auto local = now + utc_offset;
     const auto date = std::chrono::floor<std::chrono::days>(local);
-    const int day = static_cast<int>(std::chrono::weekday(date).iso_encoding()) - 1;
-    const int minute = static_cast<int>((local - date) / std::chrono::minutes(1));
-    return std::any_of(hours.begin(), hours.end(), [&](const Hours& some) {
-        const bool overnight = some.to < some.from;
-        const int end = overnight ? some.to + minutes_of_day : some.to;
-        const bool today = begins_on(some, day) && minute >= some.from && minute < end;
-        return today || (overnight && begins_on(some, (day + 6) % 7) && minute < some.to);
-    });
+    const int today = static_cast<int>(std::chrono::weekday(date).iso_encoding()) - 1;
+    const Duration time = local - date;
+    constexpr Duration longest = std::chrono::days(1);
+    Duration end = time;
+    // Hours may go on where others end. Those of the day before may reach into today.
+    for (bool grows = true; grows && end < time + longest;) {
+        grows = false;
+        for (const auto& some : hours)
+            for (int day = -1; day <= 1; ++day) {
+                if (!begins_on(some, (today + day + 7) % 7)) continue;
+                const auto midnight = std::chrono::days(day);
+                const Duration from = midnight + std::chrono::minutes(some.from);
+                Duration to = midnight + std::chrono::minutes(some.to);
+                if (some.to < some.from) to += std::chrono::days(1);
+                if (from > end || to <= end) continue;
+                end = to;
+                grows = true;
+            }
+    }
+    return std::min(end - time, longest);
 }
 
 }  // namespace infrastructure_sdk::policy

@@ -24,5 +24,7 @@ Hours parse_hours(const std::string& text);
 Duration parse_utc_offset(const std::string& text);
 
 bool is_within(const std::vector<Hours>& hours, Duration utc_offset, WallTime now);
+/// How long `now` stays within them; zero = it is not, at most a day.
+Duration left_within(const std::vector<Hours>& hours, Duration utc_offset, WallTime now);
 
 }  // namespace infrastructure_sdk::policy

@@ -68,6 +68,14 @@ PolicyAnswer checked(PolicyAnswer answer, const PolicyRequest& request) {
     return answer;
 }
 
+/// How long a policy need not be asked again about the same session.
+Duration rest_of(const PolicyAnswer& answer) {
+    constexpr Duration longest = std::chrono::hours(24);
+    const bool decided = answer.outcome == PolicyAnswer::Outcome::decided;
+    const auto* given = decided ? std::get_if<SessionDecision>(&answer.decision) : nullptr;
+    return given && given->ask_again_after ? std::min(*given->ask_again_after, longest) : Duration::zero();
+}
+
 /// Only what is said of a running session is said again and again.
 bool is_of_running(DecisionPoint point) { return point >= DecisionPoint::idle; }
 
@@ -87,6 +95,8 @@ PolicyEngine::PolicyEngine(Environment environment, std::shared_ptr<Store> store
 PolicyEngine::~PolicyEngine() = default;
 
 const PolicyEngineOptions& PolicyEngine::options() const { return impl_->options; }
+
+std::uint64_t PolicyEngine::revision() const noexcept { return impl_->revision; }
 
 bool PolicyEngine::asks(DecisionPoint point) const {
     const auto& policies = impl_->by_point[static_cast<std::size_t>(point)];
@@ -121,6 +131,8 @@ Task<PolicyVerdict> PolicyEngine::decide(PolicyRequest request, PolicyQuestion q
 Task<bool> PolicyEngine::Impl::ask_each(const PolicyRequest& request, const PolicyQuestion& question, Call call,
                                         PolicyVerdict& verdict) {
     const auto asked = by_point[static_cast<std::size_t>(verdict.point_)];
+    const auto revision_before = revision;
+    std::optional<Duration> rest, rest_of_decision;
     for (const auto& policy : asked) {
         if (!book_of(*policy).enabled) continue;
         const bool shadow = is_shadow_for(*policy, session_of(request).tenant);
@@ -132,8 +144,15 @@ Task<bool> PolicyEngine::Impl::ask_each(const PolicyRequest& request, const Poli
             if (verdict.by) continue;
             co_return false;
         }
+        const auto said = answer ? rest_of(*answer) : Duration::zero();
+        rest = std::min(rest.value_or(said), said);
+        const bool was_decided = verdict.by.has_value();
         if (answer) take(*policy, std::move(*answer), request, question, verdict);
+        if (verdict.by && !was_decided) rest_of_decision = said;
     }
+    // Who came in meanwhile was not asked.
+    if (revision == revision_before)
+        verdict.ask_again_after = rest_of_decision.value_or(rest.value_or(Duration::zero()));
     co_return true;
 }
 
@@ -385,6 +404,7 @@ void PolicyEngine::overrule(PolicyVerdict& verdict, const std::string& why) {
         impl_->judge(*judged, false);
     }
     verdict.decision = standard_decision(verdict.point_);
+    verdict.ask_again_after = {};
     verdict.by.reset();
     verdict.stops_ = false;
     verdict.place_.reset();
@@ -430,6 +450,7 @@ void PolicyEngine::note_resumed(const std::string& session_id, Batch& batch) {
     auto [suspensions, came_back] = impl.stopped_by(*policy);
     if (!policy::trips(impl.options.guard, suspensions, came_back)) return;
     impl.book_of(*policy).rolled_back_sha256 = policy->identity.sha256;
+    ++impl.revision;
     impl.write_book(policy->identity.name, batch);
     json data{{"policy", policy->identity},
               {"suspensions", suspensions},

@@ -84,6 +84,7 @@ struct PolicyEngine::Impl : std::enable_shared_from_this<PolicyEngine::Impl> {
     std::map<std::string, PolicyStop> stops;  // by session/number, numbers in order
     std::shared_ptr<policy::StopLimit> stop_limit;
     TaskGroup tasks;
+    std::uint64_t revision = 0;
     bool closed = false;
 
     WallTime now() const { return env.clock->wall_now(); }

@@ -153,6 +153,7 @@ Task<void> PolicyEngine::Impl::replace(std::vector<LoadedPolicyPtr> loaded) {
         batch.events.push_back(
             event_of(*policy, "policy.loaded", data.dump(-1, ' ', false, json::error_handler_t::replace)));
     }
+    ++revision;
     auto before = std::exchange(policies, std::move(loaded));
     for (auto& asked : by_point) asked.clear();
     for (const auto& policy : policies)
@@ -244,6 +245,7 @@ Task<PolicyStatus> PolicyEngine::set_enabled(std::string name, bool enabled, Cal
     auto policy = impl->need(name);
     auto& book = impl->book_of(*policy);
     book.enabled = enabled;
+    ++impl->revision;
     if (enabled) {
         book.rolled_back_sha256.clear();
         policy->breaker.note_success();

@@ -38,7 +38,7 @@ int limit(int what, rlim_t most) {
 }
 
 /// Only async-signal-safe calls, and nothing of the parent is changed: they share their memory.
-[[noreturn]] void child(char* const* argv, int null, int socket, int report) {
+[[noreturn]] void child(char* const* argv, int null, int socket, int report, bool is_last) {
     Report failed{};
     // Out of the way of the numbers that will be given.
     int high_socket = ::fcntl(socket, F_DUPFD, 100), high_report = ::fcntl(report, F_DUPFD, 100);
@@ -57,7 +57,10 @@ int limit(int what, rlim_t most) {
     sigset_t none;
     sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
-    ::setsid();
+    // Not a session of its own: the kernel gives each session as much of the processors as any other.
+    ::setpgid(0, 0);
+    const sched_param no_priority{};
+    if (is_last) ::sched_setscheduler(0, SCHED_IDLE, &no_priority);
     (void)!::chdir("/");
     if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) failed[step_parent_death] = errno;
     if (::unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0 &&
@@ -168,12 +171,12 @@ void check_reports(const std::vector<Report>& reports, pid_t pid, const std::str
 
 /// Runs `child`. Unlike after a fork none of the parent's pages are write-protected and copied, which its other threads
 /// would pay for: the pages are shared, and this thread rests until the program is another.
-pid_t start_child(char* const* argv, const Ends& ends) {
+pid_t start_child(char* const* argv, const Ends& ends, bool is_last) {
     sigset_t all, before;
     sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
     const pid_t pid = ::vfork();
-    if (pid == 0) child(argv, ends.null.get(), ends.theirs.get(), ends.their_report.get());
+    if (pid == 0) child(argv, ends.null.get(), ends.theirs.get(), ends.their_report.get(), is_last);
     const int code = errno;
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (pid < 0) refuse("vfork", code);
@@ -182,7 +185,7 @@ pid_t start_child(char* const* argv, const Ends& ends) {
 
 }  // namespace
 
-StartedProcess start_policy_process(const ProcessPolicyOptions& options) {
+StartedProcess start_policy_process(const ProcessPolicyOptions& options, bool is_last) {
     auto program = program_of(options.interpreter);
     // Isolated: no environment, no user's site, not the current folder. The worker gets the package from its own path.
     std::vector<std::string> words{program, "-I", "-S", "-B", options.package + "/policy/worker.py"};
@@ -190,7 +193,7 @@ StartedProcess start_policy_process(const ProcessPolicyOptions& options) {
     for (auto& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
     auto ends = make_ends();
-    const pid_t pid = start_child(argv.data(), ends);
+    const pid_t pid = start_child(argv.data(), ends, is_last);
     ends.theirs.close();
     ends.their_report.close();
     auto reports = read_reports(ends.report.get());

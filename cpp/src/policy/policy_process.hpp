@@ -23,8 +23,8 @@ struct StartedProcess {
 /// The descriptor of the socket in the process.
 constexpr int policy_socket = 3;
 
-/// Blocks until the interpreter runs. @throws Error(policy)
-StartedProcess start_policy_process(const ProcessPolicyOptions& options);
+/// Blocks until the interpreter runs. @param is_last it gets what processors nobody else wants. @throws Error(policy)
+StartedProcess start_policy_process(const ProcessPolicyOptions& options, bool is_last);
 
 /// One running process. Used on the executor only; ends it when it goes.
 class PolicyProcess {

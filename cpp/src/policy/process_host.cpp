@@ -18,6 +18,7 @@ using namespace std::chrono_literals;
 
 constexpr Duration first_pause = 100ms, longest_pause = 30s, start_budget = 10s, longest_budget = 24h;
 constexpr unsigned good_answers = 100;  // after so many in a row earlier deaths are forgotten
+constexpr unsigned many_deaths = 2;     // from then on it runs behind everybody else
 constexpr std::size_t most_detail_bytes = 2000;
 
 std::string shortened(std::string text) {
@@ -144,7 +145,8 @@ public:
     /// @throws as load_process_policy
     Task<void> start(Call call) {
         auto options = options_;
-        auto work = [options] { return start_policy_process(options); };
+        const bool is_last = deaths_ >= many_deaths;
+        auto work = [options, is_last] { return start_policy_process(options, is_last); };
         auto started = co_await run_blocking(environment_.blocking, work);
         auto process = std::make_shared<PolicyProcess>(environment_.executor, environment_.blocking, started);
         auto line = co_await exchange(process, setup_, call);

@@ -102,10 +102,4 @@ BudgetRequest budget_request(const Session& session, const MonthSpent& spent, co
     return request;
 }
 
-Duration rest_of(const PolicyDecision& decision) {
-    constexpr Duration longest = std::chrono::hours(24);
-    auto given = std::get_if<SessionDecision>(&decision);
-    return given && given->ask_again_after ? std::min(*given->ask_again_after, longest) : Duration::zero();
-}
-
 }  // namespace infrastructure_sdk

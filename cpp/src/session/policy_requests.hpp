@@ -36,7 +36,4 @@ struct MonthSpent {
 BudgetRequest budget_request(const Session& session, const MonthSpent& spent, const std::vector<Limit>& limits,
                              const std::string& currency, WallTime now);
 
-/// How long to wait before it is asked again: of `keep`; zero = it is not said, at most a day.
-Duration rest_of(const PolicyDecision& decision);
-
 }  // namespace infrastructure_sdk

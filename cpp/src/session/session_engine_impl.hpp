@@ -64,6 +64,7 @@ struct SessionUse {
 
 /// Until when policies said that they need not be asked. Lost with the process.
 struct PolicyRest {
+    std::uint64_t revision = 0;  // of those who said it
     WallTime idle{}, schedule{}, budget{};
 };
 
@@ -149,8 +150,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Signal looks_changed;      // another session is the next to be looked at
     Signal isolation_changed;  // the same, for what isolates it
     std::map<std::string, LivePtr> live;
-    std::set<std::string> running;  // ids of those that are active
-    BootQueue boots;                // cold starts: every session that is pending or provisioning without a unit
+    std::map<std::string, LivePtr> running;  // those that are active
+    BootQueue boots;  // cold starts: every session that is pending or provisioning without a unit
     ReservationLedger reservations;
     mutable ImageCache images;
     DeadlineIndex<WallTime> expiries;
@@ -224,7 +225,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     void plan_look(const LivePtr& target, MonotonicTime when);
     Task<void> watch_use();
     Task<void> look_at_use(LivePtr target);
-    MonotonicTime look_after(const LiveSession& target, const IdleVerdict& verdict) const;
+    MonotonicTime look_after(LiveSession& target, const IdleVerdict& verdict) const;
+    std::optional<MonotonicTime> quiet_since(const LiveSession& target) const;
     Task<std::optional<IdleVerdict>> sample_use(LivePtr target, bool acts);
     IdleVerdict take_in(LivePtr target, ActivitySample sample);
     Task<bool> end_idleness(LivePtr target, const ActivitySample& sample, const IdleVerdict& verdict);
@@ -246,6 +248,8 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> note_isolation(LivePtr target, Session seen, IsolationReport report);
     // session_policies.cpp
     bool asks(DecisionPoint point) const { return options.policies && options.policies->asks(point); }
+    PolicyRest& rest_of(LiveSession& target) const;
+    PolicySession told_session(const LiveSession& target) const;
     Task<PolicyVerdict> ask(PolicyRequest request, PolicyQuestion question, Call call);
     Task<Session> plan_asking(SessionRequest request, std::string* fingerprint, bool dry_run, Batch* news, Call call);
     Task<std::optional<Denial>> ask_to_admit(Session session, bool dry_run, Batch* news, Call call);

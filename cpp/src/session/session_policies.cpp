@@ -111,6 +111,23 @@ Task<std::string> SessionEngine::Impl::ask_to_place(LivePtr target, VmSpec spec,
 
 // ---- running sessions ----------------------------------------------------------------------------------------------
 
+/// What others said who may not be asked any more is void.
+PolicyRest& SessionEngine::Impl::rest_of(LiveSession& target) const {
+    const auto present = options.policies ? options.policies->revision() : 0;
+    if (target.rest.revision != present) target.rest = {.revision = present};
+    return target.rest;
+}
+
+/// As of now, also where looks at its use were left out.
+PolicySession SessionEngine::Impl::told_session(const LiveSession& target) const {
+    auto told = policy_session(target.session);
+    if (const auto since = quiet_since(target)) {
+        const auto used = now() - (env.clock->monotonic_now() - *since);
+        if (!told.last_activity_at || *told.last_activity_at < used) told.last_activity_at = used;
+    }
+    return told;
+}
+
 Task<PolicyVerdict> SessionEngine::Impl::ask_about_idleness(LivePtr target, ActivitySample sample,
                                                             IdleVerdict verdict) {
     const auto& session = target->session;
@@ -190,15 +207,21 @@ Task<void> SessionEngine::Impl::sweep(DecisionPoint point, Duration interval) {
         if (!asks(point)) continue;
         std::shared_ptr<const MonthSpent> spent;
         if (point == DecisionPoint::budget) spent = std::make_shared<const MonthSpent>(month_spent());
-        const auto ids = running;
         std::size_t done = 0;
-        for (const auto& id : ids) {
-            auto target = find(id);
-            if (!target || target->session.state != SessionState::active) continue;
+        // Meanwhile some end and others begin.
+        for (auto one = running.begin(); one != running.end();) {
+            const auto target = one->second;
+            const auto& rest = rest_of(*target);
+            if (now() < (spent ? rest.budget : rest.schedule)) {
+                ++one;
+                continue;
+            }
+            const auto id = one->first;
             co_await ask_one(target, point, spent);
             if (stop.stop_requested()) co_return;
             // Others are served between many that answer at once.
             if (++done % breath == 0) co_await asio::post(env.executor, asio::use_awaitable);
+            one = running.upper_bound(id);
         }
     }
 }
@@ -217,30 +240,25 @@ Task<void> SessionEngine::Impl::ask_one(LivePtr target, DecisionPoint point, std
 
 Task<void> SessionEngine::Impl::ask_on_schedule(LivePtr target) {
     const auto at = now();
-    if (at < target->rest.schedule) co_return;
-    const auto& session = target->session;
-    const auto execution = session.execution_id;
-    ScheduleRequest asked{at, policy_session(session), std::nullopt};
-    const auto& memory = target->use.detector.memory();
-    const bool seen = !target->use.samples.empty() && target->use.samples.back().execution_id == execution &&
-                      memory.state != IdleState::unknown;
-    if (seen) asked.quiet_for = env.clock->monotonic_now() - memory.quiet_since;
+    const auto execution = target->session.execution_id;
+    ScheduleRequest asked{at, told_session(*target), std::nullopt};
+    if (const auto since = quiet_since(*target)) asked.quiet_for = env.clock->monotonic_now() - *since;
     PolicyQuestion question;
     Call call{Deadline(), tasks.stop_source().get_token(), std::string()};
     auto verdict = co_await ask(std::move(asked), question, call);
-    target->rest.schedule = at + rest_of(verdict.decision);
+    rest_of(*target).schedule = at + verdict.ask_again_after;
     co_await apply(target, execution, std::move(verdict), TerminationReason::policy);
 }
 
 Task<void> SessionEngine::Impl::ask_on_budget(LivePtr target, std::shared_ptr<const MonthSpent> spent) {
     const auto at = now();
-    if (at < target->rest.budget) co_return;
     const auto execution = target->session.execution_id;
     auto asked = budget_request(target->session, *spent, options.limits, options.currency, at);
+    asked.session = told_session(*target);
     PolicyQuestion question;
     Call call{Deadline(), tasks.stop_source().get_token(), std::string()};
     auto verdict = co_await ask(std::move(asked), question, call);
-    target->rest.budget = at + rest_of(verdict.decision);
+    rest_of(*target).budget = at + verdict.ask_again_after;
     co_await apply(target, execution, std::move(verdict), TerminationReason::budget);
 }
 
@@ -285,7 +303,7 @@ Task<void> SessionEngine::Impl::ask_on_interruption(LivePtr target, std::string 
     const auto execution = target->session.execution_id;
     InterruptionRequest asked;
     asked.now = now();
-    asked.session = policy_session(target->session);
+    asked.session = told_session(*target);
     asked.kind = std::move(kind);
     PolicyQuestion question;
     Call call{Deadline(), tasks.stop_source().get_token(), std::string()};

@@ -24,7 +24,7 @@ void SessionEngine::Impl::index(const Session& session) {
     auto again = session.state == SessionState::failed ? session.restart.next_at : std::nullopt;
     if (restarts.set(session.id, again) || sooner) clock_changed.notify_all();
     keep_place(session);
-    if (session.state == SessionState::active) running.insert(session.id);
+    if (session.state == SessionState::active) running.insert_or_assign(session.id, find(session.id));
     else running.erase(session.id);
     if (session.state != SessionState::active && looks.set(session.id, std::nullopt)) looks_changed.notify_all();
     plan_isolation_look(session);

@@ -32,9 +32,9 @@ Task<void> SessionEngine::recover(Call call) {
             session.version = record.version;
             impl->reservations.restore(session, false, moment);
             if (session.state == SessionState::terminated) continue;
-            impl->index(session);
             auto target = std::make_shared<LiveSession>(session, impl->env.executor);
             impl->live[session.id] = target;
+            impl->index(session);
             // Not all at once: over one interval, each at its own moment.
             const auto interval = impl->options.idleness.sample_interval;
             impl->plan_look(target, impl->env.clock->monotonic_now() + interval / 64 * (impl->live.size() % 64));

@@ -133,13 +133,23 @@ Task<void> SessionEngine::Impl::look_at_use(LivePtr target) {
     if (others_wait) looks_changed.notify_all();
 }
 
-MonotonicTime SessionEngine::Impl::look_after(const LiveSession& target, const IdleVerdict& verdict) const {
+/// When its last use was seen, or would have been seen by looks that were left out; none = its use is not known.
+std::optional<MonotonicTime> SessionEngine::Impl::quiet_since(const LiveSession& target) const {
+    const auto& memory = target.use.detector.memory();
+    const auto& samples = target.use.samples;
+    if (samples.empty() || samples.back().execution_id != target.session.execution_id) return std::nullopt;
+    if (memory.state == IdleState::unknown) return std::nullopt;
+    if (!options.use_steady_until || memory.state != IdleState::busy) return memory.quiet_since;
+    // A question comes ahead of the look of the same instant.
+    const auto interval = options.idleness.sample_interval;
+    const auto since = std::max(Duration(env.clock->monotonic_now() - memory.seen_at - Duration(1)), Duration::zero());
+    return memory.seen_at + since / interval * interval;
+}
+
+MonotonicTime SessionEngine::Impl::look_after(LiveSession& target, const IdleVerdict& verdict) const {
     if (!options.use_steady_until) return verdict.wake_at;
-    // Policies that are asked in between are told how long ago the last use was seen.
-    const bool told = asks(DecisionPoint::schedule) || asks(DecisionPoint::budget);
-    if (told && verdict.state == IdleState::busy) return verdict.wake_at;
     // A policy that wants to be left alone is not asked before.
-    const auto rest = env.clock->monotonic_now() + (target.rest.idle - now());
+    const auto rest = env.clock->monotonic_now() + (rest_of(target).idle - now());
     return next_telling_look(verdict, target.use.detector.memory(), idle_settings(target.session),
                              options.use_steady_until(target.session.vm_id), rest);
 }
@@ -170,7 +180,7 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target,
     if (!session.last_activity_at || *session.last_activity_at < verdict.quiet_since)
         session.last_activity_at = verdict.quiet_since;
     const bool is_due = acts && verdict.state == IdleState::due && !session.clocks.idle_timeout.spent;
-    if (!is_due) target->rest.idle = {};
+    if (!is_due) rest_of(*target).idle = {};
     // Also of a session that a policy keeps: the clock of those who left runs on.
     co_await note_clients_of(target, sample);
     const auto answers = target->use.heartbeat.hear(sample.agent_answered);
@@ -193,7 +203,7 @@ Task<bool> SessionEngine::Impl::end_idleness(LivePtr target, const ActivitySampl
     const auto execution = target->session.execution_id;
     PolicyVerdict policy;
     if (asks(DecisionPoint::idle)) {
-        if (now() < target->rest.idle) co_return true;
+        if (now() < rest_of(*target).idle) co_return true;
         policy = co_await ask_about_idleness(target, sample, verdict);
         if (closing || target->session.state != SessionState::active || target->session.execution_id != execution)
             co_return false;
@@ -201,7 +211,7 @@ Task<bool> SessionEngine::Impl::end_idleness(LivePtr target, const ActivitySampl
     if (!policy.is_standard()) {
         const auto decided = std::get<SessionDecision>(policy.decision).action;
         if (decided == SessionAction::keep) {
-            target->rest.idle = now() + rest_of(policy.decision);
+            rest_of(*target).idle = now() + policy.ask_again_after;
             co_await write_news(target, std::move(policy));
             co_return true;
         }

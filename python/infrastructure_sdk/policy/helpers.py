@@ -34,9 +34,20 @@ __all__ = [
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
-def standard(request: Any) -> Any:
-    """Leave it to the engine; works at every point."""
-    return standard_decision(request)
+def _seconds(given: float | timedelta | None) -> float | None:
+    return given.total_seconds() if isinstance(given, timedelta) else given
+
+
+def standard(request: Any, *, ask_again_after: float | timedelta | None = None) -> Any:
+    """Leave it to the engine; works at every point.
+
+    At the points `schedule` and `budget`, `ask_again_after` says for how many seconds (a day at most) the answer stays
+    what it is whatever happens to the session: this one need not be asked again before. It means nothing elsewhere.
+    """
+    decision = standard_decision(request)
+    if ask_again_after is None or not isinstance(decision, SessionDecision):
+        return decision
+    return SessionDecision(ask_again_after=_seconds(ask_again_after))
 
 
 def admit(reason: str = "") -> AdmitDecision:
@@ -61,8 +72,7 @@ def resize(*, cpu_cores: float | None = None, memory_bytes: int | None = None, r
 
 def keep(reason: str = "", *, ask_again_after: float | timedelta | None = None) -> SessionDecision:
     """Let it run, and do not ask again for so many seconds (a day at most)."""
-    seconds = ask_again_after.total_seconds() if isinstance(ask_again_after, timedelta) else ask_again_after
-    return SessionDecision(action="keep", reason=reason, ask_again_after=seconds)
+    return SessionDecision(action="keep", reason=reason, ask_again_after=_seconds(ask_again_after))
 
 
 def disconnect(reason: str = "") -> SessionDecision:

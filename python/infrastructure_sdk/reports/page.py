@@ -28,7 +28,7 @@ WORDS = {
     "unknown": "not seen",
     "waived": "waived",
     "pass": "passed",
-    "not_applicable": "does not apply",
+    "not_applicable": "not applicable",
 }
 SEVERITIES = ("critical", "high", "medium", "low")
 STRENGTHS = {

@@ -248,8 +248,10 @@ TEST(PolicyDecision, OnlyACandidateCanBeChosen) {
     EXPECT_EQ(refusal(PlaceDecision{"c", ""}, PlaceRequest{}), "candidate|one of: ");
 }
 
-TEST(PolicyDecision, AskingAgainBelongsToKeeping) {
+TEST(PolicyDecision, AskingAgainBelongsToWhatChangesNothing) {
     EXPECT_EQ(refusal(SessionDecision{SessionAction::keep, "", 1h}, IdleRequest{}), "");
+    EXPECT_EQ(refusal(SessionDecision{SessionAction::standard, "", 1h}, ScheduleRequest{}), "");
+    EXPECT_THAT(refusal(SessionDecision{SessionAction::standard, "", -1s}, ScheduleRequest{}), HasSubstr("0 or more"));
     EXPECT_THAT(refusal(SessionDecision{SessionAction::suspend, "", 1h}, IdleRequest{}), HasSubstr("ask_again_after|"));
     EXPECT_THAT(refusal(SessionDecision{SessionAction::keep, "", -1s}, IdleRequest{}), HasSubstr("0 or more"));
     EXPECT_THAT(refusal(SessionDecision{static_cast<SessionAction>(9), "", {}}, IdleRequest{}), HasSubstr("action|"));

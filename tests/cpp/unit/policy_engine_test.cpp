@@ -178,6 +178,34 @@ TEST(PolicyEngine, TheFirstAnswerThatIsNotStandardDecides) {
     EXPECT_EQ(second->asked, 0);
 }
 
+TEST(PolicyEngine, TellsHowLongNobodyNeedsToBeAsked) {
+    const SessionDecision none{}, hour{SessionAction::standard, "", 1h}, week{SessionAction::standard, "", 168h};
+    const SessionDecision stays{SessionAction::keep, "stay", 2h};
+    auto told = [](const std::vector<SessionDecision>& answers) {
+        World world;
+        Hosts hosts;
+        for (const auto& answer : answers)
+            hosts.push_back(always("policy-" + std::to_string(hosts.size()), DecisionPoint::schedule, answer));
+        world.open(std::move(hosts));
+        return world.decide(schedule()).ask_again_after;
+    };
+    EXPECT_EQ(told({hour}), 1h);
+    EXPECT_EQ(told({week}), 24h) << "a day at most";
+    EXPECT_EQ(told({week, hour}), 1h);
+    EXPECT_EQ(told({hour, none}), 0s) << "one of them wants to be asked";
+    EXPECT_EQ(told({hour, stays}), 2h) << "who decides says it";
+    EXPECT_EQ(told({suspends}), 0s);
+    World world;
+    auto raises = always("raises", DecisionPoint::schedule, hour);
+    raises->raises = true;
+    world.open({always("rests", DecisionPoint::schedule, hour), raises});
+    EXPECT_EQ(world.decide(schedule()).ask_again_after, 0s) << "one gave no answer";
+    const auto revision = world.engine->revision();
+    world.runtime.run(world.engine->set_enabled("raises", false, Call()));
+    EXPECT_NE(world.engine->revision(), revision);
+    EXPECT_EQ(world.decide(schedule()).ask_again_after, 1h);
+}
+
 TEST(PolicyEngine, ADecisionIsAnEventWithWhoDecidedAndWhy) {
     World world;
     world.open({always("first", DecisionPoint::schedule, suspends)});

@@ -187,6 +187,45 @@ TEST(OfficeHours, MayGoOnOverNightAndOverTheWeek) {
     EXPECT_FALSE(open_at("sat-mon 00:00-24:00", "+00:00", "2026-11-24T12:00:00Z"));
 }
 
+TEST(OfficeHours, LastAsLongAsTheyAreTold) {
+    auto left = [](std::vector<std::string> texts, const std::string& time) {
+        std::vector<Hours> hours;
+        for (const auto& text : texts) hours.push_back(parse_hours(text));
+        return left_within(hours, parse_utc_offset("+01:00"), parse_rfc3339(time));
+    };
+    EXPECT_EQ(left({"mon-fri 08:00-18:00"}, "2026-11-24T16:59:00Z"), 1min);
+    EXPECT_EQ(left({"mon-fri 08:00-18:00"}, "2026-11-24T17:00:00Z"), 0s);
+    EXPECT_EQ(left({"tue 22:00-06:00"}, "2026-11-25T04:30:00Z"), 30min) << "since the day before";
+    EXPECT_EQ(left({"tue 12:00-14:00", "tue 08:00-12:00", "wed 01:00-02:00"}, "2026-11-24T09:00:00Z"), 4h);
+    EXPECT_EQ(left({"mon-sun 00:00-24:00"}, "2026-11-24T09:00:00Z"), 24h) << "a day at most";
+    // Seeded: nothing changes until then, and then it does.
+    std::mt19937_64 random(3);
+    const char* days[] = {"mon", "tue", "wed", "thu", "fri", "sat", "sun"};
+    auto clock = [](std::uint64_t quarter) {
+        char text[6];
+        std::snprintf(text, sizeof text, "%02u:%02u", static_cast<unsigned>(quarter / 4 % 24),
+                      static_cast<unsigned>(quarter % 4 * 15));
+        return std::string(text);
+    };
+    int within = 0;
+    for (int round = 0; round < 500; ++round) {
+        std::vector<Hours> hours;
+        for (std::uint64_t count = 1 + random() % 3; count > 0; --count) {
+            const auto from = random() % 96;
+            const auto to = (from + 1 + random() % 95) % 96;
+            hours.push_back(parse_hours(std::string(days[random() % 7]) + "-" + days[random() % 7] + " " + clock(from) +
+                                        "-" + clock(to)));
+        }
+        const auto now = parse_rfc3339("2026-11-23T00:00:00Z") + std::chrono::minutes(random() % (7 * 24 * 60));
+        const auto stays = left_within(hours, 0s, now);
+        if (stays == Duration::zero()) continue;
+        ++within;
+        for (Duration ahead{}; ahead < stays; ahead += 1min) ASSERT_TRUE(is_within(hours, 0s, now + ahead)) << round;
+        ASSERT_TRUE(stays == 24h || !is_within(hours, 0s, now + stays)) << round;
+    }
+    EXPECT_GT(within, 100);
+}
+
 TEST(OfficeHours, OtherTextsAreRefused) {
     for (auto text : {"", "mon", "8-18", "mon-fri 8:00-18:00", "mon-fri 08:00-25:00", "mon-xyz 08:00-18:00",
                       "mon 08:00-08:00", "Mon 08:00-18:00"})
@@ -221,6 +260,22 @@ TEST(BuiltinPolicies, BusinessHoursSuspendQuietSessionsOutsideOfThem) {
     admit.now = asked.now;
     EXPECT_EQ(action_of(decided("business-hours", "{}", admit)), "standard");
     EXPECT_EQ(action_of(decided("business-hours", R"({"deny": true})", admit)), "deny");
+}
+
+TEST(BuiltinPolicies, BusinessHoursSayHowLongTheirAnswerStays) {
+    ScheduleRequest asked;
+    asked.now = parse_rfc3339("2026-11-24T17:00:00Z");
+    auto again = [&](const std::string& settings) {
+        return std::get<SessionDecision>(decided("business-hours", settings, asked)).ask_again_after;
+    };
+    EXPECT_EQ(again("{}"), 1h) << "until 18:00";
+    EXPECT_EQ(again(R"({"tenants": ["arts"]})"), 24h);
+    asked.now += 1h;
+    EXPECT_EQ(again("{}"), std::nullopt) << "its use may be seen any minute";
+    asked.quiet_for = 4min;
+    EXPECT_EQ(again("{}"), 6min) << "it cannot have been quiet for ten minutes before";
+    asked.quiet_for = 10min;
+    EXPECT_EQ(again("{}"), std::nullopt) << "it acts";
 }
 
 TEST(BuiltinPolicies, TaggedSessionsAreKeptUntilTheyWereQuietForLong) {

@@ -257,6 +257,23 @@ TEST_F(PolicyScenarios, KeepAtTheScheduleSetsTheNextQuestion) {
     EXPECT_EQ(state_of(session), SessionState::active);
 }
 
+TEST_F(PolicyScenarios, WhoNeedsNotBeAskedAtTheScheduleIsNot) {
+    auto policy = always("rests", DecisionPoint::schedule, SessionDecision{SessionAction::standard, "", 30min});
+    open({policy});
+    auto session = create(world.request("alice"));
+    world.run_for(61min);
+    EXPECT_EQ(policy->asked, 3);
+    EXPECT_EQ(state_of(session), SessionState::active);
+    // One that was switched on again has said nothing yet.
+    world.run_for(5min);
+    world.runtime().run(policies->set_enabled("rests", false, Call()));
+    world.run_for(5min);
+    EXPECT_EQ(policy->asked, 3);
+    world.runtime().run(policies->set_enabled("rests", true, Call()));
+    world.run_for(2min);
+    EXPECT_EQ(policy->asked, 4);
+}
+
 TEST_F(PolicyScenarios, TheBudgetIsAskedWithTheMonthsMoney) {
     auto rule = [](const PolicyRequest& request, const std::string&) {
         const auto& asked = std::get<BudgetRequest>(request);

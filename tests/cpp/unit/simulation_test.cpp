@@ -337,6 +337,50 @@ TEST(Simulation, AsksPolicies) {
               (std::vector<DecisionCount>{{DecisionPoint::idle, "keep", 7}, {DecisionPoint::idle, "standard", 1}}));
 }
 
+/// Another's answers, without what they say of the next question.
+class AskedAlways final : public PolicyHost {
+public:
+    explicit AskedAlways(std::shared_ptr<PolicyHost> inner) : inner_(std::move(inner)) {}
+    const PolicyIdentity& identity() const override { return inner_->identity(); }
+    std::vector<DecisionPoint> points() const override { return inner_->points(); }
+    std::optional<PolicyAnswer> decide_now(const PolicyRequest& request, const std::string& state) override {
+        auto answer = inner_->decide_now(request, state);
+        if (auto decision = std::get_if<SessionDecision>(&answer->decision)) decision->ask_again_after.reset();
+        return answer;
+    }
+    Task<PolicyAnswer> decide(PolicyRequest request, std::string state, Call) override {
+        co_return *decide_now(request, state);
+    }
+    Task<void> close() override { co_return; }
+
+private:
+    std::shared_ptr<PolicyHost> inner_;
+};
+
+TEST(Simulation, BusinessHoursThatRestDecideAsIfTheyWereAskedEachMinute) {
+    FleetModel model;
+    model.users = 6;
+    model.length = std::chrono::hours(24 * 9);
+    const auto workload = synthesize(model, 8);
+    PolicySource source;
+    source.source = "builtin:business-hours";
+    source.settings = R"({"hours": ["mon-fri 10:00-12:00", "sat 22:00-14:00"], "quiet_for": "7m"})";
+    const auto rules = make_builtin_policy(source);
+    auto policy = idle_after(40min);
+    auto outcome = [&](std::shared_ptr<PolicyHost> host, std::uint64_t* asked) {
+        policy.hosts = {std::move(host)};
+        auto result = simulate(workload, policy, exact());
+        for (const auto& entry : result.decisions) *asked += entry.count;
+        // Who asks more is told "standard" more often.
+        std::erase_if(result.decisions, [](const auto& entry) { return entry.answer == "standard"; });
+        EXPECT_THAT(result.decisions, testing::Not(IsEmpty()));
+        return sha256_hex(to_json(result));
+    };
+    std::uint64_t often = 0, seldom = 0;
+    EXPECT_EQ(outcome(std::make_shared<AskedAlways>(rules), &often), outcome(rules, &seldom));
+    EXPECT_LT(seldom, often / 5);
+}
+
 TEST(Simulation, CountsWhatBecameOfEachAnswer) {
     const auto workload = trace(
         "alice,2026-01-05T09:00:00Z,9h,true,work@0s+1h work@8h+1h\n"

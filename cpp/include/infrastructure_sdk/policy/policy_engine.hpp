@@ -125,6 +125,9 @@ class PolicyVerdict {
 public:
     PolicyDecision decision;           ///< the standard one unless a policy decided
     std::optional<PolicyIdentity> by;  ///< who decided
+    /// How long nobody needs to be asked again, at most a day: as who decided says. When nobody did, the shortest that
+    /// one of those who were asked said; zero when one of them said none.
+    Duration ask_again_after{};
     bool is_standard() const { return !by; }
     /// Whether there is anything to be written: a decision, what shadows said, failures, states.
     bool has_news() const { return !news_.empty() || !states_.empty(); }
@@ -181,6 +184,8 @@ public:
 
     /// Whether anybody wants to be asked. Cheap: nothing needs to be prepared when nobody does.
     bool asks(DecisionPoint point) const;
+    /// Another number whenever others may be asked than before: what a verdict said of later questions ends then.
+    std::uint64_t revision() const noexcept;
     /// Never throws for what policies do, and takes no longer than the time budgets of those that it asks.
     /// @throws Error(cancelled) when the call is stopped.
     Task<PolicyVerdict> decide(PolicyRequest request, PolicyQuestion question, Call call);
