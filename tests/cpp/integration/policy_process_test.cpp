@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -223,6 +224,26 @@ TEST_F(PolicyProcessTest, ASilentProcessIsOverdueAndOneThatEndsIsTold) {
     auto answer = answer_to("exit 3");
     EXPECT_EQ(answer.outcome, failed);
     EXPECT_THAT(answer.detail, HasSubstr("ended"));
+}
+
+/// Looked up on the executor, as all of a host is.
+Task<std::int64_t> pid_of(ProcessPolicy* host) { co_return host->pid(); }
+
+TEST_F(PolicyProcessTest, OneThatEndsAgainAndAgainRunsBehindEverybodyElse) {
+    auto host = load(program(ready, "exit 1"));
+    const auto deadline = std::chrono::steady_clock::now() + 60s;
+    for (int deaths = 0;; ++deaths) {
+        std::int64_t pid = 0;
+        while (pid == 0 && std::chrono::steady_clock::now() < deadline) pid = run(runtime_, pid_of(host.get()));
+        ASSERT_GT(pid, 0) << "it was not started again";
+        // In our session, where the kernel weighs it against us, and not in our process group.
+        EXPECT_EQ(::getsid(static_cast<pid_t>(pid)), ::getsid(0));
+        EXPECT_EQ(::getpgid(static_cast<pid_t>(pid)), pid);
+        EXPECT_EQ(::sched_getscheduler(static_cast<pid_t>(pid)), deaths < 2 ? SCHED_OTHER : SCHED_IDLE) << deaths;
+        if (deaths == 2) break;
+        EXPECT_EQ(ask(*host, 60s).outcome, failed);
+    }
+    run(runtime_, host->close());
 }
 
 TEST_F(PolicyProcessTest, WhatCannotBeLoadedIsRefused) {
