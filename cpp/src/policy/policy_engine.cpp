@@ -132,7 +132,8 @@ Task<bool> PolicyEngine::Impl::ask_each(const PolicyRequest& request, const Poli
                                         PolicyVerdict& verdict) {
     const auto asked = by_point[static_cast<std::size_t>(verdict.point_)];
     const auto revision_before = revision;
-    std::optional<Duration> rest, rest_of_decision;
+    // The shortest of all, and the shortest of those who said one.
+    std::optional<Duration> rest, rest_said, rest_of_decision;
     for (const auto& policy : asked) {
         if (!book_of(*policy).enabled) continue;
         const bool shadow = is_shadow_for(*policy, session_of(request).tenant);
@@ -146,9 +147,10 @@ Task<bool> PolicyEngine::Impl::ask_each(const PolicyRequest& request, const Poli
         }
         const auto said = answer ? rest_of(*answer) : Duration::zero();
         rest = std::min(rest.value_or(said), said);
+        if (said > Duration::zero()) rest_said = std::min(rest_said.value_or(said), said);
         const bool was_decided = verdict.by.has_value();
         if (answer) take(*policy, std::move(*answer), request, question, verdict);
-        if (verdict.by && !was_decided) rest_of_decision = said;
+        if (verdict.by && !was_decided) rest_of_decision = std::min(said, rest_said.value_or(said));
     }
     // Who came in meanwhile was not asked.
     if (revision == revision_before)

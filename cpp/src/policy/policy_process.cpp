@@ -38,7 +38,7 @@ int limit(int what, rlim_t most) {
 }
 
 /// Only async-signal-safe calls, and nothing of the parent is changed: they share their memory.
-[[noreturn]] void child(char* const* argv, int null, int socket, int report, bool is_last) {
+[[noreturn]] void child(char* const* argv, int null, int socket, int report) {
     Report failed{};
     // Out of the way of the numbers that will be given.
     int high_socket = ::fcntl(socket, F_DUPFD, 100), high_report = ::fcntl(report, F_DUPFD, 100);
@@ -59,8 +59,6 @@ int limit(int what, rlim_t most) {
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
     // Not a session of its own: the kernel gives each session as much of the processors as any other.
     ::setpgid(0, 0);
-    const sched_param no_priority{};
-    if (is_last) ::sched_setscheduler(0, SCHED_IDLE, &no_priority);
     (void)!::chdir("/");
     if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) failed[step_parent_death] = errno;
     if (::unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0 &&
@@ -171,12 +169,12 @@ void check_reports(const std::vector<Report>& reports, pid_t pid, const std::str
 
 /// Runs `child`. Unlike after a fork none of the parent's pages are write-protected and copied, which its other threads
 /// would pay for: the pages are shared, and this thread rests until the program is another.
-pid_t start_child(char* const* argv, const Ends& ends, bool is_last) {
+pid_t start_child(char* const* argv, const Ends& ends) {
     sigset_t all, before;
     sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
     const pid_t pid = ::vfork();
-    if (pid == 0) child(argv, ends.null.get(), ends.theirs.get(), ends.their_report.get(), is_last);
+    if (pid == 0) child(argv, ends.null.get(), ends.theirs.get(), ends.their_report.get());
     const int code = errno;
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (pid < 0) refuse("vfork", code);
@@ -193,11 +191,13 @@ StartedProcess start_policy_process(const ProcessPolicyOptions& options, bool is
     for (auto& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
     auto ends = make_ends();
-    const pid_t pid = start_child(argv.data(), ends, is_last);
+    const pid_t pid = start_child(argv.data(), ends);
     ends.theirs.close();
     ends.their_report.close();
     auto reports = read_reports(ends.report.get());
     check_reports(reports, pid, program);
+    const sched_param no_priority{};
+    if (is_last) ::sched_setscheduler(pid, SCHED_IDLE, &no_priority);
     Held pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
     if (pidfd.get() < 0) {
         int code = errno;

@@ -158,6 +158,7 @@ public:
         ready_ = std::move(ready);
         is_loaded_ = true;
         served_ = 0;
+        is_last_ = is_last;
         process_ = std::move(process);
     }
 
@@ -268,7 +269,11 @@ private:
                 not_decided(outcome, point_of(question->request), known ? known->message() : error.what());
             restart();
         }
-        if (++served_ >= good_answers) deaths_ = 0;
+        if (++served_ >= good_answers) {
+            deaths_ = 0;
+            if (is_last_ && !std::exchange(restarting_, true))
+                children_.spawn(environment_.logger, "policy restart", start_in_front(shared_from_this()));
+        }
         question->answer->took = environment_.clock->monotonic_now() - begun;
     }
 
@@ -300,6 +305,20 @@ private:
         self->restarting_ = false;
     }
 
+    /// Only a new process leaves the place behind everybody else. The one that runs is asked until the other is ready.
+    static Task<void> start_in_front(std::shared_ptr<ProcessHost> self) {
+        Call call(Deadline::after(*self->environment_.clock, start_budget), self->children_.stop_source().get_token());
+        try {
+            co_await self->start(call);
+        } catch (const std::exception&) {
+            // It is tried again after as many good answers.
+            self->served_ = 0;
+        }
+        self->restarting_ = false;
+        if (self->closed_) self->process_.reset();
+        else if (!self->process_) self->restart();
+    }
+
     Environment environment_;
     std::string setup_, sha256_;
     ProcessPolicyOptions options_;
@@ -309,7 +328,7 @@ private:
     std::shared_ptr<PolicyProcess> process_;
     std::uint64_t asked_ = 0;
     unsigned deaths_ = 0, served_ = 0;
-    bool is_loaded_ = false, restarting_ = false, closed_ = false;
+    bool is_loaded_ = false, is_last_ = false, restarting_ = false, closed_ = false;
 };
 
 }  // namespace

@@ -62,10 +62,17 @@ struct SessionUse {
     std::vector<ActivitySample> kept() const { return {samples.begin(), samples.end()}; }
 };
 
-/// Until when policies said that they need not be asked. Lost with the process.
-struct PolicyRest {
+/// From a question to the moment up to which it need not be put again, by the wall clock. A clock that was set back to
+/// before it ends it.
+struct Rest {
+    WallTime from{}, until{};
+    bool holds(WallTime now) const { return from <= now && now < until; }
+};
+
+/// For how long policies said that they need not be asked. Lost with the process.
+struct PolicyRests {
     std::uint64_t revision = 0;  // of those who said it
-    WallTime idle{}, schedule{}, budget{};
+    Rest idle, schedule, budget;
 };
 
 /// One session that is not terminated. Touched on the executor only.
@@ -85,7 +92,7 @@ struct LiveSession {
     std::string isolation_checked;     // the execution whose first look is recorded
     MonotonicTime isolation_rested{};  // ahead of it suspicion of this session waits
     bool isolation_suspected = false;  // the look that is planned was asked for by suspicion
-    PolicyRest rest;
+    PolicyRests rests;
 };
 using LivePtr = std::shared_ptr<LiveSession>;
 
@@ -248,7 +255,7 @@ struct SessionEngine::Impl : std::enable_shared_from_this<SessionEngine::Impl> {
     Task<void> note_isolation(LivePtr target, Session seen, IsolationReport report);
     // session_policies.cpp
     bool asks(DecisionPoint point) const { return options.policies && options.policies->asks(point); }
-    PolicyRest& rest_of(LiveSession& target) const;
+    PolicyRests& rests_of(LiveSession& target) const;
     PolicySession told_session(const LiveSession& target) const;
     Task<PolicyVerdict> ask(PolicyRequest request, PolicyQuestion question, Call call);
     Task<Session> plan_asking(SessionRequest request, std::string* fingerprint, bool dry_run, Batch* news, Call call);

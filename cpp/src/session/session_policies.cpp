@@ -112,10 +112,13 @@ Task<std::string> SessionEngine::Impl::ask_to_place(LivePtr target, VmSpec spec,
 // ---- running sessions ----------------------------------------------------------------------------------------------
 
 /// What others said who may not be asked any more is void.
-PolicyRest& SessionEngine::Impl::rest_of(LiveSession& target) const {
+PolicyRests& SessionEngine::Impl::rests_of(LiveSession& target) const {
     const auto present = options.policies ? options.policies->revision() : 0;
-    if (target.rest.revision != present) target.rest = {.revision = present};
-    return target.rest;
+    if (target.rests.revision != present) {
+        target.rests = {};
+        target.rests.revision = present;
+    }
+    return target.rests;
 }
 
 /// As of now, also where looks at its use were left out.
@@ -211,16 +214,18 @@ Task<void> SessionEngine::Impl::sweep(DecisionPoint point, Duration interval) {
         // Meanwhile some end and others begin.
         for (auto one = running.begin(); one != running.end();) {
             const auto target = one->second;
-            const auto& rest = rest_of(*target);
-            if (now() < (spent ? rest.budget : rest.schedule)) {
+            const auto& rests = rests_of(*target);
+            if ((spent ? rests.budget : rests.schedule).holds(now())) {
                 ++one;
                 continue;
             }
             const auto id = one->first;
             co_await ask_one(target, point, spent);
             if (stop.stop_requested()) co_return;
-            // Others are served between many that answer at once.
-            if (++done % breath == 0) co_await asio::post(env.executor, asio::use_awaitable);
+            // Others are served between many that answer at once. A simulation, which keeps no documents, has no
+            // others, and all of one moment are told of the same looks.
+            if (store->keeps_documents() && ++done % breath == 0)
+                co_await asio::post(env.executor, asio::use_awaitable);
             one = running.upper_bound(id);
         }
     }
@@ -246,7 +251,7 @@ Task<void> SessionEngine::Impl::ask_on_schedule(LivePtr target) {
     PolicyQuestion question;
     Call call{Deadline(), tasks.stop_source().get_token(), std::string()};
     auto verdict = co_await ask(std::move(asked), question, call);
-    rest_of(*target).schedule = at + verdict.ask_again_after;
+    rests_of(*target).schedule = {at, at + verdict.ask_again_after};
     co_await apply(target, execution, std::move(verdict), TerminationReason::policy);
 }
 
@@ -258,7 +263,7 @@ Task<void> SessionEngine::Impl::ask_on_budget(LivePtr target, std::shared_ptr<co
     PolicyQuestion question;
     Call call{Deadline(), tasks.stop_source().get_token(), std::string()};
     auto verdict = co_await ask(std::move(asked), question, call);
-    rest_of(*target).budget = at + verdict.ask_again_after;
+    rests_of(*target).budget = {at, at + verdict.ask_again_after};
     co_await apply(target, execution, std::move(verdict), TerminationReason::budget);
 }
 

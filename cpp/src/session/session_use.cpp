@@ -149,7 +149,7 @@ std::optional<MonotonicTime> SessionEngine::Impl::quiet_since(const LiveSession&
 MonotonicTime SessionEngine::Impl::look_after(LiveSession& target, const IdleVerdict& verdict) const {
     if (!options.use_steady_until) return verdict.wake_at;
     // A policy that wants to be left alone is not asked before.
-    const auto rest = env.clock->monotonic_now() + (rest_of(target).idle - now());
+    const auto rest = env.clock->monotonic_now() + (rests_of(target).idle.until - now());
     return next_telling_look(verdict, target.use.detector.memory(), idle_settings(target.session),
                              options.use_steady_until(target.session.vm_id), rest);
 }
@@ -180,7 +180,7 @@ Task<std::optional<IdleVerdict>> SessionEngine::Impl::sample_use(LivePtr target,
     if (!session.last_activity_at || *session.last_activity_at < verdict.quiet_since)
         session.last_activity_at = verdict.quiet_since;
     const bool is_due = acts && verdict.state == IdleState::due && !session.clocks.idle_timeout.spent;
-    if (!is_due) rest_of(*target).idle = {};
+    if (!is_due) rests_of(*target).idle = {};
     // Also of a session that a policy keeps: the clock of those who left runs on.
     co_await note_clients_of(target, sample);
     const auto answers = target->use.heartbeat.hear(sample.agent_answered);
@@ -203,7 +203,7 @@ Task<bool> SessionEngine::Impl::end_idleness(LivePtr target, const ActivitySampl
     const auto execution = target->session.execution_id;
     PolicyVerdict policy;
     if (asks(DecisionPoint::idle)) {
-        if (now() < rest_of(*target).idle) co_return true;
+        if (rests_of(*target).idle.holds(now())) co_return true;
         policy = co_await ask_about_idleness(target, sample, verdict);
         if (closing || target->session.state != SessionState::active || target->session.execution_id != execution)
             co_return false;
@@ -211,7 +211,7 @@ Task<bool> SessionEngine::Impl::end_idleness(LivePtr target, const ActivitySampl
     if (!policy.is_standard()) {
         const auto decided = std::get<SessionDecision>(policy.decision).action;
         if (decided == SessionAction::keep) {
-            rest_of(*target).idle = now() + policy.ask_again_after;
+            rests_of(*target).idle = {now(), now() + policy.ask_again_after};
             co_await write_news(target, std::move(policy));
             co_return true;
         }

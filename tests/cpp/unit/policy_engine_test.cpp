@@ -193,7 +193,8 @@ TEST(PolicyEngine, TellsHowLongNobodyNeedsToBeAsked) {
     EXPECT_EQ(told({week}), 24h) << "a day at most";
     EXPECT_EQ(told({week, hour}), 1h);
     EXPECT_EQ(told({hour, none}), 0s) << "one of them wants to be asked";
-    EXPECT_EQ(told({hour, stays}), 2h) << "who decides says it";
+    EXPECT_EQ(told({none, stays}), 2h) << "who decides says it";
+    EXPECT_EQ(told({hour, stays}), 1h) << "one ahead will decide otherwise sooner";
     EXPECT_EQ(told({suspends}), 0s);
     World world;
     auto raises = always("raises", DecisionPoint::schedule, hour);
@@ -527,7 +528,9 @@ TEST(PolicyEngine, ACanaryIsTakenBackWhenItsSessionsComeBack) {
         EXPECT_THAT(types_of(world.settle(schedule(id, "physics"))), ElementsAre("policy.decided"));
         world.runtime.run_for(1min);
         const std::vector<std::string> expected(i == 3 ? 1 : 0, "policy.rolled_back");
+        const auto revision = world.engine->revision();
         EXPECT_EQ(types_of(world.resume(id)), expected) << i;
+        EXPECT_EQ(world.engine->revision() != revision, i == 3);
     }
     EXPECT_TRUE(world.engine->status("bold").rolled_back);
     EXPECT_EQ(world.engine->status("bold").came_back, 4u);
@@ -711,14 +714,16 @@ PolicyVerdict decide_over_a_reload(World& world, std::vector<PolicySource> sourc
 
 TEST(PolicyEngine, AReloadLetsAnswerWhoWasAsked) {
     World world;
-    auto old = std::make_shared<ClosingPolicy>(always("old", DecisionPoint::schedule, suspends),
+    const SessionDecision stays{SessionAction::keep, "stay", 1h};
+    auto old = std::make_shared<ClosingPolicy>(always("old", DecisionPoint::schedule, stays),
                                                world.runtime.environment().clock);
     auto options = options_of({old, always("new", DecisionPoint::schedule, keeps)});
     auto sources = options.sources;
     options.sources.pop_back();
     world.open(options);
     auto verdict = decide_over_a_reload(world, {sources[1]});
-    EXPECT_EQ(verdict.decision, PolicyDecision(suspends));
+    EXPECT_EQ(verdict.decision, PolicyDecision(stays));
+    EXPECT_EQ(verdict.ask_again_after, 0s) << "the new one has said nothing yet";
     EXPECT_TRUE(old->closed);
     Batch batch;
     world.engine->record(verdict, batch);

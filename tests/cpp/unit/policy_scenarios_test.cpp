@@ -272,6 +272,20 @@ TEST_F(PolicyScenarios, WhoNeedsNotBeAskedAtTheScheduleIsNot) {
     world.runtime().run(policies->set_enabled("rests", true, Call()));
     world.run_for(2min);
     EXPECT_EQ(policy->asked, 4);
+    world.runtime().run(policies->reload(policies->options().sources, Call()));
+    world.run_for(2min);
+    EXPECT_EQ(policy->asked, 5);
+}
+
+TEST_F(PolicyScenarios, ARestEndsWhenTheClockIsSetBackToBeforeIt) {
+    auto policy = always("rests", DecisionPoint::budget, SessionDecision{SessionAction::standard, "", 3h});
+    open({policy});
+    auto session = create(world.request("alice"));
+    world.run_for(61min);
+    EXPECT_EQ(policy->asked, 1);
+    world.runtime().set_wall_time(world.runtime().environment().clock->wall_now() - 2h);
+    world.run_for(10min);
+    EXPECT_EQ(policy->asked, 2);
 }
 
 TEST_F(PolicyScenarios, TheBudgetIsAskedWithTheMonthsMoney) {

@@ -125,8 +125,8 @@ class PolicyVerdict {
 public:
     PolicyDecision decision;           ///< the standard one unless a policy decided
     std::optional<PolicyIdentity> by;  ///< who decided
-    /// How long nobody needs to be asked again, at most a day: as who decided says. When nobody did, the shortest that
-    /// one of those who were asked said; zero when one of them said none.
+    /// How long nobody needs to be asked again, at most a day: as who decided says, or less if one ahead said less.
+    /// When nobody decided, the shortest that one of those who were asked said; zero when one of them said none.
     Duration ask_again_after{};
     bool is_standard() const { return !by; }
     /// Whether there is anything to be written: a decision, what shadows said, failures, states.

@@ -40,8 +40,10 @@ public:
 /// One question is asked after the other. The time budget of a question, from `decide` to the call's deadline, counts
 /// again from when it is sent: one that has not been answered in all of it ends the process. Whoever waited too long
 /// for its turn gets `timed_out`, and the process lives. While it is started anew, after a pause that doubles from 0.1
-/// to 30 s with each death, questions are refused. Nothing that it sends is believed: an answer is one line of at most
-/// 128 KiB of JSON, 32 levels deep, for the question that was asked, and is checked. `sha256` is not its word either.
+/// to 30 s with each death, questions are refused. From the second death on it gets only the processor time that nobody
+/// else wants (SCHED_IDLE), until it has answered 100 questions in a row. Nothing that it sends is believed: an answer
+/// is one line of at most 128 KiB of JSON, 32 levels deep, for the question that was asked, and is checked. `sha256` is
+/// not its word either.
 /// @throws Error(policy), Error(unsupported) without the filter, Error(timeout), Error(cancelled)
 Task<std::shared_ptr<ProcessPolicy>> load_process_policy(Environment environment, std::string source,
                                                          std::string origin, ProcessPolicyOptions options, Call call);
