@@ -222,10 +222,8 @@ Task<void> SessionEngine::Impl::sweep(DecisionPoint point, Duration interval) {
             const auto id = one->first;
             co_await ask_one(target, point, spent);
             if (stop.stop_requested()) co_return;
-            // Others are served between many that answer at once. A simulation, which keeps no documents, has no
-            // others, and all of one moment are told of the same looks.
-            if (store->keeps_documents() && ++done % breath == 0)
-                co_await asio::post(env.executor, asio::use_awaitable);
+            // Others are served between many that answer at once.
+            if (++done % breath == 0) co_await asio::post(env.executor, asio::use_awaitable);
             one = running.upper_bound(id);
         }
     }
