@@ -180,8 +180,8 @@ struct SessionDecision {
     SessionAction action = SessionAction::standard;
     std::string reason;
     /// With `keep`: do not ask again before. None = at the next look. At most a day counts. With `standard` the same
-    /// at schedule and budget, for a policy that knows when its answer may change; at the other points it means
-    /// nothing.
+    /// at schedule and budget, for a policy that knows when its answer may change; it holds over a suspension too. At
+    /// the other points it means nothing.
     std::optional<Duration> ask_again_after;
     friend bool operator==(const SessionDecision&, const SessionDecision&) = default;
 };
